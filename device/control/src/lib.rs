@@ -1,0 +1,57 @@
+//! The control protocol: a dialect of QMP, the QEMU Machine Protocol, over a Unix stream socket.
+//!
+//! What it does:
+//! - [`COMMANDS`]: the one table of commands, from which parsing, `query-commands` and the reference come;
+//!   [`Command`] is a command with its arguments checked.
+//! - [`Framer`]: JSON objects out of a byte stream, in bounded memory and linear time.
+//! - [`Server`]: greeting, negotiation, commands, events, several clients; what the commands do is the
+//!   [`Handler`]'s business.
+//! - [`bind`]: the socket itself, mode 0600 from its first moment.
+//! - [`Client`] and [`parse_key_values`]: a blocking client for scripts and people.
+//!
+//! # How the dialect behaves
+//! - The greeting, `qmp_capabilities`, `execute`/`arguments`/`id`, replies, errors and events are QMP's. Every
+//!   server message is one line, ended by `\n`.
+//! - Client messages may be split, concatenated or printed over several lines. Blank lines and `\r` are nothing.
+//! - A syntax error is answered once and the rest of its line is dropped. A `{` that opens a line where none can
+//!   be is taken for the start of a new message: what came before is the error. So of two complete commands on
+//!   lines of their own, the second is always understood, whatever noise came before.
+//! - A message over [`MESSAGE_LIMIT_BYTES`] is answered with an error at once, read to its end without being kept,
+//!   and the connection goes on.
+//! - A server's own message that comes back (a terminal's echo, on a serial line) is dropped without an answer.
+//! - The events that a command causes are sent before its reply.
+//! - A client that does not read is cut off: when the event ring has overtaken it, or when a write stays stuck for
+//!   [`ServerOptions::write_timeout`].
+//!
+//! What it does not do:
+//! - out-of-band execution (`exec-oob`) and every other QMP capability;
+//! - TLS, TCP, or file descriptors over the socket;
+//! - QAPI introspection (`query-qmp-schema`): `query-commands` carries the arguments instead;
+//! - rules: a rule is a JSON object here, and whoever owns the rules checks it.
+
+mod client;
+mod command;
+mod connection;
+mod event;
+mod framing;
+mod grammar;
+mod key_values;
+mod message;
+mod nearest;
+mod request;
+mod server;
+mod socket;
+mod table;
+
+pub use client::{Client, ClientError, Events};
+pub use command::{CapabilitiesArgs, CardInsertArgs, CardKind, Command, JsonObject, LinkSetArgs, MarkerArgs};
+pub use command::{RuleAddArgs, RuleRemoveArgs, ScenarioLoadArgs};
+pub use event::{Event, EventSender, Timestamp};
+pub use framing::{FrameError, Framer, MESSAGE_LIMIT_BYTES};
+pub use key_values::{KeyValueError, parse_key_values};
+pub use message::{CommandError, ErrorClass, RuleAdded, Triple, Version, version};
+pub use request::{Request, RequestError};
+pub use server::{Handler, Server, ServerOptions};
+pub use socket::{BindError, BoundSocket, PATH_LIMIT_BYTES, bind};
+pub use table::{ArgumentSpec, ArgumentType, COMMANDS, CommandSpec, command_spec, query_commands};
+pub use table::{reference_markdown, usage};

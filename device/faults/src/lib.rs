@@ -1,0 +1,1 @@
+//! Fault rules: triggers, actions, counters; pure data and matching

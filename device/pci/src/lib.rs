@@ -1,0 +1,36 @@
+//! PCI Express building blocks, and the seams that every device of sdmorph is written against.
+//!
+//! Read the modules in this order:
+//!
+//! 1. [`seam`]: what a function may see of the world ([`Ctx`]) and what it must offer ([`PciFunction`]);
+//! 2. [`register`]: a register is a table row; [`RegisterFile`] gives rows their behaviour;
+//! 3. [`config`]: a function's 4 KiB of configuration space, BAR sizing and decoding;
+//! 4. [`capability`]: power management, MSI, MSI-X, PCI Express, AER, LTR and L1 PM substates;
+//! 5. [`slot`]: the hot-plug slot: presence, link, the function in it, and a BAR that can vanish;
+//! 6. [`port`]: the root port in front of the slot: bus numbers, windows, hot-plug status and its interrupt;
+//! 7. [`topology`]: the root bus that routes a configuration or memory access to the one it is meant for.
+//!
+//! Specification: PCI Express Base Specification 6.0, PCI Local Bus 3.0 (type 0 header), PCI-to-PCI Bridge 1.2 (type 1
+//! header). Names of registers and bits are those of Linux's `include/uapi/linux/pci_regs.h`.
+//!
+//! # Not modelled
+//!
+//! - I/O space, INTx and legacy interrupts: the carrier (Intel VMD) has neither below it;
+//! - expansion ROMs, VPD, ATS, SR-IOV, peer-to-peer traffic between functions;
+//! - the physical and data link layers: the link is up, down or disabled, nothing in between;
+//! - attention button, MRL sensor, power controller and electromechanical interlock (the slot has none).
+
+pub mod capability;
+pub mod config;
+pub mod port;
+pub mod register;
+pub mod seam;
+pub mod slot;
+pub mod topology;
+
+pub use config::ConfigSpace;
+pub use register::{Register, RegisterFile};
+pub use seam::{
+    Access, Answer, Card, CardError, CardResponse, Clock, Ctx, Direction, DmaError, Effect, Event,
+    GuestMemory, Happening, InterruptSink, Message, Observer, PciFunction, ResetKind, SdCard, Space, World,
+};

@@ -1,0 +1,560 @@
+//! The seams: the traits between a device and whatever it is plugged into.
+//!
+//! A function never stores any of these. They come in with each call, as one [`Ctx`], and are gone when it returns.
+//! Time is the time since the machine was made; nothing below `machine` sleeps or reads a clock of the host.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::ConfigSpace;
+
+/// Guest memory as a bus master sees it: physical addresses of the guest, any length.
+pub trait GuestMemory {
+    /// Fills `data` from guest memory at `address`.
+    ///
+    /// # Errors
+    /// [`DmaError::Unmapped`] if any byte of the range is not mapped; `data` may be partly filled then.
+    fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError>;
+
+    /// Stores `data` in guest memory at `address`.
+    ///
+    /// # Errors
+    /// [`DmaError::Unmapped`] or [`DmaError::ReadOnly`]; nothing or a leading part may have been written then.
+    fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError>;
+}
+
+/// Why a DMA did not happen. A device turns it into its own error status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DmaError {
+    /// Bus Master Enable is clear in the function or in a bridge above it, or the link is down.
+    #[error("bus mastering is off")]
+    NotBusMaster,
+    /// The range is not guest memory, or wraps around the end of the address space.
+    #[error("no guest memory at {address:#x}, {length} bytes")]
+    Unmapped {
+        /// First byte of the refused range.
+        address: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// The guest memory there may not be written by devices.
+    #[error("guest memory at {address:#x} is read-only")]
+    ReadOnly {
+        /// First byte of the refused range.
+        address: u64,
+    },
+}
+
+/// A message-signalled interrupt on its way up (PCIe 6.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// The sender's own number for it: MSI message number or MSI-X table index.
+    pub vector: u16,
+    /// Address of the posted write.
+    pub address: u64,
+    /// Its data.
+    pub data: u32,
+}
+
+/// Where interrupt messages go.
+pub trait InterruptSink {
+    /// Takes one message. Never blocks; a message nobody wants is the receiver's to count.
+    fn send(&mut self, message: Message);
+}
+
+/// Virtual time.
+pub trait Clock {
+    /// Time since the machine was made.
+    fn now(&self) -> Duration;
+    /// Asks for [`PciFunction::wake`] at `at` or soon after. Every call counts; there is no way to take one back, so a
+    /// function that is woken looks at its own deadlines.
+    fn wake_at(&self, at: Duration);
+}
+
+/// Sees everything that happens, before it has its effect, and may change what a read answers.
+///
+/// The recorder and the fault rules are both behind this one hook, so that a fault needs no second copy of a device.
+pub trait Observer {
+    /// `function` did or suffered `what` at `now`.
+    fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect;
+}
+
+/// Something that happened in a device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening<'a> {
+    /// A register was read or written.
+    Access(Access),
+    /// An interrupt message left the function.
+    Interrupt(Message),
+    /// The function read or wrote guest memory.
+    Dma {
+        /// Read is from guest memory, write is to it.
+        direction: Direction,
+        /// Guest physical address.
+        address: u64,
+        /// Length in bytes.
+        length: u64,
+        /// Whether it succeeded.
+        result: Result<(), DmaError>,
+    },
+    /// A storage command reached the card.
+    Command {
+        /// Name as its specification spells it, such as `CMD8` or `ACMD41`.
+        name: &'a str,
+        /// Its argument.
+        argument: u32,
+        /// What the card answered; `None` is a response time-out.
+        response: Option<&'a [u8]>,
+    },
+    /// Something that is not an access.
+    Event(Event),
+}
+
+/// Which way data goes, as the initiator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Data to the initiator.
+    Read,
+    /// Data from the initiator.
+    Write,
+}
+
+/// Which registers of a function an access is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Space {
+    /// Configuration space, 4 KiB.
+    Config,
+    /// A memory BAR.
+    Bar(u8),
+    /// Registers behind an index register of the function, such as the reader's behind HAIMR.
+    Internal,
+}
+
+/// Who answered an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// A register that a table has.
+    Modelled,
+    /// A function that has no such register; it answered as hardware would. Counted, and a failure of a guest test.
+    Unmodelled,
+    /// A function that cannot answer now: link down, BAR vanished, D3hot. Reads are all-ones, writes are lost.
+    Dead,
+    /// Nobody: no function decodes the address. Reads are all-ones, writes are lost (PCIe 2.3.2).
+    Absent,
+}
+
+/// One register access, already answered if it is a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Which registers.
+    pub space: Space,
+    /// Read or write.
+    pub direction: Direction,
+    /// Byte offset in the space.
+    pub offset: u64,
+    /// Width in bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// The register's name in its table.
+    pub register: Option<&'static str>,
+    /// The value read or written.
+    pub value: u64,
+    /// Who answers.
+    pub answer: Answer,
+}
+
+/// What a rule makes of an access.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// Bits that a read shows set whatever the register holds (a stuck busy bit).
+    pub stuck: u64,
+}
+
+/// Things that happen to a card reader which are not accesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Event {
+    /// The card detect switch closed.
+    CardInserted,
+    /// The card detect switch opened.
+    CardEjected,
+    /// A driver is at work on the function: it enabled the first interrupt source since reset.
+    DriverBound,
+    /// The driver asked the reader's firmware to hand the slot to the card (SD Express).
+    ExpressSwitchRequested {
+        /// The relink time registers RTS5261_FW_CFG (0xff01..0xff03), little endian, as the driver left them.
+        relink_time: u32,
+    },
+    /// The BAR stopped answering.
+    BarVanished,
+    /// The BAR answers again.
+    BarReturned,
+    /// The data link layer went down.
+    LinkDown,
+    /// The data link layer came up.
+    LinkUp,
+    /// The slot's presence detect state changed.
+    PresenceChanged {
+        /// The new state.
+        present: bool,
+    },
+    /// The function was reset.
+    Reset {
+        /// How.
+        kind: ResetKind,
+    },
+}
+
+impl Event {
+    /// Names of all events, as rules and records spell them.
+    pub const NAMES: &'static [&'static str] = &[
+        "card-inserted",
+        "card-ejected",
+        "driver-bound",
+        "express-switch-requested",
+        "bar-vanished",
+        "bar-returned",
+        "link-down",
+        "link-up",
+        "presence-changed",
+        "reset",
+    ];
+
+    /// This event's name, one of [`Event::NAMES`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::CardInserted => "card-inserted",
+            Event::CardEjected => "card-ejected",
+            Event::DriverBound => "driver-bound",
+            Event::ExpressSwitchRequested { .. } => "express-switch-requested",
+            Event::BarVanished => "bar-vanished",
+            Event::BarReturned => "bar-returned",
+            Event::LinkDown => "link-down",
+            Event::LinkUp => "link-up",
+            Event::PresenceChanged { .. } => "presence-changed",
+            Event::Reset { .. } => "reset",
+        }
+    }
+}
+
+/// How far a reset reaches (PCIe 6.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetKind {
+    /// Power was off: everything, sticky bits included.
+    Cold,
+    /// The link was reset (secondary bus reset, link down): everything but sticky bits.
+    Hot,
+    /// Function level reset.
+    Function,
+}
+
+/// One call's world. See the module's text.
+pub struct Ctx<'a> {
+    world: World<'a>,
+    function: &'static str,
+    bus_master: bool,
+}
+
+/// What a [`Ctx`] is made of; the same for every function of the machine but for `irq`, which a bridge replaces.
+pub struct World<'a> {
+    /// Guest memory.
+    pub memory: &'a dyn GuestMemory,
+    /// Where interrupts go.
+    pub irq: &'a mut dyn InterruptSink,
+    /// Virtual time.
+    pub clock: &'a dyn Clock,
+    /// The recorder and the fault rules.
+    pub observer: &'a mut dyn Observer,
+}
+
+impl World<'_> {
+    /// The same world for a shorter time.
+    pub fn reborrow(&mut self) -> World<'_> {
+        World { memory: self.memory, irq: &mut *self.irq, clock: self.clock, observer: &mut *self.observer }
+    }
+}
+
+impl<'a> Ctx<'a> {
+    /// A context for `function`; `bus_master` says whether it and every bridge above it may master the bus.
+    #[must_use]
+    pub fn new(world: World<'a>, function: &'static str, bus_master: bool) -> Self {
+        Self { world, function, bus_master }
+    }
+
+    /// A context for a function below this one (a bridge's child), which masters the bus only if both may.
+    pub fn child(&mut self, function: &'static str, bus_master: bool) -> Ctx<'_> {
+        let bus_master = bus_master && self.bus_master;
+        Ctx { world: self.world.reborrow(), function, bus_master }
+    }
+
+    /// The same context with another receiver for interrupts (a bridge that remaps them).
+    pub fn with_irq<'b>(&'b mut self, irq: &'b mut dyn InterruptSink) -> Ctx<'b> {
+        let world = World {
+            memory: self.world.memory,
+            irq,
+            clock: self.world.clock,
+            observer: &mut *self.world.observer,
+        };
+        Ctx { world, function: self.function, bus_master: self.bus_master }
+    }
+
+    /// Time since the machine was made.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.world.clock.now()
+    }
+
+    /// Asks to be woken `after` from now and returns that time, for the caller to keep as its deadline.
+    pub fn wake_after(&mut self, after: Duration) -> Duration {
+        let at = self.now().saturating_add(after);
+        self.world.clock.wake_at(at);
+        at
+    }
+
+    /// Whether the function may master the bus.
+    #[must_use]
+    pub fn is_bus_master(&self) -> bool {
+        self.bus_master
+    }
+
+    /// Reads guest memory as a bus master.
+    ///
+    /// # Errors
+    /// [`DmaError`]; a device reports it in its status.
+    pub fn dma_read(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        let result =
+            if self.bus_master { self.world.memory.read(address, data) } else { Err(DmaError::NotBusMaster) };
+        self.dma_happened(Direction::Read, address, data.len(), result)
+    }
+
+    /// Writes guest memory as a bus master.
+    ///
+    /// # Errors
+    /// [`DmaError`]; a device reports it in its status.
+    pub fn dma_write(&mut self, address: u64, data: &[u8]) -> Result<(), DmaError> {
+        let result = if self.bus_master {
+            self.world.memory.write(address, data)
+        } else {
+            Err(DmaError::NotBusMaster)
+        };
+        self.dma_happened(Direction::Write, address, data.len(), result)
+    }
+
+    fn dma_happened(
+        &mut self,
+        direction: Direction,
+        address: u64,
+        length: usize,
+        result: Result<(), DmaError>,
+    ) -> Result<(), DmaError> {
+        self.happened(&Happening::Dma { direction, address, length: length as u64, result });
+        result
+    }
+
+    /// Sends an interrupt message, which is a memory write: it needs bus mastering. Returns whether it left.
+    pub fn send(&mut self, message: Message) -> bool {
+        if self.bus_master {
+            self.happened(&Happening::Interrupt(message));
+            self.world.irq.send(message);
+        }
+        self.bus_master
+    }
+
+    /// Reports a read that would answer `access.value`; returns what it answers after the rules.
+    pub fn observe_read(&mut self, access: Access) -> u64 {
+        let effect = self.happened(&Happening::Access(access));
+        (access.value | effect.stuck) & mask_of_size(access.size)
+    }
+
+    /// Reports a write that is about to take effect.
+    pub fn observe_write(&mut self, access: Access) {
+        self.happened(&Happening::Access(access));
+    }
+
+    /// Reports an event.
+    pub fn event(&mut self, event: Event) {
+        self.happened(&Happening::Event(event));
+    }
+
+    /// Reports a storage command and its response.
+    pub fn command(&mut self, name: &str, argument: u32, response: Option<&[u8]>) {
+        self.happened(&Happening::Command { name, argument, response });
+    }
+
+    fn happened(&mut self, what: &Happening<'_>) -> Effect {
+        let now = self.world.clock.now();
+        self.world.observer.happened(now, self.function, what)
+    }
+}
+
+/// All-ones in the low `size` bytes: what a read gets when nobody answers.
+#[must_use]
+pub fn mask_of_size(size: u8) -> u64 {
+    match size {
+        0 => 0,
+        1..=7 => (1u64 << (8 * u32::from(size))) - 1,
+        _ => u64::MAX,
+    }
+}
+
+/// A PCI function: the side of a device that a bridge or a host sees.
+///
+/// Offsets and sizes are checked by the caller: `size` is 1, 2, 4 or 8, and the access is inside the space. A guest can
+/// call any of these in any order with any value, and none of them may panic or block.
+pub trait PciFunction {
+    /// Short name in records and rules: `vmd`, `port`, `reader`, `nvme`.
+    fn name(&self) -> &'static str;
+
+    /// The function's configuration space.
+    fn config(&self) -> &ConfigSpace;
+
+    /// Reads `size` (1, 2 or 4) bytes of configuration space.
+    fn config_read(&mut self, ctx: &mut Ctx<'_>, offset: u16, size: u8) -> u32;
+
+    /// Writes `size` (1, 2 or 4) bytes of configuration space.
+    fn config_write(&mut self, ctx: &mut Ctx<'_>, offset: u16, size: u8, value: u32);
+
+    /// The name of the register of memory BAR `bar` that holds byte `offset`, if a table has one.
+    fn bar_register(&self, bar: u8, offset: u64) -> Option<&'static str>;
+
+    /// Reads `size` (1, 2, 4 or 8) bytes of memory BAR `bar`.
+    fn bar_read(&mut self, ctx: &mut Ctx<'_>, bar: u8, offset: u64, size: u8) -> u64;
+
+    /// Writes `size` (1, 2, 4 or 8) bytes of memory BAR `bar`.
+    fn bar_write(&mut self, ctx: &mut Ctx<'_>, bar: u8, offset: u64, size: u8, value: u64);
+
+    /// Time has come that [`Clock::wake_at`] was asked for, by this function or another.
+    fn wake(&mut self, ctx: &mut Ctx<'_>);
+
+    /// Resets the function.
+    fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind);
+
+    /// The whole state as JSON, registers by name.
+    fn snapshot(&self) -> Value;
+}
+
+/// Reads a function's configuration space and reports it; the one way in for bridges and hosts.
+pub fn config_read(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
+    let value = function.config_read(ctx, offset, size);
+    let register = function.config().register_at(offset);
+    let access = Access {
+        space: Space::Config,
+        direction: Direction::Read,
+        offset: u64::from(offset),
+        size,
+        register,
+        value: u64::from(value),
+        answer: Answer::Modelled,
+    };
+    (ctx.observe_read(access) & 0xffff_ffff) as u32
+}
+
+/// Writes a function's configuration space and reports it. A write to bytes that no register has is unmodelled.
+pub fn config_write(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
+    let register = function.config().register_at(offset);
+    let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
+    ctx.observe_write(Access {
+        space: Space::Config,
+        direction: Direction::Write,
+        offset: u64::from(offset),
+        size,
+        register,
+        value: u64::from(value),
+        answer,
+    });
+    function.config_write(ctx, offset, size, value);
+}
+
+/// Reads a function's memory BAR and reports it.
+pub fn bar_read(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, bar: u8, offset: u64, size: u8) -> u64 {
+    let register = function.bar_register(bar, offset);
+    let value = function.bar_read(ctx, bar, offset, size);
+    ctx.observe_read(bar_access(Direction::Read, bar, offset, size, register, value))
+}
+
+/// Writes a function's memory BAR and reports it first.
+pub fn bar_write(
+    function: &mut dyn PciFunction,
+    ctx: &mut Ctx<'_>,
+    bar: u8,
+    offset: u64,
+    size: u8,
+    value: u64,
+) {
+    let register = function.bar_register(bar, offset);
+    ctx.observe_write(bar_access(Direction::Write, bar, offset, size, register, value));
+    function.bar_write(ctx, bar, offset, size, value);
+}
+
+fn bar_access(
+    direction: Direction,
+    bar: u8,
+    offset: u64,
+    size: u8,
+    register: Option<&'static str>,
+    value: u64,
+) -> Access {
+    let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
+    Access { space: Space::Bar(bar), direction, offset, size, register, value, answer }
+}
+
+/// An SD card as a host controller sees it: commands in, responses and data blocks out. A scripted card can stand in.
+pub trait SdCard {
+    /// Runs one command. `now` is the time since the machine was made.
+    ///
+    /// # Errors
+    /// [`CardError`]: no response, or one with a bad CRC.
+    fn command(&mut self, now: Duration, index: u8, argument: u32) -> Result<CardResponse, CardError>;
+
+    /// Power was cut or restored: back to the state after power-up.
+    fn power_cycle(&mut self);
+
+    /// The card's name for the last command, `ACMDn` where it took it as application command.
+    fn last_command(&self) -> String;
+
+    /// The whole state as JSON.
+    fn snapshot(&self) -> Value;
+}
+
+/// A response as it stands on the CMD line, start bit to end bit: 6 bytes, or 17 for R2 (SD Physical 4.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardResponse {
+    /// The command has none (CMD0, CMD4, CMD15).
+    None,
+    /// 48 bits: R1, R1b, R3, R6, R7.
+    Short([u8; 6]),
+    /// 136 bits: R2.
+    Long([u8; 17]),
+}
+
+impl CardResponse {
+    /// The bytes on the line, first byte first; empty for none.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            CardResponse::None => &[],
+            CardResponse::Short(bytes) => bytes,
+            CardResponse::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// A command that got no usable response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CardError {
+    /// No response within N_CR: no card, an illegal command, or a card that does not take it in its state.
+    #[error("no response")]
+    Timeout,
+    /// The response's CRC7 is wrong.
+    #[error("response CRC error")]
+    Crc,
+}
+
+/// A boxed card: what a reader has in its socket.
+pub type Card = Box<dyn SdCard + Send>;

@@ -1,0 +1,1 @@
+//! A Realtek RTS5261-like PCIe card reader

@@ -1,0 +1,1 @@
+//! An SD memory card: command table, state machine, registers

@@ -1,0 +1,2 @@
+//! The sdmorph command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! For tests: guest memory, recording interrupts, a manual clock, a mini driver

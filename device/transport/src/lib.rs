@@ -1,0 +1,1 @@
+//! Puts the machine behind a vfio-user socket

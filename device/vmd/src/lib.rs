@@ -1,0 +1,1 @@
+//! An Intel VMD endpoint: one function that carries a whole PCIe domain

@@ -1,0 +1,1 @@
+//! The runner behind sdmorph lab: assets, initramfs, QEMU, serial, verdict, report

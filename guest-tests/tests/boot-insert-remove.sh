@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Boot, probe, a card goes in, the link goes down, the reader is removed; nothing injected. Passes
+# if every step happens and the kernel has nothing to complain about.
+
+tests=$(dirname "$0")
+# shellcheck source=guest-tests/tests/ktap.sh
+. "$tests/ktap.sh"
+# shellcheck source=guest-tests/tests/control.sh
+. "$tests/control.sh"
+# shellcheck source=guest-tests/tests/reader.sh
+. "$tests/reader.sh"
+
+no_fault() {
+	! kernel_faulted
+}
+
+ktap_print_header
+ktap_set_plan 6
+
+if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
+	ktap_test_pass "the drivers bind"
+	mark "drivers bound to ${reader##*/}"
+else
+	ktap_test_fail "the drivers bind"
+	ktap_finished
+fi
+
+wait_for "the SD host to be idle" reader_idle
+
+if control_open; then
+	mark "inserting sd-express"
+	ktap_test_result "the card goes in" control_execute card-insert '{"kind":"sd-express"}'
+else
+	ktap_test_fail "the card goes in"
+	ktap_finished
+fi
+
+# The driver holds the SD host while it looks at the card, and lets go when it has dealt with it.
+wait_for "the SD host to take up the card" eval '! reader_idle'
+wait_for "the SD host to be idle again" reader_idle
+
+mark "link down"
+ktap_test_result "the link can be taken down" control_execute link-set '{"up":false}'
+if wait_for "the reader removed" reader_gone; then
+	mark "reader removed"
+	ktap_test_pass "the reader is removed"
+else
+	ktap_test_fail "the reader is removed"
+fi
+wait_for "the workers quiet" workers_quiet
+
+ktap_test_result "nothing faults" no_fault
+ktap_test_result "every register accessed is modelled" no_unmodelled_access
+control_close
+ktap_finished

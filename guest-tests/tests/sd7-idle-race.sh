@@ -1,0 +1,65 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# An SD 7.0 card takes the reader's link down while rtsx_pci's idle callback talks to its BAR
+# (CVE-2024-35809). Passes if the driver is removed and nothing faults.
+
+tests=$(dirname "$0")
+# shellcheck source=guest-tests/tests/ktap.sh
+. "$tests/ktap.sh"
+# shellcheck source=guest-tests/tests/control.sh
+. "$tests/control.sh"
+# shellcheck source=guest-tests/tests/reader.sh
+. "$tests/reader.sh"
+
+removed_or_faulted() {
+	reader_gone || kernel_faulted
+}
+
+quiet_or_faulted() {
+	kernel_faulted || workers_quiet
+}
+
+ktap_print_header
+ktap_set_plan 6
+
+if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
+	ktap_test_pass "the drivers bind"
+	mark "drivers bound to ${reader##*/}"
+else
+	ktap_test_fail "the drivers bind"
+	ktap_finished
+fi
+
+wait_for "the SD host to be idle" reader_idle
+ktap_test_result "interrupts and threads are placed" place_interrupts
+
+if control_open; then
+	keep_busy
+	mark "inserting sd-express"
+	ktap_test_result "the card goes in" control_execute card-insert '{"kind":"sd-express"}'
+else
+	ktap_test_fail "the card goes in"
+	ktap_finished
+fi
+
+wait_for "the reader removed, or a fault" removed_or_faulted
+if reader_gone; then
+	mark "reader removed"
+fi
+# The callback may outlive .remove: a late fault is the fault.
+wait_for "the workers quiet, or a fault" quiet_or_faulted
+stop_busy
+
+ktap_test_result "the link goes down" logged 'pciehp: Slot(8): Link Down'
+
+if kernel_faulted; then
+	ktap_test_fail "nothing faults while the driver is removed" \
+		"$(dmesg | grep -m 1 -e 'BUG: ' -e 'Oops: ' -e 'general protection fault' -e 'WARNING: CPU:')"
+else
+	ktap_test_result "nothing faults while the driver is removed" reader_gone
+fi
+
+ktap_test_result "every register accessed is modelled" no_unmodelled_access
+control_close
+ktap_finished
