@@ -263,7 +263,18 @@ impl ConfigSpace {
     }
 
     /// A guest's write of `size` (1, 2 or 4) bytes at `at`: only writable bits change, write-1-to-clear bits clear.
+    ///
+    /// A D-state that the function does not have (D1, D2) is not entered (PCI Power Management 3.2.4).
     pub fn write(&mut self, at: u16, size: u8, value: u32) {
+        let before = self.power_state();
+        self.write_bytes(at, size, value);
+        if let (Some(pm), 1 | 2) = (self.pm, self.power_state()) {
+            let pmcsr = self.read(pm + 4, 1) & !3 | u32::from(before);
+            self.store(pm + 4, 1, u64::from(pmcsr));
+        }
+    }
+
+    fn write_bytes(&mut self, at: u16, size: u8, value: u32) {
         for lane in 0..u16::from(size.min(4)) {
             let address = u32::from(at) + u32::from(lane);
             let Some(&row) = self.row_at(address) else { continue };
@@ -334,6 +345,12 @@ impl ConfigSpace {
             let range = self.memory_bar(index)?;
             range.contains(&address).then(|| (index, address - range.start))
         })
+    }
+
+    /// The D-state, 0 to 3; a function without the capability is always in D0.
+    #[must_use]
+    pub fn power_state(&self) -> u8 {
+        self.pm.map_or(0, |at| (self.read(at + 4, 1) & 3) as u8)
     }
 
     /// All registers by name, as hexadecimal strings.

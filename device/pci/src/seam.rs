@@ -414,11 +414,17 @@ pub trait PciFunction {
     /// The function's configuration space.
     fn config(&self) -> &ConfigSpace;
 
-    /// Reads `size` (1, 2 or 4) bytes of configuration space.
-    fn config_read(&mut self, ctx: &mut Ctx<'_>, offset: u16, size: u8) -> u32;
+    /// The same, to be written by a guest through [`config_write`].
+    fn config_mut(&mut self) -> &mut ConfigSpace;
 
-    /// Writes `size` (1, 2 or 4) bytes of configuration space.
-    fn config_write(&mut self, ctx: &mut Ctx<'_>, offset: u16, size: u8, value: u32);
+    /// Reads `size` (1, 2 or 4) bytes of configuration space. A function whose status is derived overrides this.
+    fn config_read(&mut self, offset: u16, size: u8) -> u32 {
+        self.config().read(offset, size)
+    }
+
+    /// A guest wrote `size` bytes of configuration space at `offset`; `before` is what those bytes read as before.
+    /// The function acts on what changed; `ctx` already follows the new Bus Master Enable.
+    fn config_written(&mut self, ctx: &mut Ctx<'_>, offset: u16, size: u8, before: u32);
 
     /// The name of the register of memory BAR `bar` that holds byte `offset`, if a table has one.
     fn bar_register(&self, bar: u8, offset: u64) -> Option<&'static str>;
@@ -439,27 +445,29 @@ pub trait PciFunction {
     fn snapshot(&self) -> Value;
 }
 
-/// Reads a function's configuration space and reports it; the one way in for bridges and hosts.
-pub fn config_read(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
-    let value = function.config_read(ctx, offset, size);
-    let register = function.config().register_at(offset);
+// The five functions below are the one way into a function, for bridges and hosts. They take the context of the bridge
+// above, let the function master the bus only if its own Bus Master Enable allows it too, and report the access.
+
+/// Reads a function's configuration space and reports it.
+pub fn config_read(function: &mut dyn PciFunction, above: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
+    let value = function.config_read(offset, size);
     let access = Access {
         space: Space::Config,
         direction: Direction::Read,
         offset: u64::from(offset),
         size,
-        register,
+        register: function.config().register_at(offset),
         value: u64::from(value),
         answer: Answer::Modelled,
     };
-    (ctx.observe_read(access) & 0xffff_ffff) as u32
+    (inside(function, above).observe_read(access) & 0xffff_ffff) as u32
 }
 
-/// Writes a function's configuration space and reports it. A write to bytes that no register has is unmodelled.
-pub fn config_write(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
+/// Reports a write to a function's configuration space and does it. Bytes that no register has are unmodelled.
+pub fn config_write(function: &mut dyn PciFunction, above: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
     let register = function.config().register_at(offset);
     let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
-    ctx.observe_write(Access {
+    inside(function, above).observe_write(Access {
         space: Space::Config,
         direction: Direction::Write,
         offset: u64::from(offset),
@@ -468,28 +476,39 @@ pub fn config_write(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, offset: u
         value: u64::from(value),
         answer,
     });
-    function.config_write(ctx, offset, size, value);
+    let before = function.config().read(offset, size);
+    function.config_mut().write(offset, size, value);
+    // Made anew: the write may have changed Bus Master Enable.
+    let mut ctx = inside(function, above);
+    function.config_written(&mut ctx, offset, size, before);
 }
 
 /// Reads a function's memory BAR and reports it.
-pub fn bar_read(function: &mut dyn PciFunction, ctx: &mut Ctx<'_>, bar: u8, offset: u64, size: u8) -> u64 {
+pub fn bar_read(function: &mut dyn PciFunction, above: &mut Ctx<'_>, bar: u8, offset: u64, size: u8) -> u64 {
     let register = function.bar_register(bar, offset);
-    let value = function.bar_read(ctx, bar, offset, size);
+    let mut ctx = inside(function, above);
+    let value = function.bar_read(&mut ctx, bar, offset, size);
     ctx.observe_read(bar_access(Direction::Read, bar, offset, size, register, value))
 }
 
-/// Writes a function's memory BAR and reports it first.
+/// Reports a write to a function's memory BAR and does it.
 pub fn bar_write(
     function: &mut dyn PciFunction,
-    ctx: &mut Ctx<'_>,
+    above: &mut Ctx<'_>,
     bar: u8,
     offset: u64,
     size: u8,
     value: u64,
 ) {
     let register = function.bar_register(bar, offset);
+    let mut ctx = inside(function, above);
     ctx.observe_write(bar_access(Direction::Write, bar, offset, size, register, value));
-    function.bar_write(ctx, bar, offset, size, value);
+    function.bar_write(&mut ctx, bar, offset, size, value);
+}
+
+/// The context that `function` gets from the one of the bridge above it.
+pub fn inside<'b>(function: &dyn PciFunction, above: &'b mut Ctx<'_>) -> Ctx<'b> {
+    above.child(function.name(), function.config().bus_master())
 }
 
 fn bar_access(

@@ -1,0 +1,199 @@
+//! The PCI Express capability (PCIe 7.5.3) and the extended capabilities of a link: AER, LTR, L1 PM substates.
+
+use crate::config::ConfigSpace;
+use crate::register::Register;
+
+const SOURCE: &str = "PCIe 7.5.3";
+const AER: &str = "PCIe 7.8.4";
+const LTR: &str = "PCIe 7.8.2";
+const L1SS: &str = "PCIe 7.8.3";
+const DSN: &str = "PCIe 7.9.3";
+
+/// Offsets in the PCI Express capability, and the bits a model acts on.
+pub struct EXP;
+
+#[allow(missing_docs)] // Names of pci_regs.h.
+impl EXP {
+    pub const DEVCTL2: u16 = 0x28;
+    pub const LNKCTL: u16 = 0x10;
+    pub const LNKSTA: u16 = 0x12;
+    pub const SLTCTL: u16 = 0x18;
+    pub const SLTSTA: u16 = 0x1a;
+    pub const LNKCTL_LD: u32 = 1 << 4;
+    pub const LNKSTA_DLLLA: u32 = 1 << 13;
+    pub const LNKSTA_SLC: u32 = 1 << 12;
+    pub const SLTSTA_PDC: u32 = 1 << 3;
+    pub const SLTSTA_CC: u32 = 1 << 4;
+    pub const SLTSTA_PDS: u32 = 1 << 6;
+    pub const SLTSTA_DLLSC: u32 = 1 << 8;
+    pub const SLTCTL_PDCE: u32 = 1 << 3;
+    pub const SLTCTL_HPIE: u32 = 1 << 5;
+    pub const SLTCTL_DLLSCE: u32 = 1 << 12;
+}
+
+/// What a link can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Speed code: 1 is 2.5 GT/s, 2 is 5, 3 is 8, 4 is 16 (PCIe 7.5.3.6).
+    pub speed: u8,
+    /// Lanes.
+    pub width: u8,
+}
+
+/// DEVCTL after reset: relaxed ordering, no snoop, 512 byte read requests.
+const DEVCTL_RESET: u64 = 0x2810;
+/// Error reporting, relaxed ordering, payload, extended tag, phantom, aux, no snoop, read request.
+const DEVCTL_WRITABLE: u64 = 0x7fff;
+/// Role-based error reporting.
+const DEVCAP_RBER: u64 = 1 << 15;
+const DEVCAP2_LTR: u64 = 1 << 11;
+/// Completion time-out disable supported.
+const DEVCAP2_CTO_DISABLE: u64 = 1 << 4;
+/// Completion time-out value and disable, LTR enable.
+const DEVCTL2_WRITABLE: u64 = 0x041f;
+const LNKCAP_ASPM_L0S_L1: u64 = 0b11 << 10;
+const LNKCAP_CLKPM: u64 = 1 << 18;
+const LNKCAP_DLLLARC: u64 = 1 << 20;
+/// ASPM optionality compliance.
+const LNKCAP_AOC: u64 = 1 << 22;
+
+impl Link {
+    fn lnkcap(self) -> u64 {
+        u64::from(self.speed) | u64::from(self.width) << 4 | LNKCAP_ASPM_L0S_L1 | LNKCAP_AOC
+    }
+
+    /// LNKSTA of a link that is up, without DLLLA.
+    #[must_use]
+    pub fn lnksta(self) -> u32 {
+        u32::from(self.speed) | u32::from(self.width) << 4 | EXP::LNKSTA_SLC
+    }
+
+    /// LNKCAP2: every speed up to the highest.
+    fn lnkcap2(self) -> u64 {
+        ((1u64 << self.speed) - 1) << 1
+    }
+}
+
+/// A PCI Express endpoint (version 2), LTR and clock power management supported.
+pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
+    const ENDPOINT: u64 = 0x0002;
+    config.add_capability(
+        at,
+        0x10,
+        "EXP_CAP",
+        &[
+            Register::new("FLAGS", 0x2, 2, ENDPOINT, SOURCE),
+            Register::new("DEVCAP", 0x4, 4, DEVCAP_RBER, SOURCE),
+            Register::new("DEVCTL", 0x8, 2, DEVCTL_RESET, SOURCE).rw(DEVCTL_WRITABLE),
+            Register::new("DEVSTA", 0xa, 2, 0, SOURCE).w1c(0x000f),
+            Register::new("LNKCAP", 0xc, 4, link.lnkcap() | LNKCAP_CLKPM, SOURCE),
+            // ASPM, read completion boundary, common clock, extended synch, clock power management, autonomous width.
+            Register::new("LNKCTL", 0x10, 2, 0, SOURCE).rw(0x03cb),
+            Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE),
+            Register::new("DEVCAP2", 0x24, 4, DEVCAP2_LTR | DEVCAP2_CTO_DISABLE, SOURCE),
+            Register::new("DEVCTL2", 0x28, 2, 0, SOURCE).rw(DEVCTL2_WRITABLE),
+            Register::new("DEVSTA2", 0x2a, 2, 0, SOURCE),
+            Register::new("LNKCAP2", 0x2c, 4, link.lnkcap2(), SOURCE),
+            Register::new("LNKCTL2", 0x30, 2, u64::from(link.speed), SOURCE).rw(0xffff),
+            Register::new("LNKSTA2", 0x32, 2, 0, SOURCE),
+        ],
+    );
+}
+
+/// A root port (version 2) with a hot-plug slot of this physical number.
+///
+/// The slot: Surprise, Capable, no command completed, no button, MRL sensor, power controller, indicator or interlock.
+pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u16) {
+    const ROOT_PORT_WITH_SLOT: u64 = 0x0142;
+    const SURPRISE_CAPABLE_NO_COMMAND_COMPLETED: u64 = 1 << 5 | 1 << 6 | 1 << 18;
+    let sltcap = SURPRISE_CAPABLE_NO_COMMAND_COMPLETED | u64::from(slot & 0x1fff) << 19;
+    config.add_capability(
+        at,
+        0x10,
+        "EXP_CAP",
+        &[
+            Register::new("FLAGS", 0x2, 2, ROOT_PORT_WITH_SLOT, SOURCE),
+            Register::new("DEVCAP", 0x4, 4, DEVCAP_RBER, SOURCE),
+            Register::new("DEVCTL", 0x8, 2, DEVCTL_RESET, SOURCE).rw(DEVCTL_WRITABLE),
+            Register::new("DEVSTA", 0xa, 2, 0, SOURCE).w1c(0x000f),
+            Register::new("LNKCAP", 0xc, 4, link.lnkcap() | LNKCAP_DLLLARC, SOURCE),
+            // As an endpoint's, and Link Disable. Retrain Link (bit 5) always reads as zero.
+            Register::new("LNKCTL", 0x10, 2, 0, SOURCE).rw(0x03db),
+            // Bits 15:14 (link bandwidth) never come up; the rest is derived from the slot.
+            Register::new("LNKSTA", 0x12, 2, 0, SOURCE).w1c(0xc000),
+            Register::new("SLTCAP", 0x14, 4, sltcap, SOURCE),
+            Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x1fff),
+            Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
+            Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
+            Register::new("RTCAP", 0x1e, 2, 0, SOURCE),
+            Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(0x0001_0000),
+            Register::new("DEVCAP2", 0x24, 4, DEVCAP2_LTR | DEVCAP2_CTO_DISABLE, SOURCE),
+            Register::new("DEVCTL2", 0x28, 2, 0, SOURCE).rw(DEVCTL2_WRITABLE),
+            Register::new("DEVSTA2", 0x2a, 2, 0, SOURCE),
+            Register::new("LNKCAP2", 0x2c, 4, link.lnkcap2(), SOURCE),
+            Register::new("LNKCTL2", 0x30, 2, u64::from(link.speed), SOURCE).rw(0xffff),
+            Register::new("LNKSTA2", 0x32, 2, 0, SOURCE),
+            Register::new("SLTCAP2", 0x34, 4, 0, SOURCE),
+            Register::new("SLTCTL2", 0x38, 2, 0, SOURCE),
+            Register::new("SLTSTA2", 0x3a, 2, 0, SOURCE),
+        ],
+    );
+}
+
+/// Advanced Error Reporting of an endpoint. No error is signalled yet: the status registers stay zero.
+pub fn aer(config: &mut ConfigSpace, at: u16) {
+    const UNCORRECTABLE: u64 = 0x07ff_f030;
+    const CORRECTABLE: u64 = 0x0000_f1c1;
+    config.add_extended(
+        at,
+        0x0001,
+        2,
+        "ERR_CAP_HEADER",
+        &[
+            Register::new("ERR_UNCOR_STATUS", 0x04, 4, 0, AER).w1c(UNCORRECTABLE),
+            Register::new("ERR_UNCOR_MASK", 0x08, 4, 0, AER).rw(UNCORRECTABLE),
+            Register::new("ERR_UNCOR_SEVER", 0x0c, 4, 0x0046_2030, AER).rw(UNCORRECTABLE),
+            Register::new("ERR_COR_STATUS", 0x10, 4, 0, AER).w1c(CORRECTABLE),
+            Register::new("ERR_COR_MASK", 0x14, 4, 0x2000, AER).rw(CORRECTABLE),
+            Register::new("ERR_CAP", 0x18, 4, 0, AER),
+            Register::new("ERR_HEADER_LOG", 0x1c, 8, 0, AER),
+            Register::new("ERR_HEADER_LOG_8", 0x24, 8, 0, AER),
+        ],
+    );
+}
+
+/// Latency Tolerance Reporting.
+pub fn ltr(config: &mut ConfigSpace, at: u16) {
+    config.add_extended(
+        at,
+        0x0018,
+        1,
+        "LTR_CAP",
+        &[
+            Register::new("LTR_MAX_SNOOP_LAT", 0x4, 2, 0, LTR).rw(0x1fff),
+            Register::new("LTR_MAX_NOSNOOP_LAT", 0x6, 2, 0, LTR).rw(0x1fff),
+        ],
+    );
+}
+
+/// L1 PM substates: PCI-PM and ASPM L1.1 and L1.2.
+pub fn l1_substates(config: &mut ConfigSpace, at: u16) {
+    // All four supported; common mode restore 60 us, power on 2 us x 20 (the values a guest computes with).
+    const CAPABLE: u64 = 0x1f | 60 << 8 | 20 << 19;
+    config.add_extended(
+        at,
+        0x001e,
+        1,
+        "L1SS_CAP_HEADER",
+        &[
+            Register::new("L1SS_CAP", 0x4, 4, CAPABLE, L1SS),
+            Register::new("L1SS_CTL1", 0x8, 4, 0, L1SS).rw(0xe3ff_ff0f),
+            Register::new("L1SS_CTL2", 0xc, 4, 0x28, L1SS).rw(0xfb),
+        ],
+    );
+}
+
+/// Device Serial Number.
+pub fn device_serial_number(config: &mut ConfigSpace, at: u16, serial: u64) {
+    config.add_extended(at, 0x0003, 1, "DSN_CAP", &[Register::new("DSN_SERIAL", 0x4, 8, serial, DSN)]);
+}
