@@ -1,0 +1,39 @@
+# Every target is one command; what it needs is checked first by .ci/prepare, which on Debian installs what is missing.
+# Variables given here or in the environment reach the lab: QEMU, KERNEL, MODULES, KDIR, BUSYBOX.
+
+SDMORPH := cargo run --quiet --locked --release --bin sdmorph --
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  QEMU=path       a qemu-system-x86_64 of your own (10.1.1 or newer)'
+	@echo '  KERNEL=path     a kernel image of your own, MODULES=dir its modules'
+	@echo '  KDIR=dir        the build tree that the guest module is compiled against'
+	@echo '  BUSYBOX=path    a static busybox for the guest'
+
+setup: ## fetch and build what the lab needs (QEMU, a Debian kernel, busybox), into the cache
+	@.ci/prepare lab
+	$(SDMORPH) lab setup
+
+demo: ## reproduce the page fault on a stock kernel, then the clean run with the fix
+	@.ci/prepare lab
+	$(SDMORPH) lab demo
+
+test: ## unit, property and wire tests, then the guest tests under QEMU
+	@.ci/prepare lab
+	cargo test --locked --workspace
+	$(SDMORPH) lab test
+
+check: ## formatting, lints, licences, spelling, shell scripts, documentation
+	@.ci/prepare check
+	@.ci/check
+
+docs: ## build the book into target/book and the crates' documentation into target/doc
+	@.ci/prepare check
+	@.ci/check book rustdoc
+
+clean: ## remove what was built here; the cache of the lab and the tools stays
+	rm -rf target
