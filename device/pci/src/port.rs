@@ -1,1 +1,293 @@
-//! port
+//! The root port in front of the slot (PCIe 7.5.1.3, 7.5.3, 6.7).
+//!
+//! Slot and link status are derived from the [`Slot`] at each read; only the latched "changed" bits are stored. An
+//! event that comes in while the guest clears an older one sets its bit again and is not lost.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Value, json};
+
+use crate::capability::{self, EXP, Link, Msi};
+use crate::config::{ConfigSpace, Identity, command, offset};
+use crate::seam::{Ctx, Event, PciFunction, ResetKind};
+use crate::slot::Slot;
+
+/// What a port is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortProfile {
+    /// Vendor, device, class.
+    pub identity: Identity,
+    /// The physical slot number a guest prints (`Slot(8)`).
+    pub slot_number: u16,
+    /// The link's best speed and width.
+    pub link: Link,
+}
+
+impl Default for PortProfile {
+    /// Slot 8, as in the report; Red Hat's generic root port, which no quirk of Linux knows.
+    fn default() -> Self {
+        Self {
+            identity: Identity {
+                vendor: 0x1b36,
+                device: 0x000c,
+                class: 0x06_04_00,
+                revision: 0,
+                subsystem: (0, 0),
+            },
+            slot_number: 8,
+            link: Link { speed: 3, width: 1 },
+        }
+    }
+}
+
+/// Offset of the PCI Express capability.
+const EXPRESS: u16 = 0x70;
+const BRIDGE_CONTROL_BUS_RESET: u32 = 1 << 6;
+
+/// A root port and its slot.
+#[derive(Debug)]
+pub struct RootPort<F> {
+    config: ConfigSpace,
+    msi: Msi,
+    link: Link,
+    slot: Slot<F>,
+}
+
+impl<F: PciFunction> RootPort<F> {
+    /// A port with `function` in its slot and the link up.
+    #[must_use]
+    pub fn new(profile: PortProfile, function: F) -> Self {
+        let mut config = ConfigSpace::bridge(profile.identity);
+        capability::power_management(&mut config, 0x40);
+        let msi = Msi::add(&mut config, 0x50);
+        capability::express_root_port(&mut config, EXPRESS, profile.link, profile.slot_number);
+        Self { config, msi, link: profile.link, slot: Slot::occupied(function) }
+    }
+
+    /// The slot.
+    pub fn slot(&self) -> &Slot<F> {
+        &self.slot
+    }
+
+    /// The link trains or drops; latches DLLSC and interrupts if DLLLA changed.
+    pub fn set_link(&mut self, ctx: &mut Ctx<'_>, up: bool) {
+        if self.slot.set_trained(ctx, up) {
+            self.latch(ctx, EXP::SLTSTA_DLLSC);
+        }
+    }
+
+    /// Presence detect changes; latches PDC and interrupts if it did.
+    pub fn set_presence(&mut self, ctx: &mut Ctx<'_>, present: bool) {
+        if self.slot.set_present(present) {
+            ctx.event(Event::PresenceChanged { present });
+            self.latch(ctx, EXP::SLTSTA_PDC);
+        }
+    }
+
+    /// The function's memory stops or starts answering. No status register tells.
+    pub fn set_bar_vanished(&mut self, ctx: &mut Ctx<'_>, vanished: bool) {
+        self.slot.set_bar_vanished(ctx, vanished);
+    }
+
+    /// Calls `act` on the function in the slot with the context it gets from this port.
+    pub fn with_function<R>(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        act: impl FnOnce(&mut F, &mut Ctx<'_>) -> R,
+    ) -> Option<R> {
+        self.slot.with_function(ctx, act)
+    }
+
+    fn latch(&mut self, ctx: &mut Ctx<'_>, bits: u32) {
+        let status = self.config.read(EXPRESS + EXP::SLTSTA, 2) | bits;
+        self.config.store(EXPRESS + EXP::SLTSTA, 2, u64::from(status));
+        self.update_interrupt(ctx);
+    }
+
+    /// Hot-plug interrupts are the OR of the enabled events (PCIe 6.7.3.4).
+    fn update_interrupt(&mut self, ctx: &mut Ctx<'_>) {
+        let control = self.config.read(EXPRESS + EXP::SLTCTL, 2);
+        let status = self.config.read(EXPRESS + EXP::SLTSTA, 2);
+        // Enables 0..4 stand at the same bits as their events; DLLSC is enabled by bit 12.
+        let mut enabled = control & 0x1f;
+        if control & EXP::SLTCTL_DLLSCE != 0 {
+            enabled |= EXP::SLTSTA_DLLSC;
+        }
+        let level = control & EXP::SLTCTL_HPIE != 0 && status & enabled != 0;
+        self.msi.set_level(&self.config, ctx, level);
+    }
+
+    /// Buses below this port, as the guest numbered them; `None` while it has not.
+    fn buses(&self) -> Option<RangeInclusive<u8>> {
+        let byte = |at| (self.config.read(at, 1) & 0xff) as u8;
+        let (secondary, subordinate) = (byte(offset::SECONDARY_BUS), byte(offset::SUBORDINATE_BUS));
+        (secondary != 0).then_some(secondary..=subordinate)
+    }
+
+    /// Whether configuration accesses to `bus` go through this port.
+    #[must_use]
+    pub fn claims_bus(&self, bus: u8) -> bool {
+        self.buses().is_some_and(|buses| buses.contains(&bus))
+    }
+
+    /// Whether `bus` is the one right below this port.
+    fn is_secondary(&self, bus: u8) -> bool {
+        self.buses().is_some_and(|buses| *buses.start() == bus)
+    }
+
+    /// Whether memory accesses to `address` go through this port: Memory Space Enable, and one of the two windows.
+    #[must_use]
+    pub fn claims_memory(&self, address: u64) -> bool {
+        self.config.memory_enabled()
+            && (self.memory_window().contains(&address) || self.prefetchable_window().contains(&address))
+    }
+
+    fn memory_window(&self) -> RangeInclusive<u64> {
+        let register = |at| u64::from(self.config.read(at, 2) & 0xfff0) << 16;
+        register(offset::MEMORY_BASE)..=(register(offset::MEMORY_LIMIT) | 0xf_ffff)
+    }
+
+    fn prefetchable_window(&self) -> RangeInclusive<u64> {
+        let register = |low, high| {
+            u64::from(self.config.read(high, 4)) << 32 | u64::from(self.config.read(low, 2) & 0xfff0) << 16
+        };
+        let base = register(offset::PREF_MEMORY_BASE, offset::PREF_BASE_UPPER32);
+        let limit = register(offset::PREF_MEMORY_LIMIT, offset::PREF_LIMIT_UPPER32);
+        base..=(limit | 0xf_ffff)
+    }
+
+    /// The context for what is below: this port's Bus Master Enable forwards requests upstream (PCIe 7.5.1.1.3).
+    fn below<'b>(&self, ctx: &'b mut Ctx<'_>) -> Ctx<'b> {
+        ctx.child(self.name(), self.config.command() & command::MASTER != 0)
+    }
+
+    /// Forwards a configuration read; `None` if no device is there.
+    pub fn forward_config_read(
+        &mut self,
+        above: &mut Ctx<'_>,
+        bus: u8,
+        devfn: u8,
+        offset: u16,
+        size: u8,
+    ) -> Option<u32> {
+        if devfn != 0 || !self.is_secondary(bus) || self.slot.function().is_none() {
+            return None;
+        }
+        let mut ctx = self.below(above);
+        Some(self.slot.config_read(&mut ctx, offset, size))
+    }
+
+    /// Forwards a configuration write; `None` if no device is there.
+    pub fn forward_config_write(
+        &mut self,
+        above: &mut Ctx<'_>,
+        bus: u8,
+        devfn: u8,
+        offset: u16,
+        size: u8,
+        value: u32,
+    ) -> Option<()> {
+        if devfn != 0 || !self.is_secondary(bus) || self.slot.function().is_none() {
+            return None;
+        }
+        let mut ctx = self.below(above);
+        self.slot.config_write(&mut ctx, offset, size, value);
+        Some(())
+    }
+
+    /// Forwards a memory read; `None` if no BAR decodes the address.
+    pub fn forward_memory_read(&mut self, above: &mut Ctx<'_>, address: u64, size: u8) -> Option<u64> {
+        let mut ctx = self.below(above);
+        self.slot.memory_read(&mut ctx, address, size)
+    }
+
+    /// Forwards a memory write; `None` if no BAR decodes the address.
+    pub fn forward_memory_write(
+        &mut self,
+        above: &mut Ctx<'_>,
+        address: u64,
+        size: u8,
+        value: u64,
+    ) -> Option<()> {
+        let mut ctx = self.below(above);
+        self.slot.memory_write(&mut ctx, address, size, value)
+    }
+}
+
+impl<F: PciFunction> PciFunction for RootPort<F> {
+    fn name(&self) -> &'static str {
+        "port"
+    }
+
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+
+    fn config_read(&mut self, at: u16, size: u8) -> u32 {
+        // What is derived is put in place before it is read.
+        let link =
+            if self.slot.link_active() { self.link.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
+        self.config.store(EXPRESS + EXP::LNKSTA, 2, u64::from(link));
+        let mut status = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !EXP::SLTSTA_PDS;
+        if self.slot.is_present() {
+            status |= EXP::SLTSTA_PDS;
+        }
+        self.config.store(EXPRESS + EXP::SLTSTA, 2, u64::from(status));
+        self.config.read(at, size)
+    }
+
+    fn config_written(&mut self, ctx: &mut Ctx<'_>, at: u16, size: u8, before: u32) {
+        let touched = |register: u16| at <= register && register < at + u16::from(size);
+        // Secondary bus reset resets while it is set; what counts is the edge. It is no event for the slot: a guest
+        // resets the bus during probe and must not take that for a removal.
+        if touched(offset::BRIDGE_CONTROL) {
+            let shift = 8 * u32::from(offset::BRIDGE_CONTROL - at);
+            let was = before >> shift & BRIDGE_CONTROL_BUS_RESET != 0;
+            let is = self.config.read(offset::BRIDGE_CONTROL, 2) & BRIDGE_CONTROL_BUS_RESET != 0;
+            if is && !was {
+                self.slot.reset(ctx, ResetKind::Hot);
+            }
+        }
+        if touched(EXPRESS + EXP::LNKCTL) {
+            let disabled = self.config.read(EXPRESS + EXP::LNKCTL, 2) & EXP::LNKCTL_LD != 0;
+            if self.slot.set_link_disabled(ctx, disabled) {
+                self.latch(ctx, EXP::SLTSTA_DLLSC);
+            }
+        }
+        self.update_interrupt(ctx);
+    }
+
+    fn bar_register(&self, _bar: u8, _offset: u64) -> Option<&'static str> {
+        None
+    }
+
+    // A bridge of this kind has no BAR, so nothing decodes to these two.
+    fn bar_read(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, size: u8) -> u64 {
+        crate::seam::mask_of_size(size)
+    }
+
+    fn bar_write(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, _size: u8, _value: u64) {}
+
+    fn wake(&mut self, ctx: &mut Ctx<'_>) {
+        self.slot.wake(ctx);
+    }
+
+    fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
+        let Self { config, msi, link: _, slot } = self;
+        config.reset(kind);
+        msi.reset();
+        slot.set_link_disabled(ctx, false);
+        slot.reset(ctx, kind);
+    }
+
+    fn snapshot(&self) -> Value {
+        json!({
+            "config": self.config.snapshot(),
+            "slot": self.slot.snapshot(),
+        })
+    }
+}

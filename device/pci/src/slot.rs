@@ -1,1 +1,232 @@
-//! slot
+//! The hot-plug slot: who is in it, whether its link is up, and whether the function's BAR answers.
+//!
+//! Link and presence are held here and nowhere else; the port derives LNKSTA and SLTSTA from them.
+
+use serde_json::{Value, json};
+
+use crate::seam::{self, Access, Answer, Ctx, Direction, Event, PciFunction, ResetKind, Space, mask_of_size};
+
+/// A slot and the function in it. Device 0, function 0 of the bus below the port.
+#[derive(Debug)]
+pub struct Slot<F> {
+    function: Option<F>,
+    present: bool,
+    trained: bool,
+    link_disabled: bool,
+    bar_vanished: bool,
+}
+
+impl<F: PciFunction> Slot<F> {
+    /// A slot with a function whose link is up.
+    pub fn occupied(function: F) -> Self {
+        Self {
+            function: Some(function),
+            present: true,
+            trained: true,
+            link_disabled: false,
+            bar_vanished: false,
+        }
+    }
+
+    /// The function, whether or not it can be reached.
+    pub fn function(&self) -> Option<&F> {
+        self.function.as_ref()
+    }
+
+    /// The function, whether or not it can be reached.
+    pub fn function_mut(&mut self) -> Option<&mut F> {
+        self.function.as_mut()
+    }
+
+    /// SLTSTA.PDS.
+    pub fn is_present(&self) -> bool {
+        self.present
+    }
+
+    /// LNKSTA.DLLLA: the two ends have trained, the port does not hold the link down, and somebody is there.
+    pub fn link_active(&self) -> bool {
+        self.trained && !self.link_disabled && self.function.is_some()
+    }
+
+    /// Whether memory accesses to the function are lost although its link may be up.
+    pub fn bar_vanished(&self) -> bool {
+        self.bar_vanished
+    }
+
+    /// Whether a memory access would be answered.
+    fn answers_memory(&self) -> bool {
+        self.link_active()
+            && !self.bar_vanished
+            && self.function.as_ref().is_some_and(|function| function.config().power_state() == 0)
+    }
+
+    /// Sets presence detect; true if that changed it.
+    pub(crate) fn set_present(&mut self, present: bool) -> bool {
+        std::mem::replace(&mut self.present, present) != present
+    }
+
+    /// Trains or drops the link from the function's side; true if DLLLA changed.
+    pub(crate) fn set_trained(&mut self, ctx: &mut Ctx<'_>, trained: bool) -> bool {
+        self.change_link(ctx, |slot| slot.trained = trained)
+    }
+
+    /// LNKCTL.LD of the port; true if DLLLA changed.
+    pub(crate) fn set_link_disabled(&mut self, ctx: &mut Ctx<'_>, disabled: bool) -> bool {
+        self.change_link(ctx, |slot| slot.link_disabled = disabled)
+    }
+
+    /// A link that goes down resets what is below it (PCIe 2.9.1).
+    fn change_link(&mut self, ctx: &mut Ctx<'_>, change: impl FnOnce(&mut Self)) -> bool {
+        let before = self.link_active();
+        change(self);
+        let after = self.link_active();
+        if before && !after {
+            ctx.event(Event::LinkDown);
+            self.reset(ctx, ResetKind::Hot);
+        } else if after && !before {
+            ctx.event(Event::LinkUp);
+        }
+        before != after
+    }
+
+    /// Makes the function's memory stop or start answering.
+    pub(crate) fn set_bar_vanished(&mut self, ctx: &mut Ctx<'_>, vanished: bool) {
+        if std::mem::replace(&mut self.bar_vanished, vanished) != vanished {
+            ctx.event(if vanished { Event::BarVanished } else { Event::BarReturned });
+        }
+    }
+
+    /// Resets the function in the slot.
+    pub(crate) fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
+        if let Some(function) = &mut self.function {
+            let mut ctx = seam::inside(function, ctx);
+            ctx.event(Event::Reset { kind });
+            function.reset(&mut ctx, kind);
+        }
+    }
+
+    /// Gives the function its chance after time has passed.
+    pub(crate) fn wake(&mut self, ctx: &mut Ctx<'_>) {
+        if let Some(function) = &mut self.function {
+            function.wake(&mut seam::inside(function, ctx));
+        }
+    }
+
+    /// Calls `act` on the function with the context it would get from a bridge.
+    pub(crate) fn with_function<R>(
+        &mut self,
+        above: &mut Ctx<'_>,
+        act: impl FnOnce(&mut F, &mut Ctx<'_>) -> R,
+    ) -> Option<R> {
+        let function = self.function.as_mut()?;
+        let mut ctx = seam::inside(function, above);
+        Some(act(function, &mut ctx))
+    }
+
+    /// Configuration read of device 0 function 0.
+    pub(crate) fn config_read(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
+        let reachable = self.link_active();
+        match &mut self.function {
+            Some(function) if reachable => seam::config_read(function, above, offset, size),
+            Some(function) => {
+                let register = function.config().register_at(offset);
+                let mut ctx = seam::inside(function, above);
+                let at = u64::from(offset);
+                let value = dead(&mut ctx, Space::Config, Direction::Read, at, size, register, 0);
+                (value & 0xffff_ffff) as u32
+            }
+            None => (mask_of_size(size) & 0xffff_ffff) as u32,
+        }
+    }
+
+    /// Configuration write of device 0 function 0.
+    pub(crate) fn config_write(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
+        let reachable = self.link_active();
+        match &mut self.function {
+            Some(function) if reachable => seam::config_write(function, above, offset, size, value),
+            Some(function) => {
+                let register = function.config().register_at(offset);
+                let mut ctx = seam::inside(function, above);
+                let at = u64::from(offset);
+                dead(&mut ctx, Space::Config, Direction::Write, at, size, register, u64::from(value));
+            }
+            None => {}
+        }
+    }
+
+    /// Memory read at a bus address; `None` if no BAR decodes it.
+    pub(crate) fn memory_read(&mut self, above: &mut Ctx<'_>, address: u64, size: u8) -> Option<u64> {
+        let answers = self.answers_memory();
+        let (function, bar, offset) = self.decode(address)?;
+        if answers {
+            return Some(seam::bar_read(function, above, bar, offset, size));
+        }
+        let register = function.bar_register(bar, offset);
+        let mut ctx = seam::inside(function, above);
+        Some(dead(&mut ctx, Space::Bar(bar), Direction::Read, offset, size, register, 0))
+    }
+
+    /// Memory write at a bus address; `None` if no BAR decodes it.
+    pub(crate) fn memory_write(
+        &mut self,
+        above: &mut Ctx<'_>,
+        address: u64,
+        size: u8,
+        value: u64,
+    ) -> Option<()> {
+        let answers = self.answers_memory();
+        let (function, bar, offset) = self.decode(address)?;
+        if answers {
+            seam::bar_write(function, above, bar, offset, size, value);
+        } else {
+            let register = function.bar_register(bar, offset);
+            let mut ctx = seam::inside(function, above);
+            dead(&mut ctx, Space::Bar(bar), Direction::Write, offset, size, register, value);
+        }
+        Some(())
+    }
+
+    fn decode(&mut self, address: u64) -> Option<(&mut F, u8, u64)> {
+        let function = self.function.as_mut()?;
+        if function.config().command() & crate::config::command::MEMORY == 0 {
+            return None;
+        }
+        let (bar, offset) = function.config().decode(address)?;
+        Some((function, bar, offset))
+    }
+
+    /// The slot's state as JSON.
+    pub fn snapshot(&self) -> Value {
+        json!({
+            "present": self.present,
+            "link-active": self.link_active(),
+            "link-disabled": self.link_disabled,
+            "bar-vanished": self.bar_vanished,
+            "function": self.function.as_ref().map(|function| json!({
+                "name": function.name(),
+                "state": function.snapshot(),
+            })),
+        })
+    }
+}
+
+/// Reports an access that nobody can answer; what a read gets.
+fn dead(
+    ctx: &mut Ctx<'_>,
+    space: Space,
+    direction: Direction,
+    offset: u64,
+    size: u8,
+    register: Option<&'static str>,
+    written: u64,
+) -> u64 {
+    let value = if direction == Direction::Read { mask_of_size(size) } else { written };
+    let access = Access { space, direction, offset, size, register, value, answer: Answer::Dead };
+    match direction {
+        Direction::Read => ctx.observe_read(access),
+        Direction::Write => {
+            ctx.observe_write(access);
+            0
+        }
+    }
+}
