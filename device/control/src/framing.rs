@@ -146,7 +146,8 @@ impl Framer {
         let state = std::mem::replace(&mut self.state, State::Between);
         match (state, progress) {
             (State::Message(_), Progress::Complete) if within_limit => Some(
-                serde_json::from_slice(&self.buffer).map_err(|error| FrameError::Unrepresentable(error.to_string())),
+                serde_json::from_slice(&self.buffer)
+                    .map_err(|error| FrameError::Unrepresentable(error.to_string())),
             ),
             (State::Message(grammar), progress) if !within_limit => {
                 self.buffer = Vec::new();
@@ -260,7 +261,10 @@ mod tests {
     fn a_message_over_the_limit_is_answered_once_and_dropped_to_its_end_and_no_further() {
         for extra in [1, 2, 1000] {
             let text = format!("{{\"a\":\"{}\"}}{{\"b\":2}}", "x".repeat(100 - 8 + extra));
-            assert_eq!(frames_of(&text), [Err(FrameError::TooLong { limit_bytes: 100 }), Ok(json!({"b": 2}))]);
+            assert_eq!(
+                frames_of(&text),
+                [Err(FrameError::TooLong { limit_bytes: 100 }), Ok(json!({"b": 2}))]
+            );
         }
     }
 
@@ -293,7 +297,22 @@ mod tests {
     fn noise() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             prop::sample::select(vec![
-                "{", "}", "[", "]", ",", ":", "\"", "\"a\":", "\\", "1", "-", "null", "\n", "\r\n", " ", "{\"a\":1}",
+                "{",
+                "}",
+                "[",
+                "]",
+                ",",
+                ":",
+                "\"",
+                "\"a\":",
+                "\\",
+                "1",
+                "-",
+                "null",
+                "\n",
+                "\r\n",
+                " ",
+                "{\"a\":1}",
                 "{\"a\":[{}]}\n",
             ])
             .prop_map(|text| text.as_bytes().to_vec()),

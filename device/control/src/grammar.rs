@@ -56,9 +56,9 @@ enum Digits {
     Integer,
     Point,
     Fraction,
-    Exponent,
+    ExponentMark,
     ExponentSign,
-    ExponentDigits,
+    Exponent,
 }
 
 /// The state of one JSON object being read. Its opening brace has been seen already.
@@ -179,11 +179,11 @@ fn in_number(byte: u8, digits: Digits) -> Result<Option<Digits>, &'static str> {
         (Digits::Minus, b'1'..=b'9') | (Digits::Integer, b'0'..=b'9') => Digits::Integer,
         (Digits::Zero | Digits::Integer, b'.') => Digits::Point,
         (Digits::Point | Digits::Fraction, b'0'..=b'9') => Digits::Fraction,
-        (Digits::Zero | Digits::Integer | Digits::Fraction, b'e' | b'E') => Digits::Exponent,
-        (Digits::Exponent, b'+' | b'-') => Digits::ExponentSign,
-        (Digits::Exponent | Digits::ExponentSign | Digits::ExponentDigits, b'0'..=b'9') => Digits::ExponentDigits,
+        (Digits::Zero | Digits::Integer | Digits::Fraction, b'e' | b'E') => Digits::ExponentMark,
+        (Digits::ExponentMark, b'+' | b'-') => Digits::ExponentSign,
+        (Digits::ExponentMark | Digits::ExponentSign | Digits::Exponent, b'0'..=b'9') => Digits::Exponent,
         (Digits::Zero, b'0'..=b'9') => return Err("a number may not begin with 0"),
-        (Digits::Minus | Digits::Point | Digits::Exponent | Digits::ExponentSign, _) => {
+        (Digits::Minus | Digits::Point | Digits::ExponentMark | Digits::ExponentSign, _) => {
             return Err("expected a digit");
         }
         _ => return Ok(None),
@@ -244,8 +244,8 @@ mod tests {
 
     fn json_pieces() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
-            "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"b\":", "\\", "\\u00e9", "0", "1", "-", "2.5", "1e3", ".",
-            "e", "+", "true", "false", "null", "nul", " ", "\n", "é", "{}", "[]",
+            "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"b\":", "\\", "\\u00e9", "0", "1", "-", "2.5",
+            "1e3", ".", "e", "+", "true", "false", "null", "nul", " ", "\n", "é", "{}", "[]",
         ]);
         prop::collection::vec(piece, 0..14).prop_map(|pieces| ["{", &pieces.concat()].concat().into_bytes())
     }

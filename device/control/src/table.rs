@@ -1,0 +1,327 @@
+//! The table of commands: what parsing, `query-commands`, the help and the reference are made of.
+
+use crate::nearest::{did_you_mean, quoted};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// One command.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandSpec {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Its arguments.
+    pub arguments: &'static [ArgumentSpec],
+    /// What a successful reply carries.
+    pub returns: &'static str,
+    /// Arguments that are legal together, as JSON text.
+    pub example: &'static str,
+}
+
+/// One argument of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgumentSpec {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// What it has to be.
+    pub kind: ArgumentType,
+    /// Whether it can be left out.
+    pub optional: bool,
+    /// What it means, in one line.
+    pub summary: &'static str,
+}
+
+/// What an argument has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgumentType {
+    /// `true` or `false`.
+    Boolean,
+    /// Any string.
+    String,
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// An array of strings.
+    Strings,
+    /// A JSON object.
+    Object,
+    /// An array of JSON objects.
+    Objects,
+}
+
+const fn required(name: &'static str, kind: ArgumentType, summary: &'static str) -> ArgumentSpec {
+    ArgumentSpec { name, kind, optional: false, summary }
+}
+
+const fn optional(name: &'static str, kind: ArgumentType, summary: &'static str) -> ArgumentSpec {
+    ArgumentSpec { name, kind, optional: true, summary }
+}
+
+/// Every command there is, in the order of the reference.
+pub const COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "qmp_capabilities",
+        summary: "End the negotiation; has to be the first command of a connection",
+        arguments: &[optional("enable", ArgumentType::Strings, "capabilities; the server offers none")],
+        returns: "an empty object",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "card-insert",
+        summary: "Put a card into the reader",
+        arguments: &[required(
+            "kind",
+            ArgumentType::OneOf(&["sd-express", "none"]),
+            "sd-express: an SD 7.0 card; none: an empty adapter (the presence switch closes, no card answers)",
+        )],
+        returns: "an empty object",
+        example: r#"{"kind": "sd-express"}"#,
+    },
+    CommandSpec {
+        name: "card-eject",
+        summary: "Take out whatever is in the reader",
+        arguments: &[],
+        returns: "an empty object",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "link-set",
+        summary: "Take the slot's link down or bring it up",
+        arguments: &[required("up", ArgumentType::Boolean, "true: up; false: down")],
+        returns: "an empty object",
+        example: r#"{"up": false}"#,
+    },
+    CommandSpec {
+        name: "query-status",
+        summary: "The whole device as one tree, registers by name",
+        arguments: &[],
+        returns: "the tree",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "rule-add",
+        summary: "Add a fault rule",
+        arguments: &[required("rule", ArgumentType::Object, "the rule, as it stands in a scenario")],
+        returns: "an object with the rule's `name`",
+        example: r#"{"rule": {"name": "slow-haimr", "when": {"read": "HAIMR"}, "do": {"read-latency-us": 500}}}"#,
+    },
+    CommandSpec {
+        name: "rule-remove",
+        summary: "Remove a fault rule",
+        arguments: &[required("name", ArgumentType::String, "the rule's name, from rule-add or query-rules")],
+        returns: "an empty object",
+        example: r#"{"name": "slow-haimr"}"#,
+    },
+    CommandSpec {
+        name: "query-rules",
+        summary: "The fault rules with their counters",
+        arguments: &[],
+        returns: "an array of objects",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "scenario-load",
+        summary: "Load a set of fault rules at once: all of them, or none if one is wrong",
+        arguments: &[
+            required("name", ArgumentType::String, "the scenario's name, for the flight record"),
+            required("rules", ArgumentType::Objects, "the rules, each as rule-add takes it"),
+            optional(
+                "replace",
+                ArgumentType::Boolean,
+                "whether all rules of before go first; true if left out",
+            ),
+        ],
+        returns: "an empty object",
+        example: r#"{"name": "no-faults", "rules": [], "replace": true}"#,
+    },
+    CommandSpec {
+        name: "marker",
+        summary: "Write a line of text into the flight record",
+        arguments: &[required("text", ArgumentType::String, "the text")],
+        returns: "an empty object",
+        example: r#"{"text": "the drivers are bound"}"#,
+    },
+    CommandSpec {
+        name: "query-commands",
+        summary: "This table",
+        arguments: &[],
+        returns: "an array of objects: name, summary, arguments, returns, example",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "query-version",
+        summary: "The version of the greeting",
+        arguments: &[],
+        returns: "an object: qemu (major, minor, micro: of sdmorph), package",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "quit",
+        summary: "End the server, after the reply",
+        arguments: &[],
+        returns: "an empty object",
+        example: "{}",
+    },
+];
+
+/// The row of a command.
+pub fn command_spec(name: &str) -> Option<&'static CommandSpec> {
+    COMMANDS.iter().find(|spec| spec.name == name)
+}
+
+impl ArgumentType {
+    /// The type in words, as error messages and the reference have it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Boolean => "boolean".into(),
+            Self::String => "string".into(),
+            Self::OneOf(words) => format!("\"{}\"", words.join("\" | \"")),
+            Self::Strings => "array of strings".into(),
+            Self::Object => "object".into(),
+            Self::Objects => "array of objects".into(),
+        }
+    }
+
+    fn check(&self, name: &str, value: &Value) -> Result<(), String> {
+        let all = |is: fn(&Value) -> bool| value.as_array().is_some_and(|items| items.iter().all(is));
+        let fits = match self {
+            Self::Boolean => value.is_boolean(),
+            Self::String => value.is_string(),
+            Self::OneOf(words) => match value.as_str() {
+                Some(word) if !words.contains(&word) => {
+                    return Err(format!(
+                        "Parameter '{name}' does not accept value {}: {}{}",
+                        quoted(word),
+                        self.describe(),
+                        did_you_mean(word, words.iter().copied())
+                    ));
+                }
+                word => word.is_some(),
+            },
+            Self::Strings => all(Value::is_string),
+            Self::Object => value.is_object(),
+            Self::Objects => all(Value::is_object),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(format!(
+            "Invalid type of parameter '{name}': expected {}, found {}",
+            self.describe(),
+            type_of(value)
+        ))
+    }
+}
+
+/// A value's JSON type, in words.
+pub(crate) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+impl CommandSpec {
+    /// Checks names and types of arguments.
+    ///
+    /// # Errors
+    /// A sentence that names the argument, and the nearest legal word if there is one.
+    pub fn check_arguments(&self, arguments: &crate::JsonObject) -> Result<(), String> {
+        for (name, value) in arguments {
+            let Some(argument) = self.arguments.iter().find(|argument| argument.name == name) else {
+                let near = did_you_mean(name, self.arguments.iter().map(|argument| argument.name));
+                let legal = match self.arguments {
+                    [] => format!("; {} takes no arguments", self.name),
+                    _ => near,
+                };
+                return Err(format!("Parameter {} is unexpected{legal}", quoted(name)));
+            };
+            argument.kind.check(name, value)?;
+        }
+        match self
+            .arguments
+            .iter()
+            .find(|argument| !argument.optional && !arguments.contains_key(argument.name))
+        {
+            Some(missing) => {
+                Err(format!("Parameter '{}' is missing: {}", missing.name, missing.kind.describe()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The reply to `query-commands`: an array of objects with `name` as QMP has it, and `summary`, `arguments` (each
+/// `name`, `type`, `optional`, `summary`), `returns` and `example`.
+pub fn query_commands() -> Value {
+    let argument = |argument: &ArgumentSpec| {
+        json!({
+            "name": argument.name,
+            "type": argument.kind.describe(),
+            "optional": argument.optional,
+            "summary": argument.summary,
+        })
+    };
+    let command = |spec: &CommandSpec| {
+        json!({
+            "name": spec.name,
+            "summary": spec.summary,
+            "arguments": spec.arguments.iter().map(argument).collect::<Vec<_>>(),
+            "returns": spec.returns,
+            "example": spec.example,
+        })
+    };
+    Value::Array(COMMANDS.iter().map(command).collect())
+}
+
+/// The commands for a terminal: a line for each command, `name key=TYPE [key=TYPE]`, and a line for what it does.
+pub fn usage() -> String {
+    let mut text = String::new();
+    for spec in COMMANDS {
+        text.push_str(spec.name);
+        for argument in spec.arguments {
+            let kind = match argument.kind {
+                ArgumentType::OneOf(words) => words.join("|"),
+                ArgumentType::Boolean => "true|false".into(),
+                ArgumentType::String => "TEXT".into(),
+                ArgumentType::Object => "'{…}'".into(),
+                ArgumentType::Strings | ArgumentType::Objects => "'[…]'".into(),
+            };
+            let pair = format!("{}={kind}", argument.name);
+            // Writing to a String cannot fail.
+            let _ = if argument.optional { write!(text, " [{pair}]") } else { write!(text, " {pair}") };
+        }
+        let _ = writeln!(text, "\n    {}", spec.summary);
+    }
+    text
+}
+
+/// The reference of the commands, in Markdown: a section for each.
+pub fn reference_markdown() -> String {
+    let mut text = String::new();
+    for spec in COMMANDS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "## `{}`\n\n{}.\n", spec.name, spec.summary);
+        if !spec.arguments.is_empty() {
+            text.push_str("| argument | type | required | meaning |\n| --- | --- | --- | --- |\n");
+            for argument in spec.arguments {
+                let kind = argument.kind.describe().replace('|', "\\|");
+                let required = if argument.optional { "no" } else { "yes" };
+                let _ =
+                    writeln!(text, "| `{}` | {kind} | {required} | {} |", argument.name, argument.summary);
+            }
+            text.push('\n');
+        }
+        let _ = writeln!(text, "Returns {}.\n", spec.returns);
+        let example = match spec.example {
+            "{}" => format!("{{\"execute\": \"{}\"}}", spec.name),
+            arguments => format!("{{\"execute\": \"{}\", \"arguments\": {arguments}}}", spec.name),
+        };
+        let _ = writeln!(text, "```json\n{example}\n```\n");
+    }
+    text
+}
