@@ -11,7 +11,7 @@ pub use express::{
     EXP, Link, aer, device_serial_number, express_endpoint, express_root_port, l1_substates, ltr,
 };
 pub use msi::Msi;
-pub use msix::MsiX;
+pub use msix::{MsiX, Place as MsiXPlace};
 
 use crate::config::ConfigSpace;
 use crate::register::Register;
