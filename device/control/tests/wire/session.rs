@@ -1,13 +1,10 @@
 //! The recorded session of session.qmp, replayed against the real server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod toy_device;
-
+use crate::toy_device::ToyDevice;
 use sdmorph_control::ServerOptions;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use toy_device::ToyDevice;
 
 #[tokio::test]
 async fn the_recorded_session_gets_the_recorded_answers_and_ends_with_quit() {
