@@ -90,9 +90,14 @@ reader_gone() {
 	[ ! -e "$reader" ]
 }
 
-# The kernel reported a fault of its own.
+# Prints the first line of a fault that the kernel reported, without its time; fails if there is none.
+kernel_fault() {
+	dmesg | sed 's/^\[[^]]*\] //' |
+		grep -m 1 -e '^BUG: ' -e '^Oops: ' -e '^general protection fault' -e '^WARNING: CPU:' -e ': BUG: '
+}
+
 kernel_faulted() {
-	dmesg | grep -q -e 'BUG: ' -e 'Oops: ' -e 'general protection fault' -e 'WARNING: CPU:'
+	kernel_fault >/dev/null
 }
 
 # $1: a line of the kernel's log, as a basic regular expression

@@ -1,0 +1,131 @@
+//! The times of a run, on one clock.
+//!
+//! The device's record and the guest's log have clocks of their own. They are laid over each other where both saw the
+//! same thing: the device's `link-down` and the guest's `Slot(8): Link Down`. The guest's line is the later one, by
+//! the interrupt's way to pciehp's thread, so a guest time can come out too early by that much (some milliseconds
+//! under TCG). Times of one clock are exact among themselves.
+
+use serde::Serialize;
+
+use crate::klog::{Klog, LogLine, matches};
+use crate::record::{Entry, Record};
+use crate::scenario::{Happening, Moment};
+
+/// Whose clock a time was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockSource {
+    /// The device's monotonic clock.
+    Device,
+    /// The guest kernel's log clock, laid over the device's.
+    Guest,
+}
+
+/// One moment of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MomentTime {
+    /// What people call it.
+    pub name: String,
+    /// Milliseconds since the first moment of the scenario that happened; `None`: it did not happen.
+    pub t_ms: Option<f64>,
+    /// Whose clock.
+    pub clock: ClockSource,
+}
+
+/// Find the scenario's moments in a run.
+pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> Vec<MomentTime> {
+    let link_down = record.event("link-down").map(|entry| entry.t_ns);
+    let offset_us = link_down.zip(log.find("*pciehp: Slot(8): Link Down").and_then(|line| line.time_us));
+    // Nanoseconds on the device's clock; signed, since a guest time can lie before the device's start.
+    let on_device_clock = |line: &LogLine| -> Option<i128> {
+        let (device_ns, guest_us) = offset_us?;
+        let since_ns = (i128::from(line.time_us?) - i128::from(guest_us)) * 1000;
+        Some(i128::from(device_ns) + since_ns)
+    };
+    let find = |moment: &Moment| -> (Option<i128>, ClockSource) {
+        let (what, last) = match (&moment.first, &moment.last) {
+            (Some(what), _) => (what, false),
+            (None, Some(what)) => (what, true),
+            (None, None) => return (None, ClockSource::Device),
+        };
+        if let Some(pattern) = &what.log {
+            let mut lines = log.lines.iter().filter(|line| line.is_kernel() && matches(pattern, &line.text));
+            let line = if last { lines.next_back() } else { lines.next() };
+            return (line.and_then(on_device_clock), ClockSource::Guest);
+        }
+        let from = match &what.after {
+            Some(event) => record.entries.iter().position(|entry| entry.is_event(event)),
+            None => Some(0),
+        };
+        let Some(from) = from else { return (None, ClockSource::Device) };
+        let mut entries = record.entries.iter().skip(from).filter(|entry| happened(what, entry));
+        let entry = if last { entries.next_back() } else { entries.next() };
+        (entry.map(|entry| i128::from(entry.t_ns)), ClockSource::Device)
+    };
+    let found: Vec<_> = moments.iter().map(|moment| (moment, find(moment))).collect();
+    let zero = found.iter().find_map(|(_, (t_ns, _))| *t_ns);
+    let since = |t_ns: i128| zero.map(|zero| milliseconds(t_ns - zero));
+    found
+        .into_iter()
+        .map(|(moment, (t_ns, clock))| MomentTime {
+            name: moment.name.clone(),
+            t_ms: t_ns.and_then(since),
+            clock,
+        })
+        .collect()
+}
+
+fn happened(what: &Happening, entry: &Entry) -> bool {
+    if let Some(name) = &what.event {
+        return entry.is_event(name);
+    }
+    if let Some(register) = &what.read {
+        return entry.is_access("read", register);
+    }
+    what.write.as_ref().is_some_and(|register| entry.is_access("write", register))
+}
+
+/// Microsecond resolution is all that a report needs.
+fn milliseconds(ns: i128) -> f64 {
+    let micros = i32::try_from(ns / 1000).unwrap_or(if ns < 0 { i32::MIN } else { i32::MAX });
+    f64::from(micros) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn device_times_are_exact_and_guest_times_are_laid_over_link_down() {
+        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        let log = Klog::from_bytes(include_bytes!("../fixtures/fault-6.1.log"));
+        let times = locate(&scenario.moments, &record, &log);
+        let of = |name: &str| times.iter().find(|time| time.name == name).unwrap().t_ms;
+        assert_eq!(of("switch requested"), Some(0.0));
+        assert_eq!(of("BAR vanished"), Some(250.0));
+        assert_eq!(of("link down"), Some(255.0));
+        assert_eq!(of(".remove at the BAR, unmaps next"), Some(410.0));
+        assert_eq!(of("idle callback's last read"), Some(461.0));
+        // 4.512733 - 4.306641 s after Link Down.
+        assert_eq!(of("page fault"), Some(461.092));
+    }
+
+    #[test]
+    fn what_did_not_happen_has_no_time() {
+        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let times = locate(&scenario.moments, &Record::default(), &Klog::new());
+        assert_eq!(times.len(), scenario.moments.len());
+        assert!(times.iter().all(|time| time.t_ms.is_none()));
+    }
+
+    #[test]
+    fn without_a_common_moment_guest_times_are_unknown() {
+        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        let log = Klog::from_bytes(b"<14>[    7.000000] sdmorph-test: reader removed\n");
+        let times = locate(&scenario.moments, &record, &log);
+        assert_eq!(times.iter().find(|time| time.name == "reader removed").unwrap().t_ms, None);
+    }
+}

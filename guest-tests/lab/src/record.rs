@@ -1,0 +1,182 @@
+//! The device's record of a run: one JSON object a line, written by `sdmorph serve --record FILE`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+
+/// One line of the record. Fields that this crate does not use are passed over: the record may grow.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Entry {
+    /// Nanoseconds of the device's monotonic clock.
+    pub t_ns: u64,
+    /// `access`, `interrupt`, `command`, `event` or `rule`.
+    pub kind: String,
+    /// The function that was accessed: `vmd`, `port` or `reader`.
+    #[serde(default, rename = "fn")]
+    pub function: Option<String>,
+    /// `config`, `bar0` or `internal`.
+    #[serde(default)]
+    pub space: Option<String>,
+    /// `read` or `write`.
+    #[serde(default)]
+    pub dir: Option<String>,
+    /// The register's name, as the Linux driver spells it.
+    #[serde(default)]
+    pub reg: Option<String>,
+    /// Bytes from the start of the space.
+    #[serde(default, deserialize_with = "number")]
+    pub offset: Option<u64>,
+    /// The event's, command's or rule's name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The BAR was gone: a read returned all-ones, a write went nowhere.
+    #[serde(default)]
+    pub dead: bool,
+}
+
+impl Entry {
+    /// Whether this is the event `name`.
+    pub fn is_event(&self, name: &str) -> bool {
+        self.kind == "event" && self.name.as_deref() == Some(name)
+    }
+
+    /// Whether this is a hit of the rule `name`.
+    pub fn is_rule(&self, name: &str) -> bool {
+        self.kind == "rule" && self.name.as_deref() == Some(name)
+    }
+
+    /// Whether this is an access to the register `reg` in the direction `dir`.
+    pub fn is_access(&self, dir: &str, reg: &str) -> bool {
+        self.kind == "access" && self.dir.as_deref() == Some(dir) && self.reg.as_deref() == Some(reg)
+    }
+
+    /// Whether this is a read of a BAR that was gone.
+    pub fn is_dead_read(&self) -> bool {
+        self.kind == "access" && self.dead && self.dir.as_deref() == Some("read")
+    }
+}
+
+/// A number, or a string that holds one in hexadecimal with `0x`.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Option::<Either>::deserialize(deserializer)? {
+        Some(Either::Number(value)) => Some(value),
+        Some(Either::Text(text)) => {
+            text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        }
+        None => None,
+    })
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file cannot be read.
+    #[error("cannot read the device's record {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line in it is no record entry.
+    #[error("line {line} of the device's record is not an entry: {source}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// A whole record, in the order of its lines.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+impl Record {
+    /// Read a record file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line other than an unfinished last one is no entry.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        let text = std::fs::read(path)
+            .map_err(|source| RecordError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// Read a record from text. A last line without its newline is one that was being written, and left out.
+    ///
+    /// # Errors
+    /// When a line is no entry.
+    pub fn parse(text: &str) -> Result<Self, RecordError> {
+        let mut entries = Vec::new();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for (index, line) in whole.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let entry =
+                serde_json::from_str(line).map_err(|source| RecordError::Line { line: index + 1, source })?;
+            entries.push(entry);
+        }
+        Ok(Self { entries })
+    }
+
+    /// The first event `name`.
+    pub fn event(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.is_event(name))
+    }
+
+    /// How often the rule `name` was hit.
+    pub fn rule_hits(&self, name: &str) -> usize {
+        self.entries.iter().filter(|entry| entry.is_rule(name)).count()
+    }
+
+    /// How many reads of a BAR that was gone there were.
+    pub fn dead_reads(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_dead_read()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_rules_and_dead_reads_are_told_apart() {
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        assert_eq!(record.event("link-down").unwrap().t_ns, 4_305_000_000);
+        assert_eq!(record.rule_hits("bar-dies"), 1);
+        assert_eq!(record.rule_hits("link-down"), 0);
+        assert_eq!(record.dead_reads(), 3);
+    }
+
+    #[test]
+    fn an_unfinished_last_line_is_left_out() {
+        let text = "{\"t_ns\":1,\"kind\":\"event\",\"name\":\"link-down\"}\n{\"t_ns\":2,\"ki";
+        assert_eq!(Record::parse(text).unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_an_error_that_names_it() {
+        let error = Record::parse("{\"t_ns\":1,\"kind\":\"event\"}\nnonsense\n").unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn offsets_may_be_numbers_or_hexadecimal_text() {
+        let record = Record::parse(
+            "{\"t_ns\":1,\"kind\":\"access\",\"offset\":\"0x10\"}\n{\"t_ns\":2,\"kind\":\"access\",\"offset\":16}\n",
+        );
+        let offsets: Vec<_> = record.unwrap().entries.iter().map(|entry| entry.offset).collect();
+        assert_eq!(offsets, [Some(16), Some(16)]);
+    }
+}

@@ -1,0 +1,541 @@
+//! Scenario files: what is provoked, in which guest, and what has to be seen for which verdict.
+//!
+//! A scenario is TOML. The rules in it are the device's: they are handed on unread, and the device refuses what it
+//! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
+//! word that would have been legal.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::oops::OopsKind;
+
+/// The scenarios that come with the lab, by name.
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("sd7-idle-race", include_str!("../../scenarios/sd7-idle-race.toml")),
+    ("sd7-idle-race-plain", include_str!("../../scenarios/sd7-idle-race-plain.toml")),
+    ("boot-insert-remove", include_str!("../../scenarios/boot-insert-remove.toml")),
+];
+
+/// The guest's side of every scenario that comes with the lab: file name and contents.
+pub const SHIPPED_TESTS: &[(&str, &str)] = &[
+    ("ktap.sh", include_str!("../../tests/ktap.sh")),
+    ("control.sh", include_str!("../../tests/control.sh")),
+    ("reader.sh", include_str!("../../tests/reader.sh")),
+    ("sd7-idle-race.sh", include_str!("../../tests/sd7-idle-race.sh")),
+    ("boot-insert-remove.sh", include_str!("../../tests/boot-insert-remove.sh")),
+];
+
+/// A scenario, as read from its file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The file's name without `.toml`. Not in the file.
+    #[serde(skip)]
+    pub name: String,
+    /// What it provokes and why, for people.
+    pub purpose: String,
+    /// Wall time for one run in seconds, from the start of QEMU to the verdict.
+    pub deadline_s: u64,
+    /// Where the bug was reported.
+    pub origin: Origin,
+    /// The virtual machine and what runs in it.
+    pub guest: Guest,
+    /// The verdicts that mean success.
+    pub expect: Expect,
+    /// What the kernel may say.
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// The device's fault rules, unread.
+    #[serde(default, rename = "rule")]
+    pub rules: Vec<toml::Table>,
+    /// What has to be seen for each verdict.
+    pub verdict: Criteria,
+    /// The moments that the report shows, in this order.
+    #[serde(default, rename = "time")]
+    pub moments: Vec<Moment>,
+}
+
+/// Where the bug was reported.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The title of the mailing list thread.
+    pub thread: String,
+    /// The CVE number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cve: Option<String>,
+    /// The mainline commit that fixed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// The virtual machine and what runs in it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// The test script's file name.
+    pub test: String,
+    /// Virtual CPUs, 1 to 64.
+    pub vcpus: u32,
+    /// Memory, in QEMU's spelling: `512M`, `1G`.
+    pub memory: String,
+    /// Words to add to the kernel's command line.
+    #[serde(default)]
+    pub append: Vec<String>,
+}
+
+/// The verdicts that mean success.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// On a kernel without the fix.
+    pub without_fix: Expected,
+    /// On a kernel with it.
+    pub with_fix: Expected,
+}
+
+/// A verdict that means success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// The fault of the scenario.
+    Fault,
+    /// The provocation, and no fault.
+    Clean,
+    /// Either of the two: the scenario is there to be counted.
+    Any,
+}
+
+/// What the kernel may say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Lines of level error or worse, outside of an oops, that belong to the provocation; `*` stands for any text.
+    #[serde(default)]
+    pub expected_errors: Vec<String>,
+    /// What the guest module logs when it has taken the fix out; checked in both variants.
+    #[serde(default)]
+    pub fix_skipped: Option<String>,
+}
+
+/// What has to be seen for each verdict.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Criteria {
+    /// For `fault`; a scenario without it has no fault to find.
+    #[serde(default)]
+    pub fault: Option<Evidence>,
+    /// For `clean`.
+    pub clean: Evidence,
+}
+
+/// What has to be seen for one verdict, on both sides.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Lines of the guest's console; `*` stands for any text.
+    #[serde(default)]
+    pub log: Vec<String>,
+    /// Events in the device's record.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// Rules that were hit, in the device's record.
+    #[serde(default)]
+    pub rules: Vec<String>,
+    /// The least number of reads of a BAR that was gone.
+    #[serde(default)]
+    pub dead_reads: usize,
+    /// The oops.
+    #[serde(default)]
+    pub oops: Option<OopsPattern>,
+    /// Results of the guest's script that may be `not ok`, by their description.
+    #[serde(default)]
+    pub may_fail: Vec<String>,
+}
+
+/// The oops that is looked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OopsPattern {
+    /// Its kind.
+    pub kind: OopsKind,
+    /// The last digits of the address, hexadecimal.
+    #[serde(default)]
+    pub address_ends: Option<String>,
+    /// The function that faulted.
+    #[serde(default)]
+    pub rip: Option<String>,
+    /// Functions among its callers, from the inside out; others may stand between them.
+    #[serde(default)]
+    pub chain: Vec<String>,
+    /// The workqueue.
+    #[serde(default)]
+    pub workqueue: Option<String>,
+    /// A console line that has to come before it.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// A moment that the report shows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moment {
+    /// What people call it.
+    pub name: String,
+    /// The first time that this happened.
+    #[serde(default)]
+    pub first: Option<Happening>,
+    /// The last time that this happened.
+    #[serde(default)]
+    pub last: Option<Happening>,
+}
+
+/// Something that happens in the device's record or on the guest's console. Exactly one of the first four.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Happening {
+    /// An event of the device.
+    #[serde(default)]
+    pub event: Option<String>,
+    /// A read of this register.
+    #[serde(default)]
+    pub read: Option<String>,
+    /// A write of this register.
+    #[serde(default)]
+    pub write: Option<String>,
+    /// A line of the guest's console; `*` stands for any text.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// Only after this event of the device.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// Why a scenario cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// There is no such scenario.
+    #[error("there is no scenario `{name}`{hint}; the names are {names}, or give the path of a .toml file")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// ` (did you mean …?)`, or nothing.
+        hint: String,
+        /// The legal names.
+        names: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file says something that is not legal.
+    #[error("{file}:{line}:{column}: {message}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// Counted from 1; 1 if the error is of the file as a whole.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What is wrong, and what would have been right.
+        message: String,
+    },
+}
+
+impl Scenario {
+    /// Find a scenario: the name of a shipped one, or the path of a file.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, or it is not legal.
+    pub fn load(name_or_path: &str) -> Result<Self, ScenarioError> {
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(name, &format!("{name}.toml"), text);
+        }
+        let path = Path::new(name_or_path);
+        let looks_like_path = name_or_path.contains('/') || path.extension().is_some_and(|end| end == "toml");
+        if !looks_like_path {
+            let names = || SHIPPED.iter().map(|(name, _)| *name);
+            return Err(ScenarioError::Unknown {
+                name: name_or_path.to_owned(),
+                hint: nearest(name_or_path, names()),
+                names: names().collect::<Vec<_>>().join(", "),
+            });
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: name_or_path.to_owned(), source })?;
+        let name = path
+            .file_stem()
+            .map_or_else(|| name_or_path.to_owned(), |stem| stem.to_string_lossy().into_owned());
+        Self::parse(&name, name_or_path, &text)
+    }
+
+    /// Read a scenario from its text. `file` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is not legal.
+    pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
+        let mut scenario: Self = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            invalid(file, text, at, explain(error.message()))
+        })?;
+        name.clone_into(&mut scenario.name);
+        scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key), message))?;
+        Ok(scenario)
+    }
+
+    /// What the types alone do not say. The error is the key to point at, and the message.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.deadline_s == 0 {
+            return Err(("deadline_s", "deadline_s is 0: no run could ever end in time".to_owned()));
+        }
+        if !(1..=64).contains(&self.guest.vcpus) {
+            return Err(("vcpus", format!("guest.vcpus is {}, and has to be 1 to 64", self.guest.vcpus)));
+        }
+        let memory = self.guest.memory.as_str();
+        let number = memory.strip_suffix(['M', 'G']).unwrap_or("");
+        if !number.parse::<u32>().is_ok_and(|number| number > 0) {
+            let message =
+                format!("guest.memory is `{memory}`, and has to be a number and M or G, such as 512M");
+            return Err(("memory", message));
+        }
+        if self.guest.test.contains('/') || !self.guest.test.ends_with(".sh") {
+            let test = &self.guest.test;
+            return Err((
+                "test",
+                format!("guest.test is `{test}`, and has to be the file name of a .sh script"),
+            ));
+        }
+        let fault_expected = [self.expect.without_fix, self.expect.with_fix].contains(&Expected::Fault);
+        let known = self.verdict.fault.as_ref().is_some_and(|evidence| evidence.oops.is_some());
+        if fault_expected && !known {
+            let message = "`fault` is expected, and there is no [verdict.fault.oops] to know it by";
+            return Err(("expect", message.to_owned()));
+        }
+        for moment in &self.moments {
+            let one = match (&moment.first, &moment.last) {
+                (Some(one), None) | (None, Some(one)) => one,
+                _ => return Err(("time", format!("time `{}` needs one of `first` and `last`", moment.name))),
+            };
+            let given = [&one.event, &one.read, &one.write, &one.log];
+            if given.iter().filter(|field| field.is_some()).count() != 1 {
+                let message =
+                    format!("time `{}` needs one of `event`, `read`, `write` and `log`", moment.name);
+                return Err(("time", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules as the device takes them: a JSON array, otherwise unchanged.
+    ///
+    /// # Errors
+    /// When a rule holds something that JSON has no word for.
+    pub fn rules_json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(&self.rules)
+    }
+
+    /// The guest's test script and what it sources: file name and contents. A file that lies beside the scenario,
+    /// or in `../tests` of it, goes before a shipped one of the same name.
+    ///
+    /// # Errors
+    /// When the test script is nowhere.
+    pub fn test_files(&self, scenario_file: Option<&Path>) -> Result<Vec<(String, String)>, ScenarioError> {
+        let mut files: Vec<(String, String)> =
+            SHIPPED_TESTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let Some(directory) = scenario_file.and_then(Path::parent) else { return self.with_test(files) };
+        for directory in [directory.join("../tests"), directory.to_owned()] {
+            for path in scripts_in(&directory) {
+                let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                    continue;
+                };
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })?;
+                files.retain(|(known, _)| *known != name);
+                files.push((name, text));
+            }
+        }
+        self.with_test(files)
+    }
+
+    fn with_test(&self, files: Vec<(String, String)>) -> Result<Vec<(String, String)>, ScenarioError> {
+        if files.iter().any(|(name, _)| *name == self.guest.test) {
+            return Ok(files);
+        }
+        let hint = nearest(&self.guest.test, files.iter().map(|(name, _)| name.as_str()));
+        Err(ScenarioError::Invalid {
+            file: self.name.clone(),
+            line: 1,
+            column: 1,
+            message: format!("there is no test script `{}`{hint}", self.guest.test),
+        })
+    }
+}
+
+fn scripts_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sh"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
+    let before = text.get(..at).unwrap_or("");
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    ScenarioError::Invalid { file: file.to_owned(), line, column, message }
+}
+
+/// Where a key or table stands first, for an error that the parser did not find.
+fn find_key(text: &str, key: &str) -> usize {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let word = line.trim_start().trim_start_matches('[');
+        let rest = word.strip_prefix(key);
+        if rest.is_some_and(|rest| rest.trim_start().starts_with(['=', ']'])) {
+            return at;
+        }
+        at += line.len();
+    }
+    0
+}
+
+/// Add the nearest legal word to what serde says of an unknown one: "unknown field `vcpu`, expected one of `test`, …".
+fn explain(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let hint = if message.starts_with("unknown ") {
+        words.next().map(|word| nearest(word, words)).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    format!("{}{hint}", message.trim_end())
+}
+
+/// ` (did you mean …?)` with the word that is most like `word`, or nothing if none is like it.
+fn nearest<'a>(word: &str, legal: impl Iterator<Item = &'a str>) -> String {
+    let scored = legal.map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    let best = scored.max_by(|(left, _), (right, _)| left.total_cmp(right));
+    match best {
+        Some((score, candidate)) if score > 0.7 => format!(" (did you mean `{candidate}`?)"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RACE: &str = include_str!("../../scenarios/sd7-idle-race.toml");
+
+    fn error(text: &str) -> String {
+        Scenario::parse("x", "x.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_shipped_scenario_is_legal_and_has_its_test() {
+        for (name, _) in SHIPPED {
+            let scenario = Scenario::load(name).unwrap();
+            assert_eq!(scenario.name, *name);
+            scenario.test_files(None).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_evidence_names_only_rules_that_the_scenario_has() {
+        for (name, _) in SHIPPED {
+            let scenario = Scenario::load(name).unwrap();
+            let names: Vec<_> = scenario.rules.iter().filter_map(|rule| rule["name"].as_str()).collect();
+            let evidences = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
+            for rule in evidences.flat_map(|evidence| &evidence.rules) {
+                assert!(names.contains(&rule.as_str()), "{name}: no rule {rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_are_handed_on_unchanged() {
+        let rules = Scenario::load("sd7-idle-race").unwrap().rules_json().unwrap();
+        assert_eq!(
+            rules[0],
+            serde_json::json!({
+                "name": "bar-dies",
+                "on": { "write": "L1SUB_CONFIG3", "after": "express-switch-requested" },
+                "do": { "bar": "vanish" },
+                "times": 1,
+            })
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_with_place_and_nearest_word() {
+        let message = error(&RACE.replace("vcpus = 2", "vcpu = 2"));
+        assert!(message.starts_with("x.toml:"), "{message}");
+        assert!(
+            message.contains("unknown field `vcpu`") && message.contains("did you mean `vcpus`?"),
+            "{message}"
+        );
+        let line: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+        assert_eq!(RACE.lines().nth(line - 1).unwrap(), "vcpus = 2");
+    }
+
+    #[test]
+    fn a_misspelt_verdict_is_refused_with_the_nearest_word() {
+        let message = error(&RACE.replace("with_fix = \"clean\"", "with_fix = \"claen\""));
+        assert!(message.contains("did you mean `clean`?"), "{message}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_at_its_line() {
+        let line = |key: &str| RACE.lines().position(|line| line.starts_with(key)).unwrap() + 1;
+        for (from, to, key) in [
+            ("deadline_s = 900", "deadline_s = 0", "deadline_s"),
+            ("vcpus = 2", "vcpus = 0", "vcpus"),
+            ("\"512M\"", "\"512\"", "memory"),
+            ("\"sd7-idle-race.sh\"", "\"../sd7-idle-race.sh\"", "test"),
+        ] {
+            let message = error(&RACE.replace(from, to));
+            assert!(message.starts_with(&format!("x.toml:{}:", line(key))), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_could_not_be_known_is_refused() {
+        let (head, tail) = RACE.split_once("[verdict.fault.oops]").unwrap();
+        let (_, tail) = tail.split_once("[verdict.clean]").unwrap();
+        let tail = tail.split_once('\n').unwrap().1;
+        assert!(error(&format!("{head}[verdict.clean]\n{tail}")).contains("[verdict.fault.oops]"));
+    }
+
+    #[test]
+    fn a_moment_without_a_happening_is_refused() {
+        assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
+        assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_and_all() {
+        let message = Scenario::load("sd7-idle-rase").unwrap_err().to_string();
+        assert!(
+            message.contains("did you mean `sd7-idle-race`?") && message.contains("boot-insert-remove"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let message = Scenario::load("/nonexistent/x.toml").unwrap_err().to_string();
+        assert!(message.contains("/nonexistent/x.toml"), "{message}");
+    }
+
+    #[test]
+    fn broken_toml_is_refused_with_its_place() {
+        assert!(error("purpose = \"x\"\ndeadline_s = = 3\n").starts_with("x.toml:2:"));
+    }
+}

@@ -1,0 +1,435 @@
+//! The verdict on one run: what the guest's console and the device's record say together.
+//!
+//! `fault` and `clean` both need evidence from both sides; a run in which something is missing is `inconclusive`, and
+//! the reason names what. What counts as evidence is the scenario's, as data.
+
+use serde::Serialize;
+
+use crate::klog::{Klog, KtapOutcome, matches};
+use crate::oops::Oops;
+use crate::record::Record;
+use crate::scenario::{Evidence, Expected, OopsPattern, Scenario};
+
+/// Which kernel a scenario is run against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// The fix is taken out, by the guest module or by the user's own kernel.
+    WithoutFix,
+    /// The kernel has the fix.
+    WithFix,
+}
+
+impl Variant {
+    /// As it is written in output and file names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WithoutFix => "without-fix",
+            Self::WithFix => "with-fix",
+        }
+    }
+
+    /// What the scenario expects of it.
+    pub fn expected(self, scenario: &Scenario) -> Expected {
+        match self {
+            Self::WithoutFix => scenario.expect.without_fix,
+            Self::WithFix => scenario.expect.with_fix,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The scenario's fault, on both sides.
+    Fault,
+    /// The provocation on both sides, and nothing came of it.
+    Clean,
+    /// Neither can be said.
+    Inconclusive,
+}
+
+impl Outcome {
+    /// As it is written in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Clean => "clean",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// Whether this is what was expected.
+    pub fn is(self, expected: Expected) -> bool {
+        match expected {
+            Expected::Fault => self == Self::Fault,
+            Expected::Clean => self == Self::Clean,
+            Expected::Any => self != Self::Inconclusive,
+        }
+    }
+}
+
+/// The verdict on one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What is missing or wrong, if it is inconclusive.
+    pub reason: Option<String>,
+    /// In what the guest and the device contradict each other; empty if they agree.
+    pub disagreements: Vec<String>,
+    /// Which of the log's oopses is the scenario's.
+    #[serde(skip)]
+    pub oops: Option<usize>,
+}
+
+/// All that is known of a run.
+#[derive(Debug)]
+pub struct Evidenced<'a> {
+    /// What was run.
+    pub scenario: &'a Scenario,
+    /// Against which kernel.
+    pub variant: Variant,
+    /// Whether the guest module was to take the fix out.
+    pub module: bool,
+    /// The guest's console.
+    pub log: &'a Klog,
+    /// The device's record.
+    pub record: &'a Record,
+    /// Accesses to registers that the device does not model.
+    pub unmodelled: &'a [String],
+    /// Why the run was ended, if the guest's script did not end it: names what was waited for.
+    pub cut_short: Option<&'a str>,
+}
+
+impl Evidenced<'_> {
+    /// Judge the run.
+    pub fn judge(&self) -> Verdict {
+        let disagreements = self.disagreements();
+        let (outcome, reason, oops) = match self.decide(&disagreements) {
+            Ok((outcome, oops)) => (outcome, None, oops),
+            Err(reason) => (Outcome::Inconclusive, Some(reason), None),
+        };
+        Verdict { outcome, reason, disagreements, oops }
+    }
+
+    fn decide(&self, disagreements: &[String]) -> Result<(Outcome, Option<usize>), String> {
+        let (outcome, evidence, oops) = match self.scenario_oops()? {
+            Some((index, evidence)) => (Outcome::Fault, evidence, Some(index)),
+            None => (Outcome::Clean, &self.scenario.verdict.clean, None),
+        };
+        if outcome == Outcome::Clean {
+            self.check_uneventful()?;
+        }
+        self.check_evidence(evidence)?;
+        self.check_fix()?;
+        self.check_script(evidence, outcome)?;
+        if let Some(access) = self.unmodelled.first() {
+            let count = self.unmodelled.len();
+            return Err(format!(
+                "{count} accesses to registers that the device does not model, first {access}"
+            ));
+        }
+        if let Some(difference) = disagreements.first() {
+            return Err(format!("guest and device disagree: {difference}"));
+        }
+        Ok((outcome, oops))
+    }
+
+    /// The scenario's oops, which has to be the first of the log: what comes after a fault may be its consequence.
+    fn scenario_oops(&self) -> Result<Option<(usize, &Evidence)>, String> {
+        let Some(first) = self.log.oopses.first() else { return Ok(None) };
+        let fault = self.scenario.verdict.fault.as_ref();
+        let Some((evidence, pattern)) = fault.and_then(|fault| Some((fault, fault.oops.as_ref()?))) else {
+            return Err(format!("the kernel complained, and the scenario has no fault: {}", first.headline));
+        };
+        match self.difference(first, pattern) {
+            None => Ok(Some((0, evidence))),
+            Some(difference) => {
+                Err(format!("the kernel's fault is not the scenario's: {difference} ({})", first.headline))
+            }
+        }
+    }
+
+    /// In what an oops differs from the one that is looked for.
+    fn difference(&self, oops: &Oops, pattern: &OopsPattern) -> Option<String> {
+        if oops.kind != pattern.kind {
+            return Some(format!("it is a {:?}, not a {:?}", oops.kind, pattern.kind));
+        }
+        if !oops.complete {
+            return Some("its end is missing".to_owned());
+        }
+        if let Some(end) = &pattern.address_ends {
+            let address = oops.address.as_deref().unwrap_or("(none)");
+            if !address.ends_with(end.as_str()) {
+                return Some(format!("the address is {address}, and should end in {end}"));
+            }
+        }
+        if let Some(rip) = &pattern.rip {
+            let symbol = oops.rip.as_ref().map_or("(none)", |frame| frame.symbol.as_str());
+            if symbol != rip {
+                return Some(format!("RIP is {symbol}, not {rip}"));
+            }
+        }
+        let mut frames = oops.chain.iter().filter(|frame| frame.reliable);
+        if let Some(absent) =
+            pattern.chain.iter().find(|symbol| !frames.any(|frame| frame.symbol == **symbol))
+        {
+            return Some(format!("{absent} is not in the call chain, or not where it should be"));
+        }
+        if let Some(workqueue) = &pattern.workqueue {
+            if oops.workqueue.as_ref() != Some(workqueue) {
+                return Some(format!("it did not happen in the workqueue {workqueue}"));
+            }
+        }
+        let before = pattern.after.as_ref()?;
+        let headline = self.log.lines.iter().position(|line| line.is_kernel() && line.text == oops.headline);
+        let lines = self.log.lines.iter().take(headline.unwrap_or(0));
+        let came = lines.into_iter().any(|line| matches(before, &line.text));
+        (!came).then(|| format!("`{before}` did not come before it"))
+    }
+
+    /// For `clean`: the kernel had nothing to say that it should not have.
+    fn check_uneventful(&self) -> Result<(), String> {
+        if let Some(panic) = &self.log.panic {
+            return Err(format!("the kernel panicked: {panic}"));
+        }
+        if let Some(why) = self.cut_short {
+            return Err(why.to_owned());
+        }
+        if !self.log.shows_levels() {
+            return Err("the console shows no levels (console_msg_format=syslog), so errors cannot be told"
+                .to_owned());
+        }
+        match self.log.unexpected_errors(&self.scenario.kernel.expected_errors).next() {
+            Some(line) => Err(format!("an unexpected kernel line of level error: {}", line.text)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_evidence(&self, evidence: &Evidence) -> Result<(), String> {
+        if let Some(event) = evidence.events.iter().find(|name| self.record.event(name).is_none()) {
+            return Err(format!("the device never recorded the event {event}"));
+        }
+        if let Some(rule) = evidence.rules.iter().find(|name| self.record.rule_hits(name) == 0) {
+            return Err(format!("the rule {rule} never fired"));
+        }
+        let dead_reads = self.record.dead_reads();
+        if dead_reads < evidence.dead_reads {
+            let least = evidence.dead_reads;
+            return Err(format!("{dead_reads} reads of the vanished BAR, and at least {least} were to be"));
+        }
+        match evidence.log.iter().find(|pattern| self.log.find(pattern).is_none()) {
+            Some(pattern) => Err(format!("the guest never logged `{pattern}`")),
+            None => Ok(()),
+        }
+    }
+
+    /// The module that takes the fix out did so, or was not there at all.
+    fn check_fix(&self) -> Result<(), String> {
+        let Some(pattern) = &self.scenario.kernel.fix_skipped else { return Ok(()) };
+        let skipped = self.log.find(pattern).is_some();
+        match (self.variant, self.module) {
+            (Variant::WithoutFix, true) if !skipped => {
+                Err(format!("the fix was not skipped: no line `{pattern}`"))
+            }
+            (Variant::WithFix, _) if skipped => {
+                Err(format!("the fix was skipped in the run with it: `{pattern}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_script(&self, evidence: &Evidence, outcome: Outcome) -> Result<(), String> {
+        let ktap = &self.log.ktap;
+        let failed = ktap.results.iter().find(|result| {
+            result.outcome == KtapOutcome::Fail && !evidence.may_fail.contains(&result.description)
+        });
+        if let Some(result) = failed {
+            let saw = ktap.diagnostics.iter().rev().find(|line| !line.starts_with("Totals: "));
+            let saw = saw.map(|line| format!(" ({line})")).unwrap_or_default();
+            return Err(format!("the guest's test `{}` failed{saw}", result.description));
+        }
+        // After a fault the guest may not get that far.
+        if outcome == Outcome::Clean && !ktap.finished {
+            return Err(format!(
+                "the guest's script did not reach its end; last console line: {}",
+                self.log.last_line()
+            ));
+        }
+        Ok(())
+    }
+
+    /// In what the two sides contradict each other.
+    fn disagreements(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let guest_down = self.log.find("*pciehp: Slot(8): Link Down").is_some();
+        let device_down = self.record.event("link-down").is_some();
+        if guest_down && !device_down {
+            found.push("the guest logged Link Down, and the device recorded none".to_owned());
+        }
+        if device_down && !guest_down && self.cut_short.is_none() {
+            found.push("the device's link went down, and the guest did not log it".to_owned());
+        }
+        let fault = self.log.oopses.first().and_then(|oops| oops.address.as_deref());
+        let page_offset = fault
+            .and_then(|address| u64::from_str_radix(address.get(address.len().checked_sub(3)?..)?, 16).ok());
+        let last_read = self.record.entries.iter().rev().find(|entry| entry.is_dead_read());
+        if let (Some(address), Some(offset)) = (page_offset, last_read.and_then(|entry| entry.offset)) {
+            // The BAR is one page: the fault is where the next read of the same loop would have been.
+            if address != offset & 0xfff {
+                found.push(format!(
+                    "the fault is at page offset {address:#x}, the last dead read was at {offset:#x}"
+                ));
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAULT: &str = include_str!("../fixtures/fault-6.1.log");
+    const CLEAN: &str = include_str!("../fixtures/clean-6.1.log");
+    const FAULT_RECORD: &str = include_str!("../fixtures/fault.jsonl");
+    const CLEAN_RECORD: &str = include_str!("../fixtures/clean.jsonl");
+
+    fn judge(variant: Variant, log: &str, record: &str) -> Verdict {
+        judge_cut(variant, log, record, &[], None)
+    }
+
+    fn judge_cut(
+        variant: Variant,
+        log: &str,
+        record: &str,
+        unmodelled: &[String],
+        cut: Option<&str>,
+    ) -> Verdict {
+        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let log = Klog::from_bytes(log.as_bytes());
+        let record = Record::parse(record).unwrap();
+        let evidenced = Evidenced {
+            scenario: &scenario,
+            variant,
+            module: variant == Variant::WithoutFix,
+            log: &log,
+            record: &record,
+            unmodelled,
+            cut_short: cut,
+        };
+        evidenced.judge()
+    }
+
+    fn reason(variant: Variant, log: &str, record: &str) -> String {
+        let verdict = judge(variant, log, record);
+        assert_eq!(verdict.outcome, Outcome::Inconclusive);
+        verdict.reason.unwrap()
+    }
+
+    /// The text without the lines that hold `words`.
+    fn without(text: &str, words: &str) -> String {
+        text.lines().filter(|line| !line.contains(words)).map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn the_reported_oops_with_its_record_is_a_fault() {
+        let verdict = judge(Variant::WithoutFix, FAULT, FAULT_RECORD);
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Fault, None));
+        assert_eq!(verdict.disagreements, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_removal_after_the_same_provocation_is_clean() {
+        let verdict = judge(Variant::WithFix, CLEAN, CLEAN_RECORD);
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Clean, None));
+    }
+
+    #[test]
+    fn a_provocation_that_did_not_happen_is_inconclusive_and_named() {
+        for (words, says) in [
+            ("\"rule\",\"name\":\"bar-dies\"", "the rule bar-dies never fired"),
+            ("bar-vanished", "never recorded the event bar-vanished"),
+            ("HAIMR", "0 reads of the vanished BAR"),
+        ] {
+            let reason = reason(Variant::WithFix, CLEAN, &without(CLEAN_RECORD, words));
+            assert!(reason.contains(says), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_oops_of_another_kind_or_place_is_not_the_fault() {
+        for (from, to, says) in [
+            ("e5010", "e5014", "should end in 010"),
+            ("RIP: 0010:ioread32", "RIP: 0010:ioread8", "RIP is ioread8"),
+            (
+                " rtsx_pci_runtime_idle",
+                " ? rtsx_pci_runtime_idle",
+                "rtsx_pci_runtime_idle is not in the call chain",
+            ),
+            ("Workqueue: pm ", "Workqueue: events ", "workqueue pm"),
+            ("---[ end trace", "---[ cut", "its end is missing"),
+            ("BUG: unable to handle page fault for", "BUG: kernel NULL pointer dereference,", "NullPointer"),
+        ] {
+            let reason = reason(Variant::WithoutFix, &FAULT.replace(from, to), FAULT_RECORD);
+            assert!(reason.contains(says), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_fault_before_link_down_is_not_the_fault() {
+        let reason = reason(Variant::WithoutFix, &without(FAULT, "Link Down"), FAULT_RECORD);
+        assert!(reason.contains("did not come before it"), "{reason}");
+    }
+
+    #[test]
+    fn a_fix_that_was_not_skipped_or_skipped_wrongly_is_inconclusive() {
+        let left_in = reason(Variant::WithoutFix, CLEAN, CLEAN_RECORD);
+        assert!(left_in.contains("the fix was not skipped"), "{left_in}");
+        let taken_out = reason(Variant::WithFix, FAULT, FAULT_RECORD);
+        assert!(taken_out.contains("in the run with it"), "{taken_out}");
+    }
+
+    #[test]
+    fn an_unmodelled_access_spoils_either_verdict() {
+        let unmodelled = ["reader bar0 0x20".to_owned()];
+        let verdict = judge_cut(Variant::WithFix, CLEAN, CLEAN_RECORD, &unmodelled, None);
+        assert_eq!(verdict.outcome, Outcome::Inconclusive);
+        assert!(verdict.reason.unwrap().contains("reader bar0 0x20"));
+    }
+
+    #[test]
+    fn a_deadline_is_the_reason_when_nothing_else_is() {
+        let log = CLEAN.split_once("KTAP").unwrap().0;
+        let verdict =
+            judge_cut(Variant::WithFix, log, CLEAN_RECORD, &[], Some("waited 900 s for: the reader removed"));
+        assert_eq!(verdict.reason.unwrap(), "waited 900 s for: the reader removed");
+    }
+
+    #[test]
+    fn sides_that_contradict_each_other_give_no_verdict() {
+        let other_register = FAULT_RECORD.replace("\"offset\":16", "\"offset\":20");
+        let verdict = judge(Variant::WithoutFix, FAULT, &other_register);
+        assert_eq!(verdict.disagreements.len(), 1);
+        assert!(verdict.reason.unwrap().contains("guest and device disagree"));
+    }
+
+    #[test]
+    fn an_unexpected_error_line_is_not_clean() {
+        let log = format!("{CLEAN}<3>[    8.000000] rtsx_pci 10000:01:00.0: something broke\n");
+        let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
+        assert!(reason.contains("something broke"), "{reason}");
+    }
+
+    #[test]
+    fn a_failed_guest_test_is_named_with_what_it_saw() {
+        let log = CLEAN.replace("ok 2 - interrupts", "# no vmd0 in /proc/interrupts\nnot ok 2 - interrupts");
+        let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
+        assert!(
+            reason.contains("interrupts and threads are placed") && reason.contains("no vmd0"),
+            "{reason}"
+        );
+    }
+}
