@@ -15,15 +15,15 @@ help: ## list the targets
 	@echo '  BUSYBOX=path    a static busybox for the guest'
 
 setup: ## fetch and build what the lab needs (QEMU, a Debian kernel, busybox), into the cache
-	@.ci/prepare lab
+	@.ci/prepare build
 	$(SDMORPH) lab setup
 
 demo: ## reproduce the page fault on a stock kernel, then the clean run with the fix
-	@.ci/prepare lab
+	@.ci/prepare build
 	$(SDMORPH) lab demo
 
 test: ## unit, property and wire tests, then the guest tests under QEMU
-	@.ci/prepare lab
+	@.ci/prepare build
 	cargo test --locked --workspace
 	$(SDMORPH) lab test
 
