@@ -1,0 +1,192 @@
+//! The guest's whole user space: busybox, `/init`, the kernel's modules, the tests.
+//!
+//! ```text
+//! /init                        mounts, then runs /tests/NAME.sh (sdmorph.test=NAME), then powers off
+//! /bin/busybox                 and its applets, linked when /init starts
+//! /modules/*.ko                decompressed
+//! /modules/order               their file names in load order, one a line
+//! /modules/sdmorph_unfix.ko    only if the test takes the fix out; not in `order`
+//! /tests/                      the directory of the tests
+//! ```
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::Fetcher;
+use super::apt::{Suite, merge_usr};
+use super::cpio::Archive;
+use super::error::{Error, Result};
+use super::store::{Integrity, Made, Recipe};
+use super::unfix;
+
+const INIT: &str = include_str!("init.sh");
+const BUSYBOX: &str = "busybox";
+
+/// Finds or fetches a static busybox. `given` is the user's (`BUSYBOX=`).
+pub(crate) fn obtain_busybox(given: Option<&OsStr>, fetcher: &mut Fetcher<'_>) -> Result<PathBuf> {
+    if let Some(path) = given.map(Path::new) {
+        fs::metadata(path).map_err(Error::io("read", path))?;
+        return Ok(path.to_path_buf());
+    }
+    let (store, progress) = (fetcher.store, fetcher.progress);
+    if !fetcher.refresh {
+        if let Some(asset) = store.current(BUSYBOX, progress) {
+            return Ok(asset.dir.join(BUSYBOX));
+        }
+    }
+    let apt = fetcher.apt(Suite::Trixie)?;
+    let package = apt
+        .closure(&["busybox-static"])?
+        .into_iter()
+        .find(|package| package.name == "busybox-static")
+        .ok_or_else(|| Error::Unusable("trixie has no busybox-static".into()))?;
+    let version = package.version.clone();
+    if let Some(asset) = store.version(BUSYBOX, &version, progress) {
+        store.select(BUSYBOX, &version)?;
+        return Ok(asset.dir.join(BUSYBOX));
+    }
+    let recipe = Recipe { key: BUSYBOX.into(), version, integrity: Integrity::Hash };
+    let asset = store.make(recipe, |dir| {
+        let scratch = store.scratch(store.root())?;
+        let debs = apt.fetch("busybox", &[package], &scratch.path().join("debs"))?;
+        let root = scratch.path().join("root");
+        merge_usr(&root)?;
+        for deb in &debs {
+            deb.unpack(&root)?;
+        }
+        let from = root.join("usr/bin").join(BUSYBOX);
+        fs::copy(&from, dir.join(BUSYBOX)).map_err(Error::io("copy", &from))?;
+        Ok(Made { packages: debs.into_iter().map(|deb| deb.package).collect(), ..Made::default() })
+    })?;
+    Ok(asset.dir.join(BUSYBOX))
+}
+
+/// What goes into an initramfs.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// A static busybox.
+    pub busybox: &'a Path,
+    /// Modules in load order.
+    pub modules: &'a [PathBuf],
+    /// The module that takes the fix out, if the test wants it.
+    pub unfix: Option<&'a Path>,
+    /// The directory that becomes /tests.
+    pub tests: &'a Path,
+}
+
+impl Contents<'_> {
+    /// Builds the initramfs, uncompressed: the kernel reads it faster than it could decompress it.
+    ///
+    /// # Errors
+    /// A file cannot be read, or its name is not UTF-8.
+    pub fn build(&self) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        for dir in ["dev", "proc", "sys", "tmp", "modules", "tests"] {
+            archive.directory(dir)?;
+        }
+        // The kernel opens it before /init could mount a /dev.
+        archive.character_device("dev/console", 0o600, 5, 1)?;
+        archive.file("init", 0o755, INIT.as_bytes())?;
+        archive.file("bin/busybox", 0o755, &read(self.busybox)?)?;
+        archive.symlink("bin/sh", "busybox")?;
+        let mut order = String::new();
+        for module in self.modules {
+            let name = utf8_name(module)?;
+            archive.file(&format!("modules/{name}"), 0o644, &read(module)?)?;
+            order.push_str(name);
+            order.push('\n');
+        }
+        archive.file("modules/order", 0o644, order.as_bytes())?;
+        if let Some(unfix) = self.unfix {
+            archive.file(&format!("modules/{}.ko", unfix::NAME), 0o644, &read(unfix)?)?;
+        }
+        add_tree(&mut archive, self.tests, "tests")?;
+        archive.finish()
+    }
+
+    /// Builds the initramfs into a file.
+    ///
+    /// # Errors
+    /// As [`Contents::build`]; or the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, self.build()?).map_err(Error::io("write", path))
+    }
+}
+
+/// Adds a directory's files, sorted, so that the same tree gives the same archive.
+fn add_tree(archive: &mut Archive, dir: &Path, inside: &str) -> Result<()> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        paths.push(entry.map_err(Error::io("list", dir))?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let target = format!("{inside}/{}", utf8_name(&path)?);
+        let metadata = fs::metadata(&path).map_err(Error::io("read", &path))?;
+        if metadata.is_dir() {
+            archive.directory(&target)?;
+            add_tree(archive, &path, &target)?;
+        } else {
+            archive.file(&target, metadata.permissions().mode() & 0o777, &read(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::io("read", path))
+}
+
+fn utf8_name(path: &Path) -> Result<&str> {
+    path.file_name()
+        .and_then(OsStr::to_str)
+        .ok_or_else(|| Error::Unusable(format!("{}: the file's name is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contains(archive: &[u8], text: &str) -> bool {
+        archive.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[test]
+    fn modules_tests_and_the_order_are_inside_and_the_result_is_reproducible() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let busybox = put("busybox", "BUSYBOX");
+        let modules = [put("m/b.ko", "MODULE-B"), put("m/a.ko", "MODULE-A")];
+        let unfix = put("sdmorph_unfix.ko", "UNFIX");
+        put("tests/race.sh", "echo race");
+        put("tests/lib/ktap.sh", "KTAP");
+        let tests = dir.path().join("tests");
+        let mut contents = Contents { busybox: &busybox, modules: &modules, unfix: None, tests: &tests };
+        let archive = contents.build().unwrap();
+        for text in ["tests/race.sh", "tests/lib/ktap.sh", "MODULE-A", "b.ko\na.ko\n", "bin/busybox", INIT] {
+            assert!(contains(&archive, text), "{text}");
+        }
+        assert!(!contains(&archive, "UNFIX"));
+        assert_eq!(archive, contents.build().unwrap());
+        contents.unfix = Some(&unfix);
+        assert!(contains(&contents.build().unwrap(), "modules/sdmorph_unfix.ko"));
+    }
+
+    #[test]
+    fn a_missing_busybox_is_named() {
+        let contents = Contents {
+            busybox: Path::new("/none/busybox"),
+            modules: &[],
+            unfix: None,
+            tests: Path::new("/"),
+        };
+        assert!(contents.build().unwrap_err().to_string().starts_with("cannot read /none/busybox"));
+    }
+}

@@ -1,0 +1,392 @@
+//! The guest's kernel: one of Debian's as shipped, or the user's own.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use super::Fetcher;
+use super::apt::{Candidate, Suite, merge_usr};
+use super::error::{Error, Result};
+use super::kconfig::KernelConfig;
+use super::kmod::{Module, ModuleTree};
+use super::progress::Progress;
+use super::store::{Asset, Integrity, Made, Recipe, create_dir};
+
+/// What a guest test may load; the rest of the closure follows from these.
+const MODULES: [&str; 5] = ["vmd", "rtsx_pci", "rtsx_pci_sdmmc", "mmc_block", "nvme"];
+
+/// A Debian kernel that is known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub enum StockKernel {
+    /// Debian 12's, with its security updates.
+    #[serde(rename = "6.1")]
+    V6_1,
+    /// Debian 13's, with its security updates.
+    #[serde(rename = "6.12")]
+    V6_12,
+    /// The newest one that Debian 13 has in its backports.
+    #[serde(rename = "backports")]
+    Backports,
+}
+
+impl StockKernel {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::Backports];
+
+    /// The name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::Backports => "backports",
+        }
+    }
+
+    pub(crate) const fn suite(self) -> Suite {
+        match self {
+            Self::V6_1 => Suite::Bookworm,
+            Self::V6_12 | Self::Backports => Suite::Trixie,
+        }
+    }
+
+    const fn meta_package(self) -> &'static str {
+        match self {
+            Self::V6_1 | Self::V6_12 => "linux-image-amd64",
+            Self::Backports => "linux-image-amd64/trixie-backports",
+        }
+    }
+}
+
+impl fmt::Display for StockKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for StockKernel {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kernel| kernel.name() == name)
+            .ok_or_else(|| format!("no stock kernel is called {name}: there are 6.1, 6.12 and backports"))
+    }
+}
+
+/// Which kernel the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// One of Debian's.
+    Stock(StockKernel),
+    /// The user's own.
+    Own(OwnKernel),
+}
+
+/// A kernel that the user built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnKernel {
+    /// The bzImage (`KERNEL=`).
+    pub image: PathBuf,
+    /// Its modules, `lib/modules/RELEASE` (`MODULES=`); none if everything is built in.
+    pub modules: Option<PathBuf>,
+    /// The tree it was built in (`KDIR=`), where its configuration is and modules can be built against.
+    pub tree: Option<PathBuf>,
+}
+
+impl KernelChoice {
+    /// The kernel named by the environment (`KERNEL=`, `MODULES=`, `KDIR=`), if there is one.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
+        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Some(Self::Own(OwnKernel { image: path("KERNEL")?, modules: path("MODULES"), tree: path("KDIR") }))
+    }
+}
+
+/// A kernel that can be booted.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// The bzImage.
+    pub image: PathBuf,
+    /// Its configuration, where it was found.
+    pub config: Option<PathBuf>,
+    /// The modules of the guest, decompressed, in load order.
+    pub modules: Vec<PathBuf>,
+}
+
+impl Kernel {
+    /// Finds or fetches a stock kernel.
+    pub(crate) fn obtain_stock(kernel: StockKernel, fetcher: &mut Fetcher<'_>) -> Result<Self> {
+        let key = format!("kernel-{kernel}");
+        let cached = if fetcher.refresh { None } else { fetcher.store.current(&key, fetcher.progress) };
+        let asset = match cached {
+            Some(asset) => asset,
+            None => fetch(kernel, &key, fetcher)?,
+        };
+        let modules = asset.facts("modules").iter().map(|name| asset.dir.join(format!("modules/{name}.ko")));
+        Ok(Self {
+            release: asset.fact("release")?.to_owned(),
+            image: asset.dir.join("vmlinuz"),
+            config: Some(asset.dir.join("config")),
+            modules: modules.collect(),
+        })
+    }
+
+    /// Checks the user's kernel and puts its modules into `scratch`, decompressed.
+    pub(crate) fn obtain_own(own: &OwnKernel, scratch: &Path, progress: Progress) -> Result<Self> {
+        let image = fs::read(&own.image).map_err(Error::io("read", &own.image))?;
+        let release = bzimage_release(&image).ok_or_else(|| {
+            Error::Unusable(format!("KERNEL={}: not a bzImage (arch/x86/boot/bzImage)", own.image.display()))
+        })?;
+        let config = find_config(own, &release);
+        match &config {
+            Some(path) => check_config(&release, path)?,
+            None => progress.say(&format!(
+                "no configuration of {release} found (beside the image, in MODULES= or KDIR=): not checked"
+            )),
+        }
+        let modules = match &own.modules {
+            Some(dir) => closure(&release, &ModuleTree::index(dir)?)?,
+            None => Vec::new(),
+        };
+        create_dir(scratch)?;
+        let mut paths = Vec::new();
+        for module in &modules {
+            paths.push(write_module(scratch, module)?);
+        }
+        Ok(Self { release, image: own.image.clone(), config, modules: paths })
+    }
+
+    /// Why sdmorph_unfix cannot be loaded into this kernel, one sentence each; nothing if it can.
+    pub(crate) fn check_unfix(&self) -> Result<()> {
+        let Some(path) = &self.config else { return Ok(()) };
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        refuse(&self.release, KernelConfig::parse(&text).unfix_problems())
+    }
+}
+
+fn fetch(kernel: StockKernel, key: &str, fetcher: &mut Fetcher<'_>) -> Result<Asset> {
+    let (store, progress) = (fetcher.store, fetcher.progress);
+    let apt = fetcher.apt(kernel.suite())?;
+    let (release, packages) = select_packages(apt.closure(&[kernel.meta_package()])?)
+        .ok_or_else(|| Error::Unusable(format!("{} has no kernel image", kernel.meta_package())))?;
+    let debian_version = packages.first().map(|package| package.version.clone()).unwrap_or_default();
+    let version = format!("{release}_{debian_version}");
+    if let Some(asset) = store.version(key, &version, progress) {
+        store.select(key, &version)?;
+        return Ok(asset);
+    }
+    store.make(Recipe { key: key.to_owned(), version, integrity: Integrity::Hash }, |dir| {
+        let scratch = store.scratch(store.root())?;
+        let debs = apt.fetch(&format!("kernel {release}"), &packages, &scratch.path().join("debs"))?;
+        let step = progress.step(&format!("unpacking kernel {release}"), None);
+        let root = scratch.path().join("root");
+        merge_usr(&root)?;
+        for deb in &debs {
+            deb.unpack(&root)?;
+        }
+        for name in ["vmlinuz", "config"] {
+            let from = find_boot_file(&root, name, &release)?;
+            fs::copy(&from, dir.join(name)).map_err(Error::io("copy", &from))?;
+        }
+        check_config(&release, &dir.join("config"))?;
+        let modules = closure(&release, &ModuleTree::index(&root.join("usr/lib/modules").join(&release))?)?;
+        create_dir(&dir.join("modules"))?;
+        let mut made = Made::default();
+        for module in &modules {
+            write_module(&dir.join("modules"), module)?;
+        }
+        made.facts.insert("modules".into(), modules.into_iter().map(|module| module.name).collect());
+        made.facts.insert("release".into(), vec![release.clone()]);
+        made.packages = debs.into_iter().map(|deb| deb.package).collect();
+        step.finish();
+        Ok(made)
+    })
+}
+
+/// The release, and the packages that hold image, configuration and modules; the image's package first.
+///
+/// Up to 6.12 one package holds them all; in 7.x they are in linux-binary, linux-base and linux-modules.
+fn select_packages(closure: Vec<Candidate>) -> Option<(String, Vec<Candidate>)> {
+    let release = closure.iter().find_map(|package| {
+        let release = package.name.strip_prefix("linux-image-")?;
+        release.starts_with(|first: char| first.is_ascii_digit()).then(|| release.to_owned())
+    })?;
+    let wanted = ["image", "binary", "base", "modules"].map(|part| format!("linux-{part}-{release}"));
+    let mut packages: Vec<Candidate> =
+        closure.into_iter().filter(|package| wanted.contains(&package.name)).collect();
+    packages.sort_by_key(|package| wanted.iter().position(|name| *name == package.name));
+    Some((release, packages))
+}
+
+/// `boot/NAME-RELEASE`, or the place beside the modules that later packages use.
+fn find_boot_file(root: &Path, name: &str, release: &str) -> Result<PathBuf> {
+    let places = [
+        root.join("boot").join(format!("{name}-{release}")),
+        root.join("usr/lib/modules").join(release).join(name),
+    ];
+    places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+        Error::Unusable(format!("the packages of kernel {release} hold none of {}", places.join(", ")))
+    })
+}
+
+fn closure(release: &str, tree: &ModuleTree) -> Result<Vec<Module>> {
+    tree.closure(&MODULES)?.map_err(|missing| Error::Kernel {
+        kernel: release.to_owned(),
+        problems: missing
+            .into_iter()
+            .map(|name| format!("the module {name} is neither among its modules nor in modules.builtin"))
+            .collect(),
+    })
+}
+
+fn write_module(dir: &Path, module: &Module) -> Result<PathBuf> {
+    let path = dir.join(format!("{}.ko", module.name));
+    fs::write(&path, &module.content).map_err(Error::io("write", &path))?;
+    Ok(path)
+}
+
+fn check_config(kernel: &str, path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    refuse(kernel, KernelConfig::parse(&text).problems())
+}
+
+fn refuse(kernel: &str, problems: Vec<String>) -> Result<()> {
+    if problems.is_empty() { Ok(()) } else { Err(Error::Kernel { kernel: kernel.to_owned(), problems }) }
+}
+
+fn find_config(own: &OwnKernel, release: &str) -> Option<PathBuf> {
+    let beside = own.image.parent().unwrap_or(Path::new("."));
+    let mut places =
+        vec![beside.join(format!("config-{release}")), beside.join("config"), beside.join(".config")];
+    // arch/x86/boot/bzImage is three levels below its tree.
+    places.extend(beside.ancestors().nth(3).map(|tree| tree.join(".config")));
+    places.extend(own.tree.iter().map(|tree| tree.join(".config")));
+    if let Some(dir) = &own.modules {
+        places.extend([dir.join("config"), dir.join("build/.config")]);
+    }
+    places.into_iter().find(|path| path.is_file())
+}
+
+/// `uname -r` of a bzImage (Documentation/arch/x86/boot.rst: magic at 0x202, `kernel_version` at 0x20e).
+fn bzimage_release(image: &[u8]) -> Option<String> {
+    const SETUP_START: usize = 0x200;
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let pointer = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
+    let text = image.get(SETUP_START + usize::from(pointer)..)?.split(|byte| *byte == 0).next()?;
+    let release = std::str::from_utf8(text).ok()?.split(' ').next()?;
+    (!release.is_empty()).then(|| release.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(names: &[&str]) -> Vec<Candidate> {
+        names.iter().map(|name| Candidate::new(name, "7.3.4-1~bpo13+1", 1)).collect()
+    }
+
+    fn bzimage(release: &str) -> Vec<u8> {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        let text = format!("{release} (builder@host) #1 SMP\0");
+        image[0x300..0x300 + text.len()].copy_from_slice(text.as_bytes());
+        image
+    }
+
+    #[test]
+    fn one_package_holds_an_old_kernel() {
+        let (release, packages) = select_packages(candidates(&[
+            "kmod",
+            "linux-base",
+            "linux-image-6.1.0-56-amd64",
+            "linux-image-amd64",
+        ]))
+        .unwrap();
+        assert_eq!(release, "6.1.0-56-amd64");
+        assert_eq!(packages.len(), 1);
+    }
+
+    #[test]
+    fn a_split_kernel_is_put_together() {
+        let (_, packages) = select_packages(candidates(&[
+            "linux-base",
+            "linux-modules-7.3.4+deb13-amd64",
+            "linux-binary-7.3.4+deb13-amd64",
+            "linux-image-7.3.4+deb13-amd64",
+            "linux-modules-amd64",
+        ]))
+        .unwrap();
+        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "linux-image-7.3.4+deb13-amd64",
+                "linux-binary-7.3.4+deb13-amd64",
+                "linux-modules-7.3.4+deb13-amd64"
+            ]
+        );
+        assert!(select_packages(candidates(&["linux-image-amd64"])).is_none());
+    }
+
+    #[test]
+    fn the_release_is_read_from_the_boot_header() {
+        assert_eq!(bzimage_release(&bzimage("6.9.0-rc1+")).as_deref(), Some("6.9.0-rc1+"));
+        assert_eq!(bzimage_release(b"\x7fELF"), None);
+        assert_eq!(bzimage_release(&bzimage("x")[..0x280]), None);
+    }
+
+    #[test]
+    fn an_own_kernel_without_vmd_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("bzImage");
+        fs::write(&image, bzimage("6.9.0")).unwrap();
+        fs::write(dir.path().join(".config"), "CONFIG_PM=y\n").unwrap();
+        let own = OwnKernel { image, modules: None, tree: None };
+        let error =
+            Kernel::obtain_own(&own, &dir.path().join("out"), Progress::Silent).unwrap_err().to_string();
+        assert!(error.starts_with("kernel 6.9.0: CONFIG_VMD is not set: sdmorph's slot lives"), "{error}");
+    }
+
+    #[test]
+    fn an_image_that_is_no_bzimage_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("vmlinux");
+        fs::write(&image, "\x7fELF").unwrap();
+        let own = OwnKernel { image, modules: None, tree: None };
+        let error = Kernel::obtain_own(&own, dir.path(), Progress::Silent).unwrap_err().to_string();
+        assert!(error.contains("not a bzImage"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_names_an_own_kernel_only_with_an_image() {
+        let only_modules = |name: &str| (name == "MODULES").then(|| OsString::from("/m"));
+        assert_eq!(KernelChoice::from_variables(only_modules), None);
+        let both = |name: &str| (name != "KDIR").then(|| OsString::from(format!("/{name}")));
+        let expected = OwnKernel { image: "/KERNEL".into(), modules: Some("/MODULES".into()), tree: None };
+        assert_eq!(KernelChoice::from_variables(both), Some(KernelChoice::Own(expected)));
+    }
+
+    #[test]
+    fn stock_kernels_have_names() {
+        for kernel in StockKernel::ALL {
+            assert_eq!(kernel.name().parse::<StockKernel>(), Ok(kernel));
+        }
+        assert!("6.6".parse::<StockKernel>().unwrap_err().contains("6.1, 6.12 and backports"));
+    }
+}

@@ -1,0 +1,160 @@
+//! What a run needs from outside: a QEMU, a kernel with its modules, busybox, the guest module.
+//!
+//! Everything is looked for in this order: what the user names (`QEMU=`, `KERNEL=`, `MODULES=`, `KDIR=`,
+//! `BUSYBOX=`), what the system has (QEMU only), the cache ([`Store`]), Debian's archive (`apt`).
+//! Once cached, nothing is fetched and apt does not run until a refresh is asked for.
+//!
+//! Not done: other architectures than amd64; kernels of other distributions (give `KERNEL=`); removing old
+//! versions from the cache.
+
+mod apt;
+mod cpio;
+mod error;
+mod initramfs;
+mod kconfig;
+mod kernel;
+mod kmod;
+mod progress;
+mod qemu;
+mod store;
+mod unfix;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use apt::{Apt, Suite};
+pub use error::{Error, Result};
+pub use initramfs::Contents;
+pub use kernel::{Kernel, KernelChoice, OwnKernel, StockKernel};
+pub use progress::{Progress, Step};
+pub use qemu::{Accel, Qemu};
+pub use store::{Store, StoreLock};
+
+/// What the user gives instead of what would be found or fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `QEMU=`: a qemu-system-x86_64.
+    pub qemu: Option<OsString>,
+    /// `BUSYBOX=`: a static busybox.
+    pub busybox: Option<OsString>,
+}
+
+impl Overrides {
+    /// From the environment; empty values count as absent.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        Self { qemu: variable("QEMU"), busybox: variable("BUSYBOX") }
+    }
+}
+
+/// What to get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The kernels, in the order wanted.
+    pub kernels: Vec<KernelChoice>,
+    /// Build the module that takes the fix out, for each of them.
+    pub unfix: bool,
+    /// Ask the archive for newer versions even if everything is cached.
+    pub refresh: bool,
+    /// The user's own files.
+    pub overrides: Overrides,
+}
+
+/// A kernel and what was built for it.
+#[derive(Debug, Clone, Serialize)]
+pub struct GuestKernel {
+    /// The kernel.
+    #[serde(flatten)]
+    pub kernel: Kernel,
+    /// The module that takes the fix out, if it was asked for.
+    pub unfix: Option<PathBuf>,
+}
+
+/// Everything that was asked for, ready to use: also the summary of `sdmorph lab setup`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Assets {
+    /// The QEMU to run.
+    pub qemu: Qemu,
+    /// How it will run the guest.
+    pub accel: Accel,
+    /// The static busybox.
+    pub busybox: PathBuf,
+    /// One for each kernel of the request, in its order.
+    pub kernels: Vec<GuestKernel>,
+    /// Where the cache is.
+    pub cache: PathBuf,
+    /// How long it took, in seconds.
+    pub elapsed_s: f64,
+}
+
+/// Gets everything a run needs. Blocks, for minutes if the cache is empty; shows its progress.
+///
+/// # Errors
+/// Whatever keeps the request from being fulfilled, with what to do about it: see [`Error`].
+pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Assets> {
+    let started = Instant::now();
+    let _lock = store.lock(progress)?;
+    let mut fetcher = Fetcher { store, progress, refresh: request.refresh, apts: BTreeMap::new() };
+    let qemu = Qemu::obtain(request.overrides.qemu.as_deref(), &mut fetcher)?;
+    let busybox = initramfs::obtain_busybox(request.overrides.busybox.as_deref(), &mut fetcher)?;
+    let mut kernels = Vec::new();
+    for choice in &request.kernels {
+        kernels.push(match choice {
+            KernelChoice::Stock(stock) => obtain_stock(*stock, request.unfix, &mut fetcher)?,
+            KernelChoice::Own(own) => obtain_own(own, request.unfix, store, progress)?,
+        });
+    }
+    Ok(Assets {
+        qemu,
+        accel: Accel::detect(),
+        busybox,
+        kernels,
+        cache: store.root().to_path_buf(),
+        elapsed_s: started.elapsed().as_secs_f64(),
+    })
+}
+
+fn obtain_stock(stock: StockKernel, unfix: bool, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+    let kernel = Kernel::obtain_stock(stock, fetcher)?;
+    let unfix = if unfix { Some(unfix::obtain_stock(stock, &kernel, fetcher)?) } else { None };
+    Ok(GuestKernel { kernel, unfix })
+}
+
+fn obtain_own(own: &OwnKernel, unfix: bool, store: &Store, progress: Progress) -> Result<GuestKernel> {
+    let kernel = Kernel::obtain_own(own, &store.root().join("own-modules"), progress)?;
+    let unfix = match (unfix, &own.tree) {
+        (false, _) => None,
+        (true, Some(tree)) => Some(unfix::obtain_own(tree, &kernel, store, progress)?),
+        (true, None) => {
+            return Err(Error::Unusable(format!(
+                "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in",
+                kernel.release
+            )));
+        }
+    };
+    Ok(GuestKernel { kernel, unfix })
+}
+
+/// One pass over the request: each suite's lists are read at most once, and only if something is missing.
+#[derive(Debug)]
+pub(crate) struct Fetcher<'a> {
+    store: &'a Store,
+    progress: Progress,
+    refresh: bool,
+    apts: BTreeMap<Suite, Apt>,
+}
+
+impl Fetcher<'_> {
+    fn apt(&mut self, suite: Suite) -> Result<&Apt> {
+        use std::collections::btree_map::Entry;
+        match self.apts.entry(suite) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(Apt::open(self.store, suite, self.progress)?)),
+        }
+    }
+}
