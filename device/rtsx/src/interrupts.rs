@@ -1,0 +1,61 @@
+//! Interrupts: RTSX_BIPR, RTSX_BIER and the one MSI message.
+
+use sdmorph_pci::capability::Msi;
+use sdmorph_pci::{ConfigSpace, Ctx, Event, RegisterFile};
+
+use crate::bar::{BIER, BIPR, interrupt};
+
+/// What remembers edges.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupts {
+    msi: Msi,
+    /// Sources that were pending and enabled when last looked at.
+    active: u32,
+    /// A source has been enabled since reset.
+    driver_bound: bool,
+}
+
+impl Interrupts {
+    pub(crate) fn new(msi: Msi) -> Self {
+        Self { msi, active: 0, driver_bound: false }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        let Self { msi, active, driver_bound } = self;
+        msi.reset();
+        *active = 0;
+        *driver_bound = false;
+    }
+
+    /// RTSX_BIPR, RTSX_BIER or both have changed: sends the message if a source has become pending and enabled.
+    ///
+    /// Each source has its own edge. The driver reads RTSX_BIPR and clears what it saw; a source that comes up between
+    /// the two would be lost if the message waited until all others are gone.
+    pub(crate) fn update(&mut self, bar: &RegisterFile, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
+        let pending = bar.get(BIPR).unwrap_or(0);
+        let enabled = bar.get(BIER).unwrap_or(0);
+        let active = (pending & enabled) as u32 & interrupt::ALL;
+        let risen = active & !self.active;
+        if risen != 0 && self.active != 0 {
+            self.msi.set_level(config, ctx, false);
+        }
+        self.active = active;
+        self.msi.set_level(config, ctx, active != 0);
+    }
+
+    /// RTSX_BIER has been written: the first source that is enabled is the mark of a driver at work.
+    pub(crate) fn enabled(&mut self, bar: &RegisterFile, ctx: &mut Ctx<'_>) {
+        if !self.driver_bound && bar.get(BIER).unwrap_or(0) != 0 {
+            self.driver_bound = true;
+            ctx.event(Event::DriverBound);
+        }
+    }
+
+    pub(crate) fn config_written(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
+        self.msi.config_written(config, ctx);
+    }
+
+    pub(crate) fn driver_bound(&self) -> bool {
+        self.driver_bound
+    }
+}
