@@ -1,0 +1,337 @@
+//! From a tree of JSON values to a rule, with messages that say where and why.
+//!
+//! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use sdmorph_pci::Direction;
+use serde_json::{Map, Value};
+
+use crate::duration::{self, MAX_DELAY};
+use crate::error::RuleError;
+use crate::latency::{MAX_LATENCY, ReadLatency};
+use crate::nearest::{Nearest, quoted};
+use crate::rule::{
+    Action, BarAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger, hexadecimal,
+};
+
+type Table = Map<String, Value>;
+type Parsed<T> = Result<T, String>;
+
+const RULE_KEYS: &[&str] = &["name", "on", "do", "times"];
+const CAUSES: &[&str] = &["read", "write", "access", "event", "rule", "command", "start"];
+const ON_KEYS: &[&str] = &[
+    "read", "write", "access", "event", "rule", "command", "start", "function", "value", "mask", "nth",
+    "after", "delay",
+];
+const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "stuck-busy"];
+const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
+const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
+
+/// Most actions of one rule. More would be several rules.
+const MAX_ACTIONS: usize = 16;
+
+/// Reads a rule.
+pub(crate) fn rule(value: &Value) -> Result<Rule, RuleError> {
+    // The name first: every other message begins with it.
+    let name = value.get("name").and_then(Value::as_str).and_then(|name| RuleName::new(name).ok());
+    let result = rule_parts(value);
+    result
+        .map_err(|message| RuleError::Malformed { rule: name.map(|name| name.as_str().to_owned()), message })
+}
+
+fn rule_parts(value: &Value) -> Parsed<Rule> {
+    let table = table("a rule", value, RULE_KEYS)?;
+    let name = match table.get("name") {
+        None => return Err("name: a rule needs a name, such as \"bar-dies\"".into()),
+        Some(name) => rule_name("name", name)?,
+    };
+    let on = table.get("on").ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
+    let on = trigger(on)?;
+    let actions = table.get("do").ok_or_else(|| format!("do: one of {} is needed", ACTIONS.join(", ")))?;
+    let actions = action_list(actions)?;
+    let times = table.get("times").map(|value| count("times", value)).transpose()?;
+    let once = on.nth.is_some() || on.cause == Cause::Start;
+    if once && times.is_some_and(|times| times.get() > 1) {
+        return Err("times: a rule with nth or start hits once at most".into());
+    }
+    Ok(Rule { name, on, actions, times })
+}
+
+fn trigger(value: &Value) -> Parsed<Trigger> {
+    let table = table("on", value, ON_KEYS)?;
+    let mut causes = table.iter().filter(|(key, _)| CAUSES.contains(&key.as_str()));
+    let (key, target) = causes.next().ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
+    if let Some((other, _)) = causes.next() {
+        let hint = if matches!((key.as_str(), other.as_str()), ("read", "write")) {
+            "; access is both"
+        } else {
+            "; make it two rules"
+        };
+        return Err(format!("on: only one trigger is possible, not {key} and {other}{hint}"));
+    }
+    let place = format!("on.{key}");
+    let allow = |qualifiers: &[&str]| -> Parsed<()> {
+        let refused = table
+            .keys()
+            .find(|name| *name != key && *name != "delay" && !qualifiers.contains(&name.as_str()));
+        refused.map_or(Ok(()), |name| Err(format!("on.{name}: does not go with {key}")))
+    };
+    let function = || table.get("function").map(|value| text("on.function", value)).transpose();
+    let cause = match key.as_str() {
+        "event" => {
+            allow(&["function", "nth", "after"])?;
+            Cause::Event { name: text(&place, target)?, function: function()? }
+        }
+        "rule" => {
+            allow(&["nth", "after"])?;
+            Cause::Rule(rule_name(&place, target)?)
+        }
+        "command" => {
+            allow(&["value", "mask", "nth", "after"])?;
+            Cause::Command { name: text(&place, target)?, argument: pattern(table)? }
+        }
+        "start" => {
+            allow(&[])?;
+            if *target != Value::Bool(true) {
+                return Err(format!("on.start: true is needed, not {}", describe(target)));
+            }
+            Cause::Start
+        }
+        register => {
+            allow(&["function", "value", "mask", "nth", "after"])?;
+            let direction = match register {
+                "read" => Some(Direction::Read),
+                "write" => Some(Direction::Write),
+                _ => None,
+            };
+            let register = text(&place, target)?;
+            Cause::Access { direction, register, function: function()?, value: pattern(table)? }
+        }
+    };
+    let nth = table.get("nth").map(|value| count("on.nth", value)).transpose()?;
+    let after = table.get("after").map(|value| text("on.after", value)).transpose()?;
+    let delay = table
+        .get("delay")
+        .map_or(Ok(Duration::ZERO), |value| time("on.delay", value, "a delay", MAX_DELAY, "24 h"))?;
+    Ok(Trigger { cause, nth, after, delay })
+}
+
+fn pattern(table: &Table) -> Parsed<Option<Pattern>> {
+    let mask = table.get("mask").map(|value| mask("on.mask", value)).transpose()?;
+    let Some(value) = table.get("value") else {
+        return match mask {
+            Some(_) => Err("on.mask: it says which bits of value count, and there is no value".into()),
+            None => Ok(None),
+        };
+    };
+    let value = number("on.value", value)?;
+    let outside = value & !mask.unwrap_or(u64::MAX);
+    if outside != 0 {
+        let outside = hexadecimal(outside);
+        return Err(format!("on.value: bits {outside} are outside of mask, so that nothing could match"));
+    }
+    Ok(Some(Pattern { value, mask }))
+}
+
+fn action_list(value: &Value) -> Parsed<Vec<Action>> {
+    let Value::Array(list) = value else { return Ok(vec![action("do", value)?]) };
+    if list.is_empty() {
+        return Err("do: a rule needs an action; the list is empty".into());
+    }
+    if list.len() > MAX_ACTIONS {
+        return Err(format!("do: {} actions are above the limit of {MAX_ACTIONS} a rule", list.len()));
+    }
+    list.iter().enumerate().map(|(index, value)| action(&format!("do[{index}]"), value)).collect()
+}
+
+fn action(place: &str, value: &Value) -> Parsed<Action> {
+    let table = table(place, value, ACTIONS)?;
+    let mut entries = table.iter();
+    let (key, value) =
+        entries.next().ok_or_else(|| format!("{place}: one of {} is needed", ACTIONS.join(", ")))?;
+    if let Some((other, _)) = entries.next() {
+        return Err(format!(
+            "{place}: {key} and {other} are two actions; write a list, in the order they are to happen: do = [{{ {key} = … }}, {{ {other} = … }}]"
+        ));
+    }
+    let place = format!("{place}.{key}");
+    Ok(match key.as_str() {
+        "bar" => match word(&place, value, &["vanish", "return"])? {
+            "vanish" => Action::Bar(BarAction::Vanish),
+            _ => Action::Bar(BarAction::Return),
+        },
+        "link" => match word(&place, value, &["down", "up"])? {
+            "down" => Action::Link(LinkAction::Down),
+            _ => Action::Link(LinkAction::Up),
+        },
+        "presence" => Action::Presence(boolean(&place, value)?),
+        "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
+        _ => Action::StuckBusy(stuck_busy(&place, value)?),
+    })
+}
+
+fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
+    let Value::Object(_) = value else {
+        let latency = latency(place, value)?;
+        return Ok(if latency.is_zero() { ReadLatency::Off } else { ReadLatency::Fixed(latency) });
+    };
+    let table = table(place, value, UNIFORM_KEYS)?;
+    let end = |key: &str| {
+        let place = format!("{place}.{key}");
+        let value = table.get(key).ok_or_else(|| format!("{place}: is needed, such as \"500us\""))?;
+        latency(&place, value)
+    };
+    let (min, max) = (end("min")?, end("max")?);
+    if min > max {
+        return Err(format!("{place}: min ({}) is above max ({})", spaced(min), spaced(max)));
+    }
+    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
+    Ok(ReadLatency::Uniform { min, max, seed })
+}
+
+fn latency(place: &str, value: &Value) -> Parsed<Duration> {
+    let limit = format!("{} (QEMU gives up on a reply after 5 s)", spaced(MAX_LATENCY));
+    time(place, value, "a latency", MAX_LATENCY, &limit)
+}
+
+fn stuck_busy(place: &str, value: &Value) -> Parsed<StuckBusy> {
+    if let Value::String(_) = value {
+        return Ok(StuckBusy { register: text(place, value)?, function: None, mask: None, clear: false });
+    }
+    let table = table(place, value, STUCK_KEYS)?;
+    let inner = |key: &str| (format!("{place}.{key}"), table.get(key));
+    let register = match inner("register") {
+        (place, None) => return Err(format!("{place}: is needed, such as \"HAIMR\"")),
+        (place, Some(value)) => text(&place, value)?,
+    };
+    let (function_place, function) = inner("function");
+    let (mask_place, mask_value) = inner("mask");
+    let (clear_place, clear) = inner("clear");
+    Ok(StuckBusy {
+        register,
+        function: function.map(|value| text(&function_place, value)).transpose()?,
+        mask: mask_value.map(|value| mask(&mask_place, value)).transpose()?,
+        clear: clear.map_or(Ok(false), |value| boolean(&clear_place, value))?,
+    })
+}
+
+/// A table that has no other keys than these.
+fn table<'a>(place: &str, value: &'a Value, known: &[&str]) -> Parsed<&'a Table> {
+    let Value::Object(table) = value else {
+        return Err(format!("{place}: a table is needed, not {}", describe(value)));
+    };
+    match table.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(table),
+        Some(key) => Err(format!("{place}: unknown key {}{}", quoted(key), suggestion(key, known))),
+    }
+}
+
+/// One of a few words.
+fn word<'a>(place: &str, value: &Value, known: &[&'a str]) -> Parsed<&'a str> {
+    let Value::String(text) = value else {
+        return Err(format!("{place}: one of {} is needed, not {}", known.join(", "), describe(value)));
+    };
+    let found = known.iter().find(|word| **word == text);
+    found.copied().ok_or_else(|| format!("{place}: unknown word {}{}", quoted(text), suggestion(text, known)))
+}
+
+/// The end of a message about a word that is none of a few: what was meant, or if that is not clear, all of them.
+fn suggestion(word: &str, known: &[&str]) -> String {
+    let nearest = Nearest::new(word, known.iter().copied());
+    match nearest.names().first() {
+        Some(name) if nearest.is_likely() => format!("; did you mean \"{name}\"?"),
+        _ => format!("; known are {}", known.join(", ")),
+    }
+}
+
+fn rule_name(place: &str, value: &Value) -> Parsed<RuleName> {
+    let name = text(place, value)?;
+    RuleName::new(&name).map_err(|error| format!("{place}: {error}"))
+}
+
+fn text(place: &str, value: &Value) -> Parsed<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(format!("{place}: a name is needed, not {}", describe(value))),
+    }
+}
+
+fn boolean(place: &str, value: &Value) -> Parsed<bool> {
+    value.as_bool().ok_or_else(|| format!("{place}: true or false is needed, not {}", describe(value)))
+}
+
+/// A count from 1.
+fn count(place: &str, value: &Value) -> Parsed<NonZeroU64> {
+    value
+        .as_u64()
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| format!("{place}: a whole number from 1 is needed, not {}", describe(value)))
+}
+
+/// A mask of one bit or more.
+fn mask(place: &str, value: &Value) -> Parsed<u64> {
+    match number(place, value)? {
+        0 => Err(format!("{place}: no bit is set in it")),
+        mask => Ok(mask),
+    }
+}
+
+/// A number of up to 64 bits: an integer, or hexadecimal digits in a text.
+fn number(place: &str, value: &Value) -> Parsed<u64> {
+    let wrong = || {
+        let what = describe(value);
+        format!("{place}: a whole number from 0 or a text such as \"0x80\" is needed, not {what}")
+    };
+    if let Value::String(text) = value {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).ok_or_else(wrong)?;
+        // Underscores group digits, as in TOML's own integers.
+        let digits: String = digits.chars().filter(|c| *c != '_').collect();
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        return u64::from_str_radix(&digits, 16)
+            .map_err(|_| format!("{place}: {} has more than 64 bits", quoted(text)));
+    }
+    value.as_u64().ok_or_else(wrong)
+}
+
+/// A duration of at most `limit`, which messages call `limit_text`.
+fn time(place: &str, value: &Value, what: &str, limit: Duration, limit_text: &str) -> Parsed<Duration> {
+    let duration = match value {
+        Value::String(text) => duration::parse(text, what),
+        Value::Number(number) if number.as_f64().is_some_and(|number| number < 0.0) => {
+            Err(format!("{what} cannot be negative"))
+        }
+        Value::Number(number) => {
+            Err(format!("{number} has no unit; write a text with ns, us, ms or s, such as \"{number}ms\""))
+        }
+        _ => Err(format!("a duration such as \"500us\" is needed, not {}", describe(value))),
+    };
+    let duration = duration.map_err(|message| format!("{place}: {message}"))?;
+    if duration > limit {
+        return Err(format!("{place}: {} is above the limit of {limit_text}", spaced(duration)));
+    }
+    Ok(duration)
+}
+
+/// A duration as prose has it, with a space before the unit.
+fn spaced(duration: Duration) -> String {
+    let text = duration::text(duration);
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    format!("{number} {unit}")
+}
+
+/// What a value is, for messages.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text {}", quoted(text)),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "a table".into(),
+    }
+}

@@ -1,0 +1,308 @@
+//! The form of a rule: what is read, what is written back, what is refused and with which words.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use sdmorph_faults::{
+    Action, BarAction, Cause, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy, Trigger,
+};
+use sdmorph_pci::Direction;
+use serde_json::{Value, json};
+
+fn rule(on: Value, action: Value) -> Rule {
+    Rule::from_json(&json!({ "name": "r", "on": on, "do": action })).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refusal(value: Value) -> String {
+    Rule::from_json(&value).expect_err("is refused").to_string()
+}
+
+fn access(direction: Option<Direction>, value: Option<Pattern>) -> Cause {
+    Cause::Access { direction, register: "HAIMR".into(), function: None, value }
+}
+
+fn once(cause: Cause) -> Trigger {
+    Trigger { cause, nth: None, after: None, delay: Duration::ZERO }
+}
+
+#[test]
+fn every_trigger_is_read_and_written_back_in_the_same_form() {
+    let nth = NonZeroU64::new(3);
+    let cases = [
+        (json!({ "read": "HAIMR" }), once(access(Some(Direction::Read), None))),
+        (
+            json!({ "write": "HAIMR", "value": "0x80" }),
+            once(access(Some(Direction::Write), Some(Pattern { value: 0x80, mask: None }))),
+        ),
+        (
+            json!({ "access": "HAIMR", "value": "0x0", "mask": "0x80000000" }),
+            once(access(None, Some(Pattern { value: 0, mask: Some(0x8000_0000) }))),
+        ),
+        (
+            json!({ "event": "reset", "function": "reader", "nth": 3, "after": "link-up", "delay": "5ms" }),
+            Trigger {
+                cause: Cause::Event { name: "reset".into(), function: Some("reader".into()) },
+                nth,
+                after: Some("link-up".into()),
+                delay: Duration::from_millis(5),
+            },
+        ),
+        (json!({ "rule": "other-one" }), once(Cause::Rule(RuleName::new("other-one").unwrap()))),
+        (
+            json!({ "command": "CMD8", "value": "0x31aa" }),
+            once(Cause::Command {
+                name: "CMD8".into(),
+                argument: Some(Pattern { value: 0x31aa, mask: None }),
+            }),
+        ),
+        (
+            json!({ "start": true, "delay": "1500us" }),
+            Trigger { delay: Duration::from_micros(1500), ..once(Cause::Start) },
+        ),
+    ];
+    for (on, expected) in cases {
+        let rule = rule(on.clone(), json!({ "bar": "vanish" }));
+        assert_eq!(rule.on, expected, "{on}");
+        assert_eq!(rule.to_json()["on"], on);
+    }
+}
+
+#[test]
+fn every_action_is_read_and_written_back_in_the_same_form() {
+    let stuck =
+        |mask, clear| Action::StuckBusy(StuckBusy { register: "HAIMR".into(), function: None, mask, clear });
+    let ms = Duration::from_millis;
+    let cases = [
+        (json!({ "bar": "vanish" }), Action::Bar(BarAction::Vanish)),
+        (json!({ "bar": "return" }), Action::Bar(BarAction::Return)),
+        (json!({ "link": "down" }), Action::Link(LinkAction::Down)),
+        (json!({ "link": "up" }), Action::Link(LinkAction::Up)),
+        (json!({ "presence": true }), Action::Presence(true)),
+        (json!({ "presence": false }), Action::Presence(false)),
+        (json!({ "read-latency": "0s" }), Action::ReadLatency(ReadLatency::Off)),
+        (json!({ "read-latency": "4s" }), Action::ReadLatency(ReadLatency::Fixed(ms(4000)))),
+        (
+            json!({ "read-latency": { "min": "1ms", "max": "2ms", "seed": "0x2a" } }),
+            Action::ReadLatency(ReadLatency::Uniform { min: ms(1), max: ms(2), seed: 42 }),
+        ),
+        (json!({ "stuck-busy": "HAIMR" }), stuck(None, false)),
+        (json!({ "stuck-busy": { "register": "HAIMR", "mask": "0x80" } }), stuck(Some(0x80), false)),
+        (json!({ "stuck-busy": { "register": "HAIMR", "clear": true } }), stuck(None, true)),
+    ];
+    for (action, expected) in cases {
+        let rule = rule(json!({ "read": "HAIMR" }), action.clone());
+        assert_eq!(rule.actions, [expected], "{action}");
+        assert_eq!(rule.to_json()["do"], action);
+    }
+    let list = json!([{ "bar": "vanish" }, { "link": "down" }]);
+    let rule = rule(json!({ "read": "HAIMR" }), list.clone());
+    assert_eq!(rule.actions, [Action::Bar(BarAction::Vanish), Action::Link(LinkAction::Down)]);
+    assert_eq!(rule.to_json()["do"], list);
+}
+
+#[test]
+fn rule_from_toml_is_the_rule_from_json() {
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Scenario {
+        rule: Vec<Rule>,
+    }
+    let text = r#"
+        [[rule]]
+        name = "bar-dies"
+        on = { write = "L1SUB_CONFIG3", value = 0x80, mask = "0xff", after = "express-switch-requested" }
+        do = { bar = "vanish" }
+        times = 1
+
+        [[rule]]
+        name = "sticks"
+        on = { rule = "bar-dies", delay = "5ms" }
+        do = [{ stuck-busy = { register = "HAIMR", mask = 0x80000000 } }, { read-latency = { min = "1us", max = "500µs" } }]
+    "#;
+    let scenario: Scenario = toml::from_str(text).unwrap();
+    let expected = json!([
+        {
+            "name": "bar-dies",
+            "on": { "write": "L1SUB_CONFIG3", "value": "0x80", "mask": "0xff", "after": "express-switch-requested" },
+            "do": { "bar": "vanish" },
+            "times": 1,
+        },
+        {
+            "name": "sticks",
+            "on": { "rule": "bar-dies", "delay": "5ms" },
+            "do": [
+                { "stuck-busy": { "register": "HAIMR", "mask": "0x80000000" } },
+                { "read-latency": { "min": "1us", "max": "500us", "seed": "0x0" } },
+            ],
+        },
+    ]);
+    assert_eq!(serde_json::to_value(&scenario.rule).unwrap(), expected);
+    assert_eq!(serde_json::from_value::<Vec<Rule>>(expected).unwrap(), scenario.rule);
+    let again: Scenario = toml::from_str(&toml::to_string(&scenario).unwrap()).unwrap();
+    assert_eq!(again.rule, scenario.rule);
+}
+
+#[test]
+fn error_in_toml_names_the_rule_and_the_line() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Scenario {
+        #[allow(dead_code, reason = "only its errors are looked at")]
+        rule: Vec<Rule>,
+    }
+    let text = "[[rule]]\nname = \"slow\"\non = { start = true }\ndo = { read-latency = \"-1ms\" }\n";
+    let error = toml::from_str::<Scenario>(text).unwrap_err().to_string();
+    assert!(error.contains("line 1"), "{error}");
+    assert!(error.contains("rule \"slow\": do.read-latency: a latency cannot be negative"), "{error}");
+}
+
+#[test]
+fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
+    let on = |on: Value| json!({ "name": "bar-dies", "on": on, "do": { "bar": "vanish" } });
+    let act = |action: Value| json!({ "name": "bar-dies", "on": { "read": "HAIMR" }, "do": action });
+    let whole = |key: &str, value: Value| {
+        let mut rule = on(json!({ "read": "HAIMR" }));
+        rule[key] = value;
+        rule
+    };
+    let cases = [
+        (json!(5), "a rule: a table is needed, not the number 5"),
+        (json!({}), "name: a rule needs a name, such as \"bar-dies\""),
+        (
+            whole("name", json!("Bar dies")),
+            "name: \"Bar dies\" is not a rule's name: it takes words of a-z and 0-9",
+        ),
+        (whole("name", json!("a--b")), "is not a rule's name"),
+        (whole("name", json!("-a")), "is not a rule's name"),
+        (whole("name", json!("")), "name: \"\" is not a rule's name"),
+        (whole("name", json!("x".repeat(65))), "is not a rule's name"),
+        (whole("tmes", json!(1)), "rule \"bar-dies\": a rule: unknown key \"tmes\"; did you mean \"times\"?"),
+        (whole("times", json!(0)), "times: a whole number from 1 is needed, not the number 0"),
+        (
+            json!({ "name": "a", "do": { "bar": "vanish" } }),
+            "rule \"a\": on: one of read, write, access, event, rule, command, start is needed",
+        ),
+        (
+            json!({ "name": "a", "on": { "read": "X" } }),
+            "do: one of bar, read-latency, link, presence, stuck-busy is needed",
+        ),
+        (on(json!({})), "on: one of read, write, access, event, rule, command, start is needed"),
+        (
+            on(json!({ "delay": "5ms" })),
+            "on: one of read, write, access, event, rule, command, start is needed",
+        ),
+        (on(json!({ "wrte": "HAIMR" })), "on: unknown key \"wrte\"; did you mean \"write\"?"),
+        (
+            on(json!({ "read": "HAIMR", "xyzzy": 1 })),
+            "on: unknown key \"xyzzy\"; known are read, write, access",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "write": "HAIMR" })),
+            "on: only one trigger is possible, not read and write; access is both",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "event": "reset" })),
+            "on: only one trigger is possible, not event and read; make it two rules",
+        ),
+        (on(json!({ "read": 16 })), "on.read: a name is needed, not the number 16"),
+        (on(json!({ "start": false })), "on.start: true is needed, not false"),
+        (on(json!({ "start": true, "after": "link-down" })), "on.after: does not go with start"),
+        (on(json!({ "event": "reset", "value": 1 })), "on.value: does not go with event"),
+        (on(json!({ "command": "CMD8", "function": "reader" })), "on.function: does not go with command"),
+        (on(json!({ "rule": "Bar" })), "on.rule: \"Bar\" is not a rule's name"),
+        (
+            on(json!({ "read": "HAIMR", "mask": 1 })),
+            "on.mask: it says which bits of value count, and there is no value",
+        ),
+        (on(json!({ "read": "HAIMR", "value": 3, "mask": 1 })), "on.value: bits 0x2 are outside of mask"),
+        (on(json!({ "read": "HAIMR", "value": 3, "mask": 0 })), "on.mask: no bit is set in it"),
+        (
+            on(json!({ "read": "HAIMR", "value": -3 })),
+            "on.value: a whole number from 0 or a text such as \"0x80\" is needed, not the number -3",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "value": "80" })),
+            "on.value: a whole number from 0 or a text such as \"0x80\" is needed, not the text \"80\"",
+        ),
+        (on(json!({ "read": "HAIMR", "value": "0x+1" })), "on.value: a whole number"),
+        (on(json!({ "read": "HAIMR", "value": "0x1_0000_0000_0000_0000" })), "has more than 64 bits"),
+        (
+            on(json!({ "read": "HAIMR", "nth": 0 })),
+            "on.nth: a whole number from 1 is needed, not the number 0",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "delay": 5 })),
+            "on.delay: 5 has no unit; write a text with ns, us, ms or s, such as \"5ms\"",
+        ),
+        (on(json!({ "read": "HAIMR", "delay": "-5ms" })), "on.delay: a delay cannot be negative"),
+        (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
+        (act(json!({})), "do: one of bar, read-latency, link, presence, stuck-busy is needed"),
+        (act(json!([])), "do: a rule needs an action; the list is empty"),
+        (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
+        (
+            act(json!({ "bar": "vanish", "link": "down" })),
+            "do: bar and link are two actions; write a list, in the order they are to happen: do = [{ bar = … }, { link = … }]",
+        ),
+        (
+            act(json!([{ "bar": "vanish" }, { "lnk": "down" }])),
+            "do[1]: unknown key \"lnk\"; did you mean \"link\"?",
+        ),
+        (act(json!({ "bar": "vanis" })), "do.bar: unknown word \"vanis\"; did you mean \"vanish\"?"),
+        (act(json!({ "link": true })), "do.link: one of down, up is needed, not true"),
+        (act(json!({ "presence": "true" })), "do.presence: true or false is needed, not the text \"true\""),
+        (
+            act(json!({ "read-latency": "5s" })),
+            "do.read-latency: 5 s is above the limit of 4 s (QEMU gives up on a reply after 5 s)",
+        ),
+        (act(json!({ "read-latency": "-500us" })), "do.read-latency: a latency cannot be negative"),
+        (act(json!({ "read-latency": -500 })), "do.read-latency: a latency cannot be negative"),
+        (
+            act(json!({ "read-latency": true })),
+            "do.read-latency: a duration such as \"500us\" is needed, not true",
+        ),
+        (
+            act(json!({ "read-latency": { "min": "1ms" } })),
+            "do.read-latency.max: is needed, such as \"500us\"",
+        ),
+        (
+            act(json!({ "read-latency": { "min": "2ms", "max": "1ms" } })),
+            "do.read-latency: min (2 ms) is above max (1 ms)",
+        ),
+        (
+            act(json!({ "read-latency": { "min": "1ms", "max": "4001ms" } })),
+            "do.read-latency.max: 4001 ms is above the limit of 4 s",
+        ),
+        (act(json!({ "stuck-busy": { "mask": 1 } })), "do.stuck-busy.register: is needed, such as \"HAIMR\""),
+        (
+            act(json!({ "stuck-busy": { "register": "HAIMR", "mask": 0 } })),
+            "do.stuck-busy.mask: no bit is set in it",
+        ),
+        (
+            act(json!({ "stuck-busy": { "register": "HAIMR", "claer": true } })),
+            "do.stuck-busy: unknown key \"claer\"; did you mean \"clear\"?",
+        ),
+        (
+            json!({ "name": "a", "on": { "start": true }, "do": { "link": "up" }, "times": 2 }),
+            "times: a rule with nth or start hits once at most",
+        ),
+    ];
+    for (value, expected) in cases {
+        let text = value.to_string();
+        let message = refusal(value);
+        assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
+    }
+}
+
+#[test]
+fn more_than_sixteen_actions_are_refused() {
+    let actions = vec![json!({ "link": "up" }); 17];
+    let message = refusal(json!({ "name": "a", "on": { "start": true }, "do": actions }));
+    assert!(message.contains("do: 17 actions are above the limit of 16 a rule"), "{message}");
+}
+
+#[test]
+fn long_text_is_not_repeated_in_full() {
+    let message = refusal(json!({ "name": "y".repeat(1 << 20) }));
+    assert!(message.len() < 400, "{}", message.len());
+    let message = refusal(json!({ "name": "a", "y".repeat(1 << 20): 1 }));
+    assert!(message.len() < 400, "{}", message.len());
+}
