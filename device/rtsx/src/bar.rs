@@ -1,4 +1,6 @@
 //! BAR 0: eight registers of four bytes. Everything else of the reader is behind HAIMR and the command lists.
+//!
+//! The driver spells their names with `RTSX_` in front; its comments and everybody who talks about it leave that away.
 
 use sdmorph_pci::Register;
 
@@ -24,7 +26,7 @@ pub const BIER: u32 = 0x18;
 /// Read and written back by the driver with bit 0 set; nothing is known to hang on it.
 pub const DUM_REG: u32 = 0x1c;
 
-/// Bits of RTSX_HCBCTLR.
+/// Bits of HCBCTLR.
 pub mod hcbctlr {
     /// Start; reads as zero when the list has ended.
     pub const START: u32 = 1 << 31;
@@ -36,7 +38,7 @@ pub mod hcbctlr {
     pub const LENGTH_BYTES: u32 = 0x00ff_ffff;
 }
 
-/// Bits of RTSX_HDBCTLR.
+/// Bits of HDBCTLR.
 pub mod hdbctlr {
     /// Start (TRIG_DMA).
     pub const START: u32 = 1 << 31;
@@ -50,7 +52,7 @@ pub mod hdbctlr {
     pub const LENGTH_BYTES: u32 = 0x00ff_ffff;
 }
 
-/// Bits of RTSX_HAIMR; address in 29:16, mask in 15:8, data in 7:0.
+/// Bits of HAIMR; address in 29:16, mask in 15:8, data in 7:0.
 pub mod haimr {
     /// Start; busy until the access has been made.
     pub const START: u32 = 1 << 31;
@@ -58,7 +60,7 @@ pub mod haimr {
     pub const WRITE: u32 = 1 << 30;
 }
 
-/// Bits of RTSX_BIPR and RTSX_BIER.
+/// Bits of BIPR and BIER.
 pub mod interrupt {
     /// A command list or data transfer has ended well.
     pub const TRANS_OK: u32 = 1 << 29;
@@ -68,22 +70,22 @@ pub mod interrupt {
     pub const SD: u32 = 1 << 25;
     /// All interrupt sources: CMD_DONE_INT down to SD_OC_INT.
     pub const ALL: u32 = 0xffc0_0000;
-    /// In RTSX_BIPR only: the card's write protect switch is on.
+    /// In BIPR only: the card's write protect switch is on.
     pub const SD_WRITE_PROTECT: u32 = 1 << 19;
-    /// In RTSX_BIPR only: there is an SD card.
+    /// In BIPR only: there is an SD card.
     pub const SD_EXIST: u32 = 1 << 16;
 }
 
 /// The rows of BAR 0. Start, stop and busy bits are not writable: they act, or clear themselves.
 #[rustfmt::skip]
 pub const REGISTERS: &[Register] = &[
-    Register::new("RTSX_HCBAR",   HCBAR,   4, 0, SOURCE).rw(0xffff_ffff),
-    Register::new("RTSX_HCBCTLR", HCBCTLR, 4, 0, SOURCE).rw((hcbctlr::AUTO_RESPONSE | hcbctlr::LENGTH_BYTES) as u64),
-    Register::new("RTSX_HDBAR",   HDBAR,   4, 0, SOURCE).rw(0xffff_ffff),
-    Register::new("RTSX_HDBCTLR", HDBCTLR, 4, 0, SOURCE)
+    Register::new("HCBAR",   HCBAR,   4, 0, SOURCE).rw(0xffff_ffff),
+    Register::new("HCBCTLR", HCBCTLR, 4, 0, SOURCE).rw((hcbctlr::AUTO_RESPONSE | hcbctlr::LENGTH_BYTES) as u64),
+    Register::new("HDBAR",   HDBAR,   4, 0, SOURCE).rw(0xffff_ffff),
+    Register::new("HDBCTLR", HDBCTLR, 4, 0, SOURCE)
         .rw((hdbctlr::TO_HOST | hdbctlr::MODE | hdbctlr::LENGTH_BYTES) as u64),
-    Register::new("RTSX_HAIMR",   HAIMR,   4, 0, SOURCE).rw(!haimr::START as u64),
-    Register::new("RTSX_BIPR",    BIPR,    4, 0, SOURCE).w1c(interrupt::ALL as u64),
-    Register::new("RTSX_BIER",    BIER,    4, 0, SOURCE).rw(interrupt::ALL as u64),
-    Register::new("RTSX_DUM_REG", DUM_REG, 4, 0, SOURCE).rw(0xffff_ffff),
+    Register::new("HAIMR",   HAIMR,   4, 0, SOURCE).rw(!haimr::START as u64),
+    Register::new("BIPR",    BIPR,    4, 0, SOURCE).w1c(interrupt::ALL as u64),
+    Register::new("BIER",    BIER,    4, 0, SOURCE).rw(interrupt::ALL as u64),
+    Register::new("DUM_REG", DUM_REG, 4, 0, SOURCE).rw(0xffff_ffff),
 ];

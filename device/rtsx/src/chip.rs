@@ -32,17 +32,11 @@ const SD_OUTPUT_EN: u8 = 0x04;
 /// PETXCFG: the bit that belongs to the relink time (RELINK_TIME_MASK).
 const RELINK_TIME_MASK: u8 = 0x01;
 
-/// A card in the socket.
-pub(crate) struct Socketed {
-    pub(crate) card: Card,
-    pub(crate) write_protected: bool,
-}
-
 pub(crate) struct Chip {
     registers: RegisterFile,
     pub(crate) ping_pong: [u8; PING_PONG_BYTES],
     phy: RegisterFile,
-    pub(crate) socket: Option<Socketed>,
+    pub(crate) socket: Option<Card>,
 }
 
 impl Chip {
@@ -61,8 +55,8 @@ impl Chip {
         registers.reset();
         *ping_pong = [0; PING_PONG_BYTES];
         phy.reset();
-        if let Some(socketed) = socket {
-            socketed.card.power_cycle();
+        if let Some(card) = socket {
+            card.power_cycle();
         }
     }
 
@@ -115,8 +109,8 @@ impl Chip {
             address::RTS5261_LDO1233318_POW_CTL => {
                 let was_on = old & LDO1_POWERON != 0;
                 if was_on && self.get(address) & LDO1_POWERON == 0 {
-                    if let Some(socketed) = &mut self.socket {
-                        socketed.card.power_cycle();
+                    if let Some(card) = &mut self.socket {
+                        card.power_cycle();
                     }
                 }
             }
@@ -162,8 +156,7 @@ impl Chip {
         let supplied = self.get(address::RTS5261_LDO1233318_POW_CTL) & SUPPLIES == SUPPLIES;
         let clocked = self.get(address::CARD_CLK_EN) & SD_CLK_EN != 0;
         let driven = self.get(address::CARD_OE) & SD_OUTPUT_EN != 0;
-        let socketed = self.socket.as_mut()?;
-        (supplied && clocked && driven).then_some(&mut socketed.card)
+        self.socket.as_mut().filter(|_| supplied && clocked && driven)
     }
 
     pub(crate) fn snapshot(&self) -> Value {
@@ -176,8 +169,7 @@ impl Chip {
         json!({
             "registers": registers,
             "phy": self.phy.snapshot(),
-            "card": self.socket.as_ref().map(|socketed| socketed.card.snapshot()),
-            "write_protected": self.socket.as_ref().is_some_and(|socketed| socketed.write_protected),
+            "card": self.socket.as_ref().map(|card| card.snapshot()),
         })
     }
 }

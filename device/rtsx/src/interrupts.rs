@@ -1,4 +1,4 @@
-//! Interrupts: RTSX_BIPR, RTSX_BIER and the one MSI message.
+//! Interrupts: BIPR, BIER and the one MSI message.
 
 use sdmorph_pci::capability::Msi;
 use sdmorph_pci::{ConfigSpace, Ctx, Event, RegisterFile};
@@ -27,9 +27,9 @@ impl Interrupts {
         *driver_bound = false;
     }
 
-    /// RTSX_BIPR, RTSX_BIER or both have changed: sends the message if a source has become pending and enabled.
+    /// BIPR, BIER or both have changed: sends the message if a source has become pending and enabled.
     ///
-    /// Each source has its own edge. The driver reads RTSX_BIPR and clears what it saw; a source that comes up between
+    /// Each source has its own edge. The driver reads BIPR and clears what it saw; a source that comes up between
     /// the two would be lost if the message waited until all others are gone.
     pub(crate) fn update(&mut self, bar: &RegisterFile, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
         let pending = bar.get(BIPR).unwrap_or(0);
@@ -43,7 +43,7 @@ impl Interrupts {
         self.msi.set_level(config, ctx, active != 0);
     }
 
-    /// RTSX_BIER has been written: the first source that is enabled is the mark of a driver at work.
+    /// BIER has been written: the first source that is enabled is the mark of a driver at work.
     pub(crate) fn enabled(&mut self, bar: &RegisterFile, ctx: &mut Ctx<'_>) {
         if !self.driver_bound && bar.get(BIER).unwrap_or(0) != 0 {
             self.driver_bound = true;

@@ -26,14 +26,14 @@
 //!
 //! # Not modelled
 //!
-//! - data transfer: RTSX_HDBAR and RTSX_HDBCTLR hold what is written, and a start ends in TRANS_FAIL; SD modes that move
+//! - data transfer: HDBAR and HDBCTLR hold what is written, and a start ends in TRANS_FAIL; SD modes that move
 //!   data send their command and then end with an error;
 //! - time: an access, a command or a list has ended when the write that starts it returns;
 //! - over-current (REG_OCPSTAT stays zero), card tuning, 1.8 V signalling: the registers are there;
 //! - clock and regulator settings beyond "on": any frequency and voltage will do;
 //! - the EFUSE's contents (blank), the ring buffer, the firmware's SRAM;
 //! - ASPM, L1 substates and LTR: the registers hold what is written, the link does not change;
-//! - wake-up by card insertion in D3 (PME), RTD3, and clearing of RTSX_BIPR by reading it (NFTS_TX_CTRL bit 1);
+//! - wake-up by card insertion in D3 (PME), RTD3, and clearing of BIPR by reading it (NFTS_TX_CTRL bit 1);
 //! - legacy interrupts.
 
 pub mod bar;
@@ -52,7 +52,7 @@ use sdmorph_pci::{Card, ConfigSpace, Ctx, Event, PciFunction, Register, Register
 use serde_json::{Value, json};
 
 use crate::bar::{BIER, BIPR, HAIMR, HCBAR, HCBCTLR, HDBCTLR, haimr, hcbctlr, hdbctlr, interrupt};
-use crate::chip::{Chip, Socketed};
+use crate::chip::Chip;
 use crate::interrupts::Interrupts;
 
 /// Rows of BAR 0 (space `bar` 0).
@@ -69,6 +69,8 @@ pub struct Rtsx {
     bar: RegisterFile,
     interrupts: Interrupts,
     chip: Chip,
+    /// The position of the switch on the card's edge. Mechanical: no reset moves it.
+    write_protect: bool,
 }
 
 impl Rtsx {
@@ -81,53 +83,36 @@ impl Rtsx {
             bar: RegisterFile::new(BAR_REGISTERS),
             interrupts: Interrupts::new(msi),
             chip: Chip::new(),
+            write_protect: false,
         }
     }
 
-    /// Puts a card into the socket and returns the one that was in it. `write_protected` is the position of its
-    /// mechanical switch.
-    pub fn insert(&mut self, ctx: &mut Ctx<'_>, mut card: Card, write_protected: bool) -> Option<Card> {
-        let previous = self.eject(ctx);
+    /// Puts a card into the socket, in place of the one that is in it.
+    pub fn insert(&mut self, ctx: &mut Ctx<'_>, mut card: Card) {
+        self.eject(ctx);
         card.power_cycle();
-        self.chip.socket = Some(Socketed { card, write_protected });
+        self.chip.socket = Some(card);
         ctx.event(Event::CardInserted);
         self.raise(ctx, interrupt::SD);
-        previous
     }
 
     /// Takes the card out of the socket, if there is one.
-    pub fn eject(&mut self, ctx: &mut Ctx<'_>) -> Option<Card> {
-        let Socketed { card, .. } = self.chip.socket.take()?;
-        ctx.event(Event::CardEjected);
-        self.raise(ctx, interrupt::SD);
-        Some(card)
+    pub fn eject(&mut self, ctx: &mut Ctx<'_>) {
+        if self.chip.socket.take().is_some() {
+            ctx.event(Event::CardEjected);
+            self.raise(ctx, interrupt::SD);
+        }
     }
 
-    /// Takes the card out without the card detect switch noticing: for a socket that goes over to another function
-    /// with the card in it.
-    pub fn release_card(&mut self) -> Option<Card> {
-        self.chip.socket.take().map(|socketed| socketed.card)
-    }
-
-    /// Puts a card in without an interrupt: for a socket that comes back from another function with the card in it.
-    /// Returns the one that was in it.
-    pub fn adopt_card(&mut self, mut card: Card, write_protected: bool) -> Option<Card> {
-        card.power_cycle();
-        let previous = self.release_card();
-        self.chip.socket = Some(Socketed { card, write_protected });
-        previous
+    /// Moves the write protect switch, which is felt while a card is in the socket. It raises no interrupt.
+    pub fn set_write_protect(&mut self, on: bool) {
+        self.write_protect = on;
     }
 
     /// Whether there is a card.
     #[must_use]
     pub fn has_card(&self) -> bool {
         self.chip.socket.is_some()
-    }
-
-    /// Whether the card is there and its write protect switch is on.
-    #[must_use]
-    pub fn is_write_protected(&self) -> bool {
-        self.chip.socket.as_ref().is_some_and(|socketed| socketed.write_protected)
     }
 
     /// Sets or clears RTS5261_EXPRESS_LINK_FAIL, by which the firmware says that a card did not come up as PCIe device.
@@ -141,12 +126,12 @@ impl Rtsx {
         self.interrupts.update(&self.bar, &self.config, ctx);
     }
 
-    /// The presence bits of RTSX_BIPR.
+    /// The presence bits of BIPR.
     fn presence(&self) -> u32 {
-        match &self.chip.socket {
-            Some(Socketed { write_protected: true, .. }) => interrupt::SD_EXIST | interrupt::SD_WRITE_PROTECT,
-            Some(_) => interrupt::SD_EXIST,
-            None => 0,
+        match (self.has_card(), self.write_protect) {
+            (true, true) => interrupt::SD_EXIST | interrupt::SD_WRITE_PROTECT,
+            (true, false) => interrupt::SD_EXIST,
+            (false, _) => 0,
         }
     }
 
@@ -259,7 +244,7 @@ impl PciFunction for Rtsx {
     }
 
     fn reset(&mut self, _ctx: &mut Ctx<'_>, kind: ResetKind) {
-        let Self { config, bar, interrupts, chip } = self;
+        let Self { config, bar, interrupts, chip, write_protect: _ } = self;
         config.reset(kind);
         bar.reset();
         interrupts.reset();
@@ -269,12 +254,13 @@ impl PciFunction for Rtsx {
     fn snapshot(&self) -> Value {
         let mut bar = self.bar.snapshot();
         if let Value::Object(map) = &mut bar {
-            map.insert("RTSX_BIPR".to_owned(), Value::String(format!("{:#010x}", self.dword(BIPR))));
+            map.insert("BIPR".to_owned(), Value::String(format!("{:#010x}", self.dword(BIPR))));
         }
         json!({
             "config": self.config.snapshot(),
             "bar0": bar,
             "internal": self.chip.snapshot(),
+            "write_protect": self.write_protect,
             "driver_bound": self.interrupts.driver_bound(),
         })
     }

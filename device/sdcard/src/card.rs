@@ -253,10 +253,6 @@ impl MemoryCard {
     }
 }
 
-fn name((index, app): (u8, bool)) -> String {
-    format!("{}CMD{index}", if app { "A" } else { "" })
-}
-
 fn short(index: u8, content: u32) -> CardResponse {
     let [a, b, c, d] = content.to_be_bytes();
     CardResponse::Short([index, a, b, c, d, end_byte(&[index, a, b, c, d])])
@@ -297,12 +293,15 @@ impl SdCard for MemoryCard {
     }
 
     fn last_command(&self) -> String {
-        name(self.last)
+        table::name(self.last.0, self.last.1)
     }
 
     fn snapshot(&self) -> Value {
-        let refused: serde_json::Map<_, _> =
-            self.refused.iter().map(|(&(app, index), &count)| (name((index, app)), count.into())).collect();
+        let refused: serde_json::Map<_, _> = self
+            .refused
+            .iter()
+            .map(|(&(app, index), &count)| (table::name(index, app), count.into()))
+            .collect();
         json!({
             "state": self.state.name(),
             "address": format!("{:#06x}", self.address),

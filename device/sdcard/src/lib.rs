@@ -39,3 +39,4 @@ pub mod table;
 pub use card::MemoryCard;
 pub use profile::{Capacity, CapacityError, Express, Profile};
 pub use state::{State, States};
+pub use table::command_names;

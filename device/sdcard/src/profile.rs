@@ -75,6 +75,9 @@ pub enum CapacityError {
 }
 
 impl Capacity {
+    /// 64 GiB, the smallest extended capacity in the shops.
+    pub const DEFAULT: Capacity = Capacity::gibibytes(64);
+
     const UNIT_BYTES: u64 = 512 << 10;
     /// Above this a card is SDUC, and its CSD is version 3 (5.3.4).
     const SDXC_MAX_BYTES: u64 = 2 << 40;

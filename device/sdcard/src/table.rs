@@ -127,6 +127,18 @@ pub fn find(index: u8, app: bool) -> (Option<&'static Command>, bool) {
     (COMMANDS.iter().find(|command| command.index == index), false)
 }
 
+/// Names of the commands that can reach a card, as records and rules spell them: every index as a command, and the
+/// application commands of the specification, whether this card has them or not.
+pub fn command_names() -> impl Iterator<Item = String> {
+    let app = APP_COMMANDS.iter().map(|command| command.index).chain(MISSING_APP_COMMANDS.iter().copied());
+    (0..64).map(|index| name(index, false)).chain(app.map(|index| name(index, true)))
+}
+
+/// The name of a command: `CMD8`, `ACMD41`.
+pub(crate) fn name(index: u8, app: bool) -> String {
+    format!("{}CMD{index}", if app { "A" } else { "" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
