@@ -1,1 +1,32 @@
-//! The composition: who is in the slot, insertion, switch, removal; time and the flight recorder
+//! The machine: a VMD that carries a root port, a hot-plug slot with a card reader in it, and the card.
+//!
+//! - [`Machine`]: the composition; accesses of the host go in, answers and delays come out;
+//! - [`morph`]: what becomes of the slot when a card is inserted, switched to SD Express and ejected;
+//! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
+//! - [`record`]: the flight recorder;
+//! - [`time`]: virtual time, and what the host's clock has to do with it;
+//! - [`names`]: all registers, events and commands by name, for rules, control and the docs.
+//!
+//! The machine has no thread and does not sleep. Each call brings the time with it and first does what was due before;
+//! an injected latency is *returned*, for the transport to sleep off outside the lock. Driven with a manual clock, the
+//! same calls give the same results and the same record.
+//!
+//! # Not modelled
+//!
+//! - the NVMe function: after the switch the slot is empty until the card is ejected and the reader comes back;
+//! - a storage medium behind the card, and more than one slot.
+
+mod bench;
+mod machine;
+pub mod morph;
+pub mod names;
+pub mod record;
+pub mod time;
+
+pub use bench::Counters;
+pub use machine::{CardKind, Host, InsertError, Machine, Region};
+pub use record::{Record, Recorder};
+pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};
+pub use time::Timebase;
+
+pub use sdmorph_faults as faults;

@@ -1,2 +1,65 @@
-//! The sdmorph command.
-fn main() {}
+//! The `sdmorph` command: arguments, logging and wiring, nothing else.
+//!
+//! | Exit code | Meaning |
+//! |---|---|
+//! | 0 | done; for `lab`: every verdict is the expected one |
+//! | 1 | the thing asked for failed: an error reply, a verdict that is not the expected one |
+//! | 2 | bad input: a wrong flag, a scenario or rule that does not parse |
+//! | 3 | the surroundings failed: no QEMU, no kernel, a socket that cannot be made, an inconclusive run |
+
+mod arguments;
+mod ctl;
+mod lab;
+mod logging;
+mod registers;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use arguments::{Arguments, Command};
+
+/// What a command ends with when it does not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Exit code 1.
+    Failed(anyhow::Error),
+    /// Exit code 2.
+    BadInput(anyhow::Error),
+    /// Exit code 3.
+    Surroundings(anyhow::Error),
+    /// An exit code whose reason has been shown already.
+    Shown(u8),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = logging::start(&arguments.logging) {
+        return exit(Failure::BadInput(error));
+    }
+    let result = match arguments.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Ctl(options) => ctl::run(&options),
+        Command::Lab(options) => lab::run(&options),
+        Command::Registers(options) => registers::run(&options),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sdmorph", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    result.map_or_else(exit, |()| ExitCode::SUCCESS)
+}
+
+// The one place besides clap that writes to the terminal on failure.
+#[allow(clippy::print_stderr)]
+fn exit(failure: Failure) -> ExitCode {
+    let (code, error) = match failure {
+        Failure::Failed(error) => (1, error),
+        Failure::BadInput(error) => (2, error),
+        Failure::Surroundings(error) => (3, error),
+        Failure::Shown(code) => return ExitCode::from(code),
+    };
+    eprintln!("sdmorph: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,1 +1,28 @@
-//! For tests: guest memory, recording interrupts, a manual clock, a mini driver
+//! For tests: a world to drive a function in, and a driver to do it with.
+//!
+//! - [`TestMemory`]: guest memory with holes, read-only and failing ranges;
+//! - [`MessageLog`]: interrupt messages in the order they came;
+//! - [`ManualClock`]: time that moves when a test says so;
+//! - [`EventLog`]: everything that a device reports, and bits that it makes reads show stuck;
+//! - [`Bench`]: all of these in one place, and the [`Ctx`](sdmorph_pci::Ctx) made of them;
+//! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for an RTS5261, from probe to removal.
+//!
+//! # Not modelled
+//!
+//! - routing: a function is driven directly, without bus, bridge or address decoding;
+//! - concurrency: the driver takes its interrupts at fixed places, between two accesses of its own;
+//! - waiting: where Linux sleeps, the driver moves the clock.
+
+mod bench;
+mod clock;
+pub mod driver;
+mod interrupts;
+mod memory;
+mod observer;
+
+pub use bench::Bench;
+pub use clock::ManualClock;
+pub use driver::{DriverError, RtsxDriver};
+pub use interrupts::MessageLog;
+pub use memory::TestMemory;
+pub use observer::{EventLog, Record, Seen};

@@ -1,0 +1,514 @@
+//! The composition, and the order in which things are done.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sdmorph_faults::rule::{Action, BarAction, LinkAction};
+use sdmorph_faults::{Engine, Rule, RuleError, RuleStatus};
+use sdmorph_pci::port::{PortProfile, RootPort};
+use sdmorph_pci::seam::{self, World, mask_of_size};
+use sdmorph_pci::topology::RootBus;
+use sdmorph_pci::{
+    Card, CardError, CardResponse, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, SdCard,
+};
+use sdmorph_rtsx::Rtsx;
+use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
+use sdmorph_vmd::Vmd;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::bench::{Bench, Counters};
+use crate::morph::{self, Later, Phase};
+use crate::names;
+use crate::record::{Record, Recorded};
+use crate::time::CallClock;
+
+/// How many things one call may set off. Rules that set each other off without end stop here.
+const MAX_STEPS: usize = 10_000;
+
+/// The outside world, as the transport provides it.
+pub struct Host {
+    /// Guest memory.
+    pub memory: Arc<dyn GuestMemory + Send + Sync>,
+    /// Where VMD's MSI-X messages go.
+    pub interrupts: Box<dyn InterruptSink + Send>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// Which registers of the device the host accesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// VMD's configuration space.
+    Config,
+    /// A BAR of VMD.
+    Bar(u8),
+}
+
+/// What can be put into the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardKind {
+    /// An SD 7.0 card with a PCIe interface.
+    SdExpress,
+    /// An empty adapter: the switch closes, and no card answers.
+    Empty,
+}
+
+/// Why a card cannot be put in or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InsertError {
+    /// The slot of the reader is taken.
+    #[error("there is a card in the reader; eject it first")]
+    Occupied,
+    /// There is nothing to take out.
+    #[error("there is no card in the reader")]
+    Empty,
+}
+
+/// The whole device.
+#[derive(Debug)]
+pub struct Machine {
+    vmd: Vmd<Rtsx>,
+    bench: Bench,
+    clock: CallClock,
+    host: Host,
+    phase: Phase,
+    card: Option<CardKind>,
+    /// What the slot does later. No entry stands twice: asking again replaces.
+    later: BTreeSet<(Duration, Later)>,
+}
+
+/// A VMD with a root port, slot 8 and `reader` in it.
+pub(crate) fn topology(reader: Rtsx) -> Vmd<Rtsx> {
+    Vmd::new(RootBus::new(0, RootPort::new(PortProfile::default(), reader)))
+}
+
+impl Machine {
+    /// A machine after power-on: the reader in the slot, no card, no rules.
+    #[must_use]
+    pub fn new(host: Host) -> Self {
+        Self {
+            vmd: topology(Rtsx::new()),
+            bench: Bench::new(Engine::new(names::registry())),
+            clock: CallClock::default(),
+            host,
+            phase: Phase::Reader,
+            card: None,
+            later: BTreeSet::new(),
+        }
+    }
+
+    /// Reads `data.len()` bytes of a region, in pieces as a bus would carry them. Returns the latency to sleep off
+    /// before the answer is given.
+    pub fn read(&mut self, now: Duration, region: Region, offset: u64, data: &mut [u8]) -> Duration {
+        self.call(now, |machine| {
+            let mut at = 0;
+            while let Some(size) = piece(region, offset + at as u64, data.len() - at) {
+                let value = machine.read_piece(region, offset + at as u64, size);
+                let bytes = value.to_le_bytes();
+                if let (Some(to), Some(from)) =
+                    (data.get_mut(at..at + usize::from(size)), bytes.get(..usize::from(size)))
+                {
+                    to.copy_from_slice(from);
+                }
+                at += usize::from(size);
+            }
+            std::mem::take(&mut machine.bench.delay)
+        })
+    }
+
+    /// Writes `data` to a region, in pieces as a bus would carry them.
+    pub fn write(&mut self, now: Duration, region: Region, offset: u64, data: &[u8]) {
+        self.call(now, |machine| {
+            let mut at = 0;
+            while let Some(size) = piece(region, offset + at as u64, data.len() - at) {
+                let part = data.iter().skip(at).take(usize::from(size)).rev();
+                let value = part.fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+                machine.write_piece(region, offset + at as u64, size, value);
+                at += usize::from(size);
+            }
+        });
+    }
+
+    fn read_piece(&mut self, region: Region, offset: u64, size: u8) -> u64 {
+        self.with_vmd(|vmd, above| match region {
+            Region::Config => u64::from(seam::config_read(vmd, above, offset as u16, size)),
+            Region::Bar(bar) if vmd.config().memory_enabled() => {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.bar_read(&mut ctx, bar, offset, size)
+            }
+            Region::Bar(_) => mask_of_size(size),
+        })
+    }
+
+    fn write_piece(&mut self, region: Region, offset: u64, size: u8, value: u64) {
+        self.with_vmd(|vmd, above| match region {
+            Region::Config => seam::config_write(vmd, above, offset as u16, size, value as u32),
+            Region::Bar(bar) if vmd.config().memory_enabled() => {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.bar_write(&mut ctx, bar, offset, size, value);
+            }
+            Region::Bar(_) => {}
+        });
+    }
+
+    /// The host routed a vector of VMD's MSI-X, or took the route away.
+    pub fn set_vector_masked(&mut self, now: Duration, vector: u16, masked: bool) {
+        self.call(now, |machine| {
+            machine.with_vmd(|vmd, above| {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.set_vector_masked(&mut ctx, vector, masked);
+            });
+        });
+    }
+
+    /// The host resets the device (VFIO_USER_DEVICE_RESET): registers, not the card, not the rules, not the record.
+    pub fn reset(&mut self, now: Duration) {
+        self.call(now, |machine| machine.reset_all(ResetKind::Function));
+    }
+
+    /// Power was off: the reader is back in the slot. The card, rules and record stay.
+    pub fn power_cycle(&mut self, now: Duration) {
+        self.call(now, |machine| {
+            machine.later.clear();
+            machine.phase = Phase::Reader;
+            machine.with_port(|port, ctx| {
+                port.set_bar_vanished(ctx, false);
+                port.set_presence(ctx, true);
+                port.set_link(ctx, true);
+            });
+            machine.reset_all(ResetKind::Cold);
+        });
+    }
+
+    fn reset_all(&mut self, kind: ResetKind) {
+        self.with_vmd(|vmd, above| {
+            let mut ctx = seam::inside(vmd, above);
+            ctx.event(Event::Reset { kind });
+            vmd.reset(&mut ctx, kind);
+        });
+    }
+
+    /// Puts a card into the reader.
+    ///
+    /// # Errors
+    /// [`InsertError::Occupied`] if there is one.
+    pub fn card_insert(&mut self, now: Duration, kind: CardKind) -> Result<(), InsertError> {
+        if self.card.is_some() {
+            return Err(InsertError::Occupied);
+        }
+        self.call(now, |machine| {
+            machine.card = Some(kind);
+            machine.with_reader(|reader, ctx| reader.insert(ctx, make_card(kind)));
+        });
+        Ok(())
+    }
+
+    /// Takes the card out. If the reader has let go of the slot, it comes back: presence, and after
+    /// [`morph::TRAINING`] the link.
+    ///
+    /// # Errors
+    /// [`InsertError::Empty`] if there is none.
+    pub fn card_eject(&mut self, now: Duration) -> Result<(), InsertError> {
+        if self.card.take().is_none() {
+            return Err(InsertError::Empty);
+        }
+        self.call(now, |machine| {
+            machine.with_reader(|reader, ctx| reader.eject(ctx));
+            if machine.phase == Phase::Away {
+                machine.with_port(|port, ctx| port.set_presence(ctx, true));
+                machine.do_later(morph::TRAINING, Later::LinkTrains);
+            }
+            machine.cancel(Later::LinkFalls);
+            machine.phase = Phase::Reader;
+        });
+        Ok(())
+    }
+
+    /// Takes the slot's link down or up; presence follows.
+    pub fn link_set(&mut self, now: Duration, up: bool) {
+        self.call(now, |machine| machine.link(up));
+    }
+
+    /// Adds a rule.
+    ///
+    /// # Errors
+    /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
+    pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
+        self.call(now, |machine| machine.bench.faults.add(rule, now))
+    }
+
+    /// Removes a rule.
+    ///
+    /// # Errors
+    /// [`RuleError`] if there is none of that name.
+    pub fn rule_remove(&mut self, name: &str) -> Result<Rule, RuleError> {
+        self.bench.faults.remove(name)
+    }
+
+    /// The rules and their counters.
+    #[must_use]
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        self.bench.faults.list()
+    }
+
+    /// Loads a set of rules, all or none. With `replace` the rules of before go, and so do the latency and the stuck
+    /// bits that they left.
+    ///
+    /// # Errors
+    /// [`RuleError`] of the first rule that is wrong; the old rules stay then.
+    pub fn scenario_load(
+        &mut self,
+        now: Duration,
+        name: &str,
+        rules: Vec<Rule>,
+        replace: bool,
+    ) -> Result<(), RuleError> {
+        if replace {
+            let mut fresh = Engine::new(self.bench.faults.names().clone());
+            fresh.load(rules, now)?;
+            self.bench.faults = fresh;
+        } else {
+            self.bench.faults.load(rules, now)?;
+        }
+        self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+        Ok(())
+    }
+
+    /// Writes a line of text into the record.
+    pub fn marker(&mut self, now: Duration, text: &str) {
+        self.call(now, |machine| machine.mark(text));
+    }
+
+    fn mark(&mut self, text: &str) {
+        let now = sdmorph_pci::Clock::now(&self.clock);
+        self.bench.recorder.push(now, Recorded::Marker(text.to_owned()));
+    }
+
+    /// The whole device as one JSON tree, registers by name.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let faults = self.bench.faults.effects();
+        json!({
+            "time-ns": sdmorph_pci::Clock::now(&self.clock).as_nanos() as u64,
+            "phase": self.phase,
+            "card": self.card.map(|kind| match kind {
+                CardKind::SdExpress => "sd-express",
+                CardKind::Empty => "none",
+            }),
+            "counters": self.bench.counters,
+            "records": self.bench.recorder.next_seq(),
+            "faults": faults,
+            "vmd": self.vmd.snapshot(),
+        })
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.bench.counters
+    }
+
+    /// Up to `limit` records from number `from` on.
+    #[must_use]
+    pub fn records_since(&self, from: u64, limit: usize) -> Vec<Record> {
+        self.bench.recorder.since(from, limit)
+    }
+
+    /// The number that the next record gets.
+    #[must_use]
+    pub fn next_record(&self) -> u64 {
+        self.bench.recorder.next_seq()
+    }
+
+    /// How many events and rule hits there have been.
+    #[must_use]
+    pub fn notices(&self) -> u64 {
+        self.bench.recorder.notices()
+    }
+
+    /// When [`Machine::advance`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let slot = self.later.first().map(|(at, _)| *at);
+        [slot, self.bench.faults.next_deadline(), self.clock.wake()].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`. Every other call does so first, too.
+    pub fn advance(&mut self, now: Duration) {
+        self.call(now, |_| ());
+    }
+
+    /// One call from outside: what was due, then `act`, then what that set off.
+    fn call<R>(&mut self, now: Duration, act: impl FnOnce(&mut Self) -> R) -> R {
+        self.clock.set(now);
+        self.run_due();
+        let result = act(self);
+        self.settle();
+        result
+    }
+
+    fn run_due(&mut self) {
+        let now = sdmorph_pci::Clock::now(&self.clock);
+        while let Some((at, what)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, what));
+            match what {
+                Later::LinkFalls => self.link(false),
+                Later::PresenceGoes => self.with_port(|port, ctx| port.set_presence(ctx, false)),
+                Later::LinkTrains => self.link(true),
+            }
+            self.settle();
+        }
+        let due = self.bench.faults.due(now);
+        self.bench.fire(now, due);
+        self.settle();
+        if self.clock.take_due() {
+            self.with_vmd(|vmd, above| {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.wake(&mut ctx);
+            });
+            self.settle();
+        }
+    }
+
+    /// Does what events and rules ask for, until there is no more.
+    fn settle(&mut self) {
+        for _ in 0..MAX_STEPS {
+            if let Some(event) = self.bench.events.pop_front() {
+                self.follow(event);
+            } else if let Some(fired) = self.bench.fired.pop_front() {
+                for action in &fired.actions {
+                    self.act(action);
+                }
+            } else {
+                return;
+            }
+        }
+        let dropped = self.bench.events.len() + self.bench.fired.len();
+        tracing::warn!(dropped, "rules set each other off without end; what is left is dropped");
+        self.bench.events = VecDeque::new();
+        self.bench.fired = VecDeque::new();
+    }
+
+    fn follow(&mut self, event: Event) {
+        match event {
+            Event::ExpressSwitchRequested { relink_time } => {
+                self.phase = Phase::Switching;
+                self.do_later(morph::relink_time(relink_time), Later::LinkFalls);
+            }
+            Event::LinkDown if self.phase == Phase::Switching => {
+                self.cancel(Later::LinkFalls);
+                self.phase = Phase::Away;
+            }
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Bar(what) => {
+                let vanished = *what == BarAction::Vanish;
+                self.with_port(|port, ctx| port.set_bar_vanished(ctx, vanished));
+            }
+            Action::Link(what) => self.link(*what == LinkAction::Up),
+            Action::Presence(present) => {
+                self.cancel(Later::PresenceGoes);
+                self.with_port(|port, ctx| port.set_presence(ctx, *present));
+            }
+            // The rules' engine keeps these two itself.
+            Action::ReadLatency(_) | Action::StuckBusy(_) => {}
+        }
+    }
+
+    fn link(&mut self, up: bool) {
+        self.cancel(Later::PresenceGoes);
+        if up {
+            self.with_port(|port, ctx| {
+                port.set_bar_vanished(ctx, false);
+                port.set_presence(ctx, true);
+                port.set_link(ctx, true);
+            });
+        } else {
+            self.with_port(|port, ctx| port.set_link(ctx, false));
+            self.do_later(morph::PRESENCE_LAG, Later::PresenceGoes);
+        }
+    }
+
+    fn do_later(&mut self, after: Duration, what: Later) {
+        self.cancel(what);
+        let now = sdmorph_pci::Clock::now(&self.clock);
+        self.later.insert((now.saturating_add(after), what));
+    }
+
+    fn cancel(&mut self, what: Later) {
+        self.later.retain(|(_, other)| *other != what);
+    }
+
+    /// Calls `act` on VMD with the context of the host above it.
+    fn with_vmd<R>(&mut self, act: impl FnOnce(&mut Vmd<Rtsx>, &mut Ctx<'_>) -> R) -> R {
+        let world = World {
+            memory: &*self.host.memory,
+            irq: &mut *self.host.interrupts,
+            clock: &self.clock,
+            observer: &mut self.bench,
+        };
+        act(&mut self.vmd, &mut Ctx::new(world, "host", true))
+    }
+
+    fn with_port(&mut self, act: impl FnOnce(&mut RootPort<Rtsx>, &mut Ctx<'_>)) {
+        self.with_vmd(|vmd, above| {
+            let mut ctx = seam::inside(vmd, above);
+            vmd.with_bus(&mut ctx, |bus, above| {
+                let port = bus.port_mut();
+                let mut ctx = seam::inside(port, above);
+                act(port, &mut ctx);
+            });
+        });
+    }
+
+    fn with_reader(&mut self, act: impl FnOnce(&mut Rtsx, &mut Ctx<'_>)) {
+        self.with_port(|port, ctx| {
+            port.with_function(ctx, act);
+        });
+    }
+}
+
+/// The next piece of an access: naturally aligned, at most 4 bytes in configuration space and 8 in memory.
+fn piece(region: Region, offset: u64, left: usize) -> Option<u8> {
+    let most: u8 = if region == Region::Config { 4 } else { 8 };
+    [8u8, 4, 2, 1]
+        .into_iter()
+        .find(|size| *size <= most && usize::from(*size) <= left && offset % u64::from(*size) == 0)
+}
+
+fn make_card(kind: CardKind) -> Card {
+    match kind {
+        CardKind::SdExpress => Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT))),
+        CardKind::Empty => Box::new(EmptyAdapter),
+    }
+}
+
+/// Closes the switch and answers nothing.
+#[derive(Debug)]
+struct EmptyAdapter;
+
+impl SdCard for EmptyAdapter {
+    fn command(&mut self, _now: Duration, _index: u8, _argument: u32) -> Result<CardResponse, CardError> {
+        Err(CardError::Timeout)
+    }
+
+    fn power_cycle(&mut self) {}
+
+    fn last_command(&self) -> String {
+        "none".to_owned()
+    }
+
+    fn snapshot(&self) -> Value {
+        json!({"kind": "empty adapter"})
+    }
+}

@@ -1,0 +1,69 @@
+//! All registers, events and commands of the machine by name.
+
+use sdmorph_faults::Registry;
+use sdmorph_pci::{PciFunction, Register, Space};
+use sdmorph_rtsx::Rtsx;
+use sdmorph_vmd::Vmd;
+
+use crate::machine::topology;
+
+/// A table of registers of one function.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The function's name.
+    pub function: &'static str,
+    /// What the function is, for a heading.
+    pub title: &'static str,
+    /// Where the registers are.
+    pub space: Space,
+    /// The rows, sorted by address.
+    pub rows: Vec<Register>,
+}
+
+/// All register tables of the machine, in the order of a book.
+#[must_use]
+pub fn tables() -> Vec<Table> {
+    let vmd: Vmd<Rtsx> = topology(Rtsx::new());
+    let port = vmd.bus().port();
+    let table =
+        |function, title, space, rows: &[Register]| Table { function, title, space, rows: rows.to_vec() };
+    let reader_config = port.slot().function().map(|reader| reader.config().rows().to_vec());
+    vec![
+        table("reader", "Card reader: BAR0", Space::Bar(0), sdmorph_rtsx::BAR_REGISTERS),
+        table(
+            "reader",
+            "Card reader: registers behind HAIMR and command lists",
+            Space::Internal,
+            sdmorph_rtsx::INTERNAL_REGISTERS,
+        ),
+        table(
+            "reader",
+            "Card reader: configuration space",
+            Space::Config,
+            &reader_config.unwrap_or_default(),
+        ),
+        table("port", "Root port and slot: configuration space", Space::Config, port.config().rows()),
+        table("vmd", "VMD: configuration space", Space::Config, vmd.config().rows()),
+    ]
+}
+
+/// Busy bits that a rule may hold, by register; each is a bit that the driver polls (`drivers/misc/cardreader`).
+const BUSY: &[(&str, u64)] = &[
+    ("HAIMR", 1 << 31),
+    ("HCBCTLR", 1 << 31),
+    ("HDBCTLR", 1 << 31),
+    ("PHYRWCTL", 0x80),
+    ("RTS5261_EFUSE_CTL", 0x80),
+    ("SD_TRANSFER", 0x80),
+];
+
+/// The names that rules may use.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::new();
+    for table in tables() {
+        registry.add_table(table.function, table.space, &table.rows, BUSY);
+    }
+    registry.add_commands(sdmorph_sdcard::command_names());
+    registry
+}

@@ -1,0 +1,303 @@
+//! The flight recorder: everything that happened, in order, with its time; the newest in bounded memory.
+//!
+//! As JSON a record is one object on one line. Always there: `seq` (counts from 0 without gaps), `t_ns` (nanoseconds of
+//! virtual time), `kind`. Then, by kind:
+//!
+//! | `kind` | fields |
+//! |---|---|
+//! | `access` | `fn`, `space` (`config`, `bar0`, `internal`), `dir`, `reg` (or null), `offset`, `size`, `value`; `dead`, `absent` or `unmodelled`: true where that holds |
+//! | `interrupt` | `fn`, `vector`, `address`, `data` |
+//! | `dma` | `fn`, `dir`, `address`, `length`, `error` (or null) |
+//! | `command` | `fn`, `name`, `argument`, `response` (hexadecimal bytes, or null for none) |
+//! | `event` | `fn`, `name`, and the event's own fields |
+//! | `rule` | `name`, `hit` (counts from 1), `actions` |
+//! | `marker` | `text` |
+//!
+//! Offsets, addresses and values are hexadecimal strings.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sdmorph_pci::seam::Answer;
+use sdmorph_pci::{Access, Direction, DmaError, Event, Happening, Message, Space};
+use serde_json::{Map, Value, json};
+
+/// Records kept; the oldest go first. A boot, an insertion and a removal make some 5,000.
+pub const CAPACITY: usize = 1 << 18;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Counts from 0 without gaps; a gap in a file means that the ring was faster than its reader.
+    pub seq: u64,
+    /// Virtual time.
+    pub time: Duration,
+    /// What.
+    pub what: Recorded,
+}
+
+/// What a [`Record`] tells of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    /// A register access of a function.
+    Access(&'static str, Access),
+    /// An interrupt message of a function.
+    Interrupt(&'static str, Message),
+    /// A DMA of a function.
+    Dma {
+        /// Whose.
+        function: &'static str,
+        /// Read is from guest memory.
+        direction: Direction,
+        /// Guest physical address.
+        address: u64,
+        /// Bytes.
+        length: u64,
+        /// Why it failed, if it did.
+        error: Option<DmaError>,
+    },
+    /// A storage command.
+    Command {
+        /// The host controller.
+        function: &'static str,
+        /// `CMD8`.
+        name: String,
+        /// Its argument.
+        argument: u32,
+        /// Bytes of the response; `None` is a time-out.
+        response: Option<Vec<u8>>,
+    },
+    /// An event of a function, or of the slot.
+    Event(&'static str, Event),
+    /// A rule hit, and what it did.
+    Rule {
+        /// The rule.
+        name: String,
+        /// Which hit of the rule it is, from 1.
+        hit: u64,
+        /// Its actions as JSON.
+        actions: Vec<Value>,
+    },
+    /// Text from outside: a guest program or a person.
+    Marker(String),
+}
+
+impl Recorded {
+    pub(crate) fn of(function: &'static str, what: &Happening<'_>) -> Self {
+        match what {
+            Happening::Access(access) => Recorded::Access(function, *access),
+            Happening::Interrupt(message) => Recorded::Interrupt(function, *message),
+            Happening::Dma { direction, address, length, result } => Recorded::Dma {
+                function,
+                direction: *direction,
+                address: *address,
+                length: *length,
+                error: result.err(),
+            },
+            Happening::Command { name, argument, response } => Recorded::Command {
+                function,
+                name: (*name).to_owned(),
+                argument: *argument,
+                response: response.map(<[u8]>::to_vec),
+            },
+            Happening::Event(event) => Recorded::Event(function, *event),
+        }
+    }
+}
+
+impl Recorded {
+    /// Events and rule hits; clients of the control socket are told of them.
+    #[must_use]
+    pub fn is_notice(&self) -> bool {
+        matches!(self, Recorded::Event(..) | Recorded::Rule { .. })
+    }
+}
+
+/// `config`, `bar0` … `bar5`, `internal`.
+#[must_use]
+pub fn space_name(space: Space) -> String {
+    match space {
+        Space::Config => "config".to_owned(),
+        Space::Bar(index) => format!("bar{index}"),
+        Space::Internal => "internal".to_owned(),
+    }
+}
+
+fn hex(value: u64) -> Value {
+    Value::String(format!("{value:#x}"))
+}
+
+impl Record {
+    /// The record as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut map = Map::new();
+        map.insert("seq".to_owned(), self.seq.into());
+        map.insert("t_ns".to_owned(), (self.time.as_nanos() as u64).into());
+        let mut put = |fields: Value| {
+            if let Value::Object(fields) = fields {
+                map.extend(fields);
+            }
+        };
+        match &self.what {
+            Recorded::Access(function, access) => {
+                put(json!({
+                    "kind": "access",
+                    "fn": function,
+                    "space": space_name(access.space),
+                    "dir": access.direction,
+                    "reg": access.register,
+                    "offset": hex(access.offset),
+                    "size": access.size,
+                    "value": hex(access.value),
+                }));
+                match access.answer {
+                    Answer::Modelled => {}
+                    Answer::Dead => put(json!({"dead": true})),
+                    Answer::Absent => put(json!({"absent": true})),
+                    Answer::Unmodelled => put(json!({"unmodelled": true})),
+                }
+            }
+            Recorded::Interrupt(function, message) => put(json!({
+                "kind": "interrupt",
+                "fn": function,
+                "vector": message.vector,
+                "address": hex(message.address),
+                "data": hex(u64::from(message.data)),
+            })),
+            Recorded::Dma { function, direction, address, length, error } => put(json!({
+                "kind": "dma",
+                "fn": function,
+                "dir": direction,
+                "address": hex(*address),
+                "length": length,
+                "error": error.map(|error| error.to_string()),
+            })),
+            Recorded::Command { function, name, argument, response } => put(json!({
+                "kind": "command",
+                "fn": function,
+                "name": name,
+                "argument": hex(u64::from(*argument)),
+                "response": response.as_ref().map(|bytes| {
+                    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                }),
+            })),
+            Recorded::Event(function, event) => {
+                put(json!({"kind": "event", "fn": function}));
+                // Brings the name and the event's own fields.
+                put(serde_json::to_value(event).unwrap_or_default());
+            }
+            Recorded::Rule { name, hit, actions } => {
+                put(json!({"kind": "rule", "name": name, "hit": hit, "actions": actions}));
+            }
+            Recorded::Marker(text) => put(json!({"kind": "marker", "text": text})),
+        }
+        Value::Object(map)
+    }
+}
+
+/// A ring of records.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    ring: VecDeque<Record>,
+    next: u64,
+    notices: u64,
+}
+
+impl Recorder {
+    /// Adds what happened at `time`.
+    pub fn push(&mut self, time: Duration, what: Recorded) {
+        self.notices += u64::from(what.is_notice());
+        if self.ring.len() >= CAPACITY {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(Record { seq: self.next, time, what });
+        self.next += 1;
+    }
+
+    /// The sequence number that the next record gets: how many there have been.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// How many notices there have been: records that are rare and worth telling at once.
+    #[must_use]
+    pub fn notices(&self) -> u64 {
+        self.notices
+    }
+
+    /// Up to `limit` records from number `from` on, or from the oldest that is still kept.
+    #[must_use]
+    pub fn since(&self, from: u64, limit: usize) -> Vec<Record> {
+        let oldest = self.next - self.ring.len() as u64;
+        let skip = usize::try_from(from.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        self.ring.iter().skip(skip).take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marker(recorder: &mut Recorder, text: &str) {
+        recorder.push(Duration::from_nanos(5), Recorded::Marker(text.to_owned()));
+    }
+
+    #[test]
+    fn reader_gets_each_record_once_and_in_order() {
+        let mut recorder = Recorder::default();
+        marker(&mut recorder, "a");
+        marker(&mut recorder, "b");
+        let first = recorder.since(0, 10);
+        assert_eq!(first.iter().map(|record| record.seq).collect::<Vec<_>>(), [0, 1]);
+        marker(&mut recorder, "c");
+        let second = recorder.since(2, 10);
+        assert_eq!(second[0].what, Recorded::Marker("c".to_owned()));
+        assert!(recorder.since(3, 10).is_empty());
+        assert_eq!(recorder.since(0, 1).len(), 1);
+    }
+
+    #[test]
+    fn full_ring_drops_the_oldest_and_the_gap_shows() {
+        let mut recorder = Recorder::default();
+        for _ in 0..CAPACITY + 3 {
+            marker(&mut recorder, "x");
+        }
+        assert_eq!(recorder.ring.len(), CAPACITY);
+        assert_eq!(recorder.since(0, 1)[0].seq, 3);
+        assert_eq!(recorder.next_seq(), CAPACITY as u64 + 3);
+    }
+
+    #[test]
+    fn access_record_has_the_documented_fields() {
+        let access = Access {
+            space: Space::Bar(0),
+            direction: Direction::Read,
+            offset: 0x10,
+            size: 4,
+            register: Some("HAIMR"),
+            value: 0xffff_ffff,
+            answer: Answer::Dead,
+        };
+        let record =
+            Record { seq: 7, time: Duration::from_micros(3), what: Recorded::Access("reader", access) };
+        assert_eq!(
+            record.to_json(),
+            json!({
+                "seq": 7, "t_ns": 3000, "kind": "access", "fn": "reader", "space": "bar0", "dir": "read",
+                "reg": "HAIMR", "offset": "0x10", "size": 4, "value": "0xffffffff", "dead": true,
+            })
+        );
+    }
+
+    #[test]
+    fn event_record_carries_the_event_s_own_fields() {
+        let event = Event::PresenceChanged { present: false };
+        let record = Record { seq: 0, time: Duration::ZERO, what: Recorded::Event("port", event) };
+        assert_eq!(
+            record.to_json(),
+            json!({"seq": 0, "t_ns": 0, "kind": "event", "fn": "port", "name": "presence-changed", "present": false})
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// A virtual SD Express card reader whose BAR vanishes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sdmorph",
+    version,
+    about = "A virtual PCIe card reader whose BAR vanishes when an SD Express card is inserted",
+    after_help = "Examples:
+  sdmorph lab demo                             the reported page fault and the clean run, one after the other
+  sdmorph serve                                a device for your own QEMU; see qemu-config/
+  sdmorph ctl card-insert kind=sd-express      insert the card that makes the slot morph
+  sdmorph ctl events --follow                  watch what happens
+
+Exit codes: 0 done, 1 failed or not the expected verdict, 2 bad input, 3 surroundings (no QEMU, no socket, inconclusive)"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Log options, for every command.
+#[derive(Debug, Args)]
+pub(crate) struct Logging {
+    /// Log filter: a level (error, warn, info, debug, trace) or target=level,…; default RUST_LOG, else info
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Log as text or as one JSON object a line, on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the device on a vfio-user socket, for one QEMU after the other
+    Serve(ServeOptions),
+    /// Send a command to a server's control socket
+    Ctl(CtlOptions),
+    /// Run scenarios in stock guests and judge what happens
+    Lab(LabOptions),
+    /// Print every register that is modelled, with reset value, masks and source
+    Registers(RegistersOptions),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph serve
+  sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
+  sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
+
+Without paths the sockets are vfu.sock and control.sock in $XDG_RUNTIME_DIR/sdmorph, or in /tmp/sdmorph-UID where that
+is not set; the directory is made with mode 0700, the sockets with 0600. QEMU attaches with
+  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
+and needs shared guest memory; qemu-config/ has the rest.")]
+pub(crate) struct ServeOptions {
+    /// Where to make the vfio-user socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket_path: Option<PathBuf>,
+    /// Serve on this inherited descriptor, a listening Unix socket, instead
+    #[arg(long, value_name = "NUMBER", conflicts_with = "socket_path")]
+    pub(crate) fd: Option<i32>,
+    /// Where to make the control socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// Write the flight record to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Load the rules of this scenario file at the start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  sdmorph ctl commands                         all commands with their arguments
+  sdmorph ctl card-insert kind=sd-express
+  sdmorph ctl query-status
+  sdmorph ctl rule-add 'rule={\"name\":\"slow\",\"on\":{\"event\":\"card-inserted\"},\"do\":{\"read-latency\":\"500us\"}}'
+  sdmorph ctl link-set up=false
+  sdmorph ctl events --follow"
+)]
+pub(crate) struct CtlOptions {
+    /// The server's control socket; default as for serve
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Seconds to wait for the server
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u64,
+    /// Print replies and events as they come over the socket, one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// With `events`: go on until the server ends, instead of printing what comes within the timeout
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// A command of the control protocol, or `commands`, or `events`
+    pub(crate) command: String,
+    /// Its arguments, as key=value; a value that is JSON is taken as such, and dots nest
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistersOptions {
+    /// As a page of the book
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) markdown: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabOptions {
+    #[command(subcommand)]
+    pub(crate) command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {}

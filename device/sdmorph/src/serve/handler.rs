@@ -1,0 +1,145 @@
+//! What the commands of the control socket do.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+use sdmorph_control::{CardKind, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs};
+use sdmorph_machine::faults::{Rule, RuleError};
+use sdmorph_machine::record::Recorded;
+use sdmorph_machine::{CardKind as Kind, InsertError};
+use sdmorph_transport::Shared;
+use serde_json::Value;
+
+use super::timestamp;
+
+/// Records looked through at once for notices.
+const BATCH: usize = 4096;
+
+/// Commands put onto the machine.
+pub(crate) struct Handler {
+    shared: Shared,
+    events: EventSender,
+    /// The first record that has not been looked at for notices.
+    next: Mutex<u64>,
+}
+
+impl Handler {
+    pub(crate) fn new(shared: Shared, events: EventSender) -> Self {
+        Self { shared, events, next: Mutex::new(0) }
+    }
+
+    /// Tells clients of the events and rule hits that came since the last time.
+    pub(crate) fn forward_notices(&self) {
+        // Held all the while, so that two callers do not mix up the order.
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let records = self.shared.with_machine(|machine, _| machine.records_since(*next, BATCH));
+            let Some(last) = records.last().map(|record| record.seq) else { return };
+            for record in records.iter().filter(|record| record.what.is_notice()) {
+                let name = match &record.what {
+                    Recorded::Event(_, event) => event.name().replace('-', "_").to_uppercase(),
+                    _ => "RULE_HIT".to_owned(),
+                };
+                let mut data = match record.to_json() {
+                    Value::Object(data) => data,
+                    _ => JsonObject::new(),
+                };
+                data.remove("kind");
+                if !matches!(record.what, Recorded::Rule { .. }) {
+                    data.remove("name");
+                }
+                let timestamp = timestamp(self.shared.time.wall_clock(record.time));
+                self.events.send_event(&sdmorph_control::Event { name, data, timestamp });
+            }
+            *next = last + 1;
+        }
+    }
+}
+
+fn refused(error: InsertError) -> CommandError {
+    CommandError::generic(error.to_string())
+}
+
+fn bad_rule(error: RuleError) -> CommandError {
+    CommandError::generic(error.to_string())
+}
+
+/// Reads the rules of a scenario file and its name; what else a scenario has is the lab's business.
+pub(crate) fn read_rules(path: &Path) -> anyhow::Result<(String, Vec<Rule>)> {
+    let scenario = sdmorph_lab::scenario::Scenario::load(&path.to_string_lossy())?;
+    let Value::Array(rules) = scenario.rules_json()? else { return Ok((scenario.name, Vec::new())) };
+    let rules = rules
+        .iter()
+        .map(Rule::from_json)
+        .collect::<Result<_, _>>()
+        .with_context(|| path.display().to_string())?;
+    Ok((scenario.name, rules))
+}
+
+impl sdmorph_control::Handler for Handler {
+    fn card_insert(&self, kind: CardKind) -> Result<(), CommandError> {
+        let kind = match kind {
+            CardKind::SdExpress => Kind::SdExpress,
+            CardKind::None => Kind::Empty,
+        };
+        let result = self.shared.with_machine(|machine, now| machine.card_insert(now, kind));
+        self.forward_notices();
+        result.map_err(refused)
+    }
+
+    fn card_eject(&self) -> Result<(), CommandError> {
+        let result = self.shared.with_machine(|machine, now| machine.card_eject(now));
+        self.forward_notices();
+        result.map_err(refused)
+    }
+
+    fn link_set(&self, up: bool) -> Result<(), CommandError> {
+        self.shared.with_machine(|machine, now| machine.link_set(now, up));
+        self.forward_notices();
+        Ok(())
+    }
+
+    fn query_status(&self) -> Result<Value, CommandError> {
+        Ok(self.shared.with_machine(|machine, now| {
+            machine.advance(now);
+            machine.status()
+        }))
+    }
+
+    fn rule_add(&self, rule: JsonObject) -> Result<RuleAdded, CommandError> {
+        let rule = Rule::from_json(&Value::Object(rule)).map_err(bad_rule)?;
+        let name = rule.name.as_str().to_owned();
+        self.shared.with_machine(|machine, now| machine.rule_add(now, rule)).map_err(bad_rule)?;
+        Ok(RuleAdded { name })
+    }
+
+    fn rule_remove(&self, name: &str) -> Result<(), CommandError> {
+        self.shared.with_machine(|machine, _| machine.rule_remove(name)).map(drop).map_err(bad_rule)
+    }
+
+    fn query_rules(&self) -> Result<Value, CommandError> {
+        let rules = self.shared.with_machine(|machine, _| machine.rules());
+        serde_json::to_value(rules).map_err(|error| CommandError::generic(error.to_string()))
+    }
+
+    fn scenario_load(&self, scenario: ScenarioLoadArgs) -> Result<(), CommandError> {
+        let rules = scenario
+            .rules
+            .into_iter()
+            .map(|rule| Rule::from_json(&Value::Object(rule)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(bad_rule)?;
+        let ScenarioLoadArgs { name, replace, .. } = scenario;
+        self.shared
+            .with_machine(|machine, now| machine.scenario_load(now, &name, rules, replace))
+            .map_err(bad_rule)?;
+        self.forward_notices();
+        Ok(())
+    }
+
+    fn marker(&self, text: &str) -> Result<(), CommandError> {
+        self.shared.with_machine(|machine, now| machine.marker(now, text));
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! `sdmorph serve`: the machine, its transport, its control socket, its record.
+
+mod handler;
+pub(crate) mod places;
+mod recording;
+
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, anyhow};
+use sdmorph_control::{BoundSocket, EventSender, Server, ServerOptions, Timestamp};
+use sdmorph_machine::{HOST_VECTORS, Host, Machine, Timebase};
+use sdmorph_transport::{Eventfds, GuestRam, Shared};
+use tokio::sync::{Notify, oneshot};
+
+use crate::Failure;
+use crate::arguments::ServeOptions;
+use handler::Handler;
+
+/// Events that clients of the control socket may lag behind before they are cut off.
+const EVENT_RING: usize = 1024;
+
+/// The two listening sockets. Those that were made here go from the file system when this is dropped.
+struct Sockets {
+    vfio_user: UnixListener,
+    _vfio_user_path: Option<BoundSocket>,
+    control: BoundSocket,
+}
+
+impl Sockets {
+    fn open(options: &ServeOptions) -> anyhow::Result<Self> {
+        let default = |name: &str| Ok::<_, anyhow::Error>(places::make_directory()?.join(name));
+        let (vfio_user, path) = match options.fd {
+            Some(number) => (sdmorph_transport::inherit(number).context("--fd")?, None),
+            None => {
+                let path = options.socket_path.clone().map_or_else(|| default(places::VFIO_USER), Ok)?;
+                let bound = sdmorph_control::bind(&path).context("vfio-user socket")?;
+                (bound.listener().try_clone()?, Some(bound))
+            }
+        };
+        let control = options.control.clone().map_or_else(|| default(places::CONTROL), Ok)?;
+        let control = sdmorph_control::bind(&control).context("control socket")?;
+        Ok(Self { vfio_user, _vfio_user_path: path, control })
+    }
+}
+
+/// Serves until `quit`, SIGTERM or SIGINT.
+pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
+    let rules = match &options.rules {
+        Some(path) => Some(handler::read_rules(path).map_err(Failure::BadInput)?),
+        None => None,
+    };
+    let record = match &options.record {
+        Some(path) => Some(
+            std::fs::File::create(path)
+                .with_context(|| format!("--record {}", path.display()))
+                .map_err(Failure::Surroundings)?,
+        ),
+        None => None,
+    };
+    let sockets = Sockets::open(options).map_err(Failure::Surroundings)?;
+
+    let ram = Arc::new(GuestRam::default());
+    let eventfds = Eventfds::new(HOST_VECTORS);
+    let machine = Machine::new(Host { memory: ram.clone(), interrupts: Box::new(eventfds.clone()) });
+    let shared = Shared {
+        machine: Arc::new(Mutex::new(machine)),
+        ram,
+        eventfds,
+        time: Timebase::start(),
+        changed: Arc::new(Notify::new()),
+    };
+    if let Some((name, rules)) = rules {
+        shared
+            .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))
+            .context("--rules")
+            .map_err(Failure::BadInput)?;
+    }
+    let recording = recording::Recording::start(shared.clone(), record);
+    let result = serve(options, &sockets, &shared);
+    let written = recording.finish();
+    result.and(written).map_err(Failure::Surroundings)
+}
+
+fn serve(options: &ServeOptions, sockets: &Sockets, shared: &Shared) -> anyhow::Result<()> {
+    let transport = sdmorph_transport::Server::new(sockets.vfio_user.try_clone()?, shared.clone());
+    let (transport_ended, ended) = oneshot::channel();
+    std::thread::Builder::new().name("vfio-user".to_owned()).spawn(move || {
+        let _ = transport_ended.send(transport.serve());
+    })?;
+    match options.fd {
+        Some(number) => tracing::info!(fd = number, "vfio-user"),
+        None => tracing::info!(path = ?sockets.vfio_user.local_addr()?.as_pathname(), "vfio-user"),
+    }
+    tracing::info!(path = %sockets.control.path().display(), "control");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let time = shared.time;
+        let events = EventSender::new(EVENT_RING, move || timestamp(time.wall_clock(time.now())));
+        let handler = Arc::new(Handler::new(shared.clone(), events.clone()));
+        let control = Server::new(handler.clone(), events, ServerOptions::default());
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            result = control.run(sockets.control.listener()) => result.context("control socket"),
+            result = ended => match result {
+                Ok(Ok(())) | Err(_) => Err(anyhow!("the vfio-user server ended")),
+                Ok(Err(error)) => Err(error).context("vfio-user socket"),
+            },
+            () = drive(shared, &handler) => Ok(()),
+            _ = terminate.recv() => { tracing::info!("SIGTERM: ending"); Ok(()) }
+            result = tokio::signal::ctrl_c() => { tracing::info!("SIGINT: ending"); Ok(result?) }
+        }
+    })
+}
+
+/// Does what the machine has to do later when it is due, and tells clients of events. Never ends.
+async fn drive(shared: &Shared, handler: &Handler) {
+    loop {
+        handler.forward_notices();
+        let deadline = shared.with_machine(|machine, now| {
+            machine.advance(now);
+            machine.next_deadline()
+        });
+        handler.forward_notices();
+        let due = async {
+            match deadline {
+                Some(at) => tokio::time::sleep(at.saturating_sub(shared.time.now())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = shared.changed.notified() => {}
+        }
+    }
+}
+
+fn timestamp(since_epoch: std::time::Duration) -> Timestamp {
+    Timestamp {
+        seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+        microseconds: i64::from(since_epoch.subsec_micros()),
+    }
+}

@@ -1,0 +1,66 @@
+//! Writes the flight record to a file while the machine runs.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use sdmorph_transport::Shared;
+
+/// How often the file catches up. The ring holds far more than a guest can do in this time.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Records taken at once, while the machine is locked.
+const BATCH: usize = 4096;
+
+/// A file that follows the machine's record.
+pub(crate) struct Recording {
+    writer: Option<(Sender<()>, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl Recording {
+    /// Starts to write to `file`, if there is one.
+    pub(crate) fn start(shared: Shared, file: Option<File>) -> Self {
+        let writer = file.map(|file| {
+            let (stop, stopped) = channel();
+            let thread = std::thread::spawn(move || {
+                let mut file = BufWriter::new(file);
+                let mut next = 0;
+                loop {
+                    let last = stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout);
+                    drain(&shared, &mut file, &mut next).context("writing the flight record")?;
+                    if last {
+                        return Ok(());
+                    }
+                }
+            });
+            (stop, thread)
+        });
+        Self { writer }
+    }
+
+    /// Writes what is left and closes the file.
+    ///
+    /// # Errors
+    /// The file could not be written, such as on a full disk.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        let Some((stop, thread)) = self.writer else { return Ok(()) };
+        drop(stop);
+        thread.join().map_err(|_| anyhow!("the recording thread panicked"))?
+    }
+}
+
+fn drain(shared: &Shared, file: &mut impl Write, next: &mut u64) -> std::io::Result<()> {
+    loop {
+        let records = shared.with_machine(|machine, _| machine.records_since(*next, BATCH));
+        let Some(last) = records.last().map(|record| record.seq) else { return file.flush() };
+        if let Some(first) = records.first().filter(|first| first.seq > *next) {
+            tracing::warn!(lost = first.seq - *next, "the flight record overtook its file");
+        }
+        for record in &records {
+            writeln!(file, "{}", record.to_json())?;
+        }
+        *next = last + 1;
+    }
+}

@@ -1,0 +1,237 @@
+//! The sequences of `rtsx_pci_sdmmc.c`, and what `mmc/core` does with them up to the switch.
+
+use super::access::{BIER, BIPR, SD_EXIST, SD_INT, SD_WRITE_PROTECT, Step};
+use super::{DriverError, Port};
+
+/// The response that a command has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Response {
+    /// None.
+    None,
+    /// 48 bits with CRC7.
+    Short,
+    /// 48 bits without CRC7 (R3).
+    ShortNoCrc,
+    /// 136 bits.
+    Long,
+}
+
+/// CMD8 as `mmc_send_if_cond_pcie` sends it to a host with SD Express at 1.8 V and 1.2 V.
+const IF_COND_PCIE: u32 = 0x31aa;
+/// High capacity, 3.2 V to 3.4 V.
+const OP_COND: u32 = 0x4030_0000;
+/// The relink time that `sdmmc_init_sd_express` sets.
+pub(crate) const RELINK_TIME: u32 = 0x8fff;
+
+impl Port<'_> {
+    pub(crate) fn rescan(&mut self) -> Result<bool, DriverError> {
+        self.start_run()?;
+        if self.bar_read(BIPR) & SD_EXIST == 0 {
+            return Ok(false);
+        }
+        self.power_on_card()?;
+        self.set_timing()?;
+        self.set_initial_clock()?;
+        self.command(0, 0, Response::None)?;
+        let ask = if self.driver.offers_express { IF_COND_PCIE } else { 0x1aa };
+        let answer = match self.command(8, ask, Response::Short) {
+            Err(DriverError::ListFailed | DriverError::BadResponse) => {
+                // sd_clear_error.
+                self.put(0xfd54, 0x44, 0x44)?;
+                return Ok(false);
+            }
+            answer => answer?,
+        };
+        let express = self.driver.offers_express && answer & 0x3000 != 0;
+        if express {
+            self.switch_to_express()?;
+        }
+        Ok(express)
+    }
+
+    /// `sd_power_on`, for both power states that lead to "on".
+    fn power_on_card(&mut self) -> Result<(), DriverError> {
+        self.sleep(100);
+        self.put(0xfda0, 0x03, 0x00)?;
+        self.run(&[
+            Step::Write(0xfd5c, 0x07, 0x02),
+            Step::Write(0xfd52, 0x0f, 0x04),
+            Step::Write(0xfd69, 0x04, 0x04),
+        ])?;
+        self.run(&[Step::Write(0xfd61, 0xff, 0xaa), Step::Write(0xfd62, 0xff, 0xe9)])?;
+        // rts5261_card_power_on.
+        self.enable_ocp()?;
+        self.put_all(&[
+            (0xfd71, 0x01, 0x01),
+            (0xff73, 0x0e, 0x0e),
+            (0xff70, 0x01, 0x01),
+            (0xff70, 0x08, 0x08),
+        ])?;
+        self.sleep(20);
+        self.put_all(&[
+            (0xfd55, 0x04, 0x04),
+            (0xfda0, 0xff, 0x80),
+            (0xfda7, 0xff, 0x00),
+            (0xfda8, 0xff, 0x00),
+            (0xfd54, 0x44, 0x44),
+            (0xfda2, 0x10, 0x00),
+            (0xfdb8, 0x07, 0x00),
+            (0xfda0, 0x1c, 0x18),
+            (0xfc02, 0x01, 0x01),
+            (0xfc2e, 0xff, 0x21),
+            (0xfc02, 0x01, 0x00),
+        ])?;
+        self.put_all(&[(0xfd55, 0x04, 0x04), (0xfda5, 0x80, 0x80)])?;
+        self.get(0xff50)?;
+        if self.bar_read(BIPR) & SD_WRITE_PROTECT != 0 {
+            self.driver.offers_express = false;
+        }
+        self.put(0xfda5, 0x80, 0x00)
+    }
+
+    pub(crate) fn power_off_card(&mut self) -> Result<(), DriverError> {
+        self.run(&[Step::Write(0xfd69, 0x04, 0x00), Step::Write(0xfd55, 0x04, 0x00)])?;
+        self.stop()?;
+        // rts5261_switch_output_voltage to 3.3 V.
+        self.put(0xfd50, 0x20, 0x20)?;
+        let tune = self.phy_get(0x08)?;
+        self.phy_put(0x08, tune | 0x0200)?;
+        self.put_all(&[(0xff71, 0x70, 0x70), (0xfda6, 0x80, 0x00)])?;
+        self.fill_driving(false)?;
+        self.put_all(&[
+            (0xff70, 0x0f, 0x00),
+            (0xfd71, 0x01, 0x00),
+            (0xfd6a, 0x0c, 0x00),
+            (0xff72, 0x12, 0x00),
+        ])?;
+        self.run(&[Step::Write(0xfd61, 0xff, 0x55), Step::Write(0xfd62, 0xff, 0xd5)]).map(drop)
+    }
+
+    /// `sd_set_timing` for a card whose timing is not known.
+    fn set_timing(&mut self) -> Result<(), DriverError> {
+        self.run(&[
+            Step::Write(0xfda0, 0x0c, 0x00),
+            Step::Write(0xfc02, 0x01, 0x01),
+            Step::Write(0xfc2e, 0xff, 0x24),
+            Step::Write(0xfc02, 0x01, 0x00),
+            Step::Write(0xfda8, 0xff, 0x00),
+            Step::Write(0xfda7, 0x08, 0x00),
+        ])
+        .map(drop)
+    }
+
+    /// `rts5261_pci_switch_clock` for identification.
+    fn set_initial_clock(&mut self) -> Result<(), DriverError> {
+        let (divider, mhz) = if self.driver.ic_version > 2 { (0xc0, 60) } else { (0x80, 30) };
+        self.put(0xfda0, 0xc0, divider)?;
+        if self.driver.clock_mhz == mhz {
+            return Ok(());
+        }
+        let (div, n) = if mhz == 60 { (0x02, 0x35) } else { (0x03, 0x31) };
+        self.run(&[
+            Step::Write(0xfc02, 0x01, 0x01),
+            Step::Write(0xfc03, 0xff, div << 4 | 5),
+            Step::Write(0xfc11, 0x80, 0x00),
+            Step::Write(0xfc12, 0x07, 0x03),
+            Step::Write(0xfc0f, 0xff, n),
+            Step::Write(0xfc11, 0x80, 0x80),
+        ])?;
+        self.put(0xfc02, 0x01, 0x00)?;
+        self.driver.clock_mhz = mhz;
+        Ok(())
+    }
+
+    /// `sd_send_cmd_get_rsp`, with the register writes of `sd_request` before it.
+    pub(crate) fn command(
+        &mut self,
+        index: u8,
+        argument: u32,
+        response: Response,
+    ) -> Result<u32, DriverError> {
+        let bytes = self.exchange(index, argument, response)?;
+        Ok(bytes
+            .get(1..5)
+            .map_or(0, |content| content.iter().fold(0, |value, byte| value << 8 | u32::from(*byte))))
+    }
+
+    /// A command; the response's bytes as the driver finds them, the first one first.
+    fn exchange(&mut self, index: u8, argument: u32, response: Response) -> Result<Vec<u8>, DriverError> {
+        self.put_all(&[(0xfd5c, 0x07, 0x02), (0xfd52, 0x0f, 0x04)])?;
+        let [a, b, c, d] = argument.to_be_bytes();
+        let kind = match response {
+            Response::None => 0x04,
+            Response::Short => 0x01,
+            Response::ShortNoCrc => 0x05,
+            Response::Long => 0x02,
+        };
+        let mut steps = vec![
+            Step::Write(0xfda9, 0xff, 0x40 | index),
+            Step::Write(0xfdaa, 0xff, a),
+            Step::Write(0xfdab, 0xff, b),
+            Step::Write(0xfdac, 0xff, c),
+            Step::Write(0xfdad, 0xff, d),
+            Step::Write(0xfda1, 0xff, kind),
+            Step::Write(0xfd5b, 0x01, 0x01),
+            Step::Write(0xfdb3, 0xff, 0x88),
+            Step::Check(0xfdb3, 0x60, 0x60),
+        ];
+        let (first, count) = match response {
+            Response::None => (0, 0),
+            Response::Short | Response::ShortNoCrc => (0xfda9, 5),
+            Response::Long => (0xfa00, 16),
+        };
+        steps.extend((first..first + count).map(Step::Read));
+        steps.push(Step::Read(0xfda3));
+        let mut bytes = self.run(&steps)?;
+        // The check's byte is first, SD_STAT1 is last.
+        let status = bytes.pop().unwrap_or(0);
+        let bytes = bytes.split_off(1.min(bytes.len()));
+        if response == Response::None {
+            return Ok(bytes);
+        }
+        let checked = response != Response::ShortNoCrc;
+        if bytes.first().is_some_and(|byte| byte & 0xc0 != 0) || checked && status & 0x80 != 0 {
+            return Err(DriverError::BadResponse);
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn identify(&mut self) -> Result<([u8; 15], [u8; 15]), DriverError> {
+        self.command(0, 0, Response::None)?;
+        self.command(8, 0x1aa, Response::Short)?;
+        // mmc_send_app_op_cond tries a hundred times, 10 ms apart.
+        for _ in 0..100 {
+            self.command(55, 0, Response::Short)?;
+            if self.command(41, OP_COND, Response::ShortNoCrc)? >> 31 != 0 {
+                break;
+            }
+            self.sleep(10);
+        }
+        let cid = self.long(2, 0)?;
+        let address = self.command(3, 0, Response::Short)? & 0xffff_0000;
+        let csd = self.long(9, address)?;
+        self.command(7, address, Response::Short)?;
+        Ok((cid, csd))
+    }
+
+    fn long(&mut self, index: u8, argument: u32) -> Result<[u8; 15], DriverError> {
+        let bytes = self.exchange(index, argument, Response::Long)?;
+        bytes.get(1..).and_then(|body| body.try_into().ok()).ok_or(DriverError::BadResponse)
+    }
+
+    /// `sdmmc_init_sd_express`.
+    fn switch_to_express(&mut self) -> Result<(), DriverError> {
+        let [low, middle, high, _] = RELINK_TIME.to_le_bytes();
+        self.put_all(&[(0xff01, 0xff, low), (0xff02, 0xff, middle), (0xff03, 0x01, high)])?;
+        self.put_all(&[(0xff03, 0x80, 0x80), (0xff72, 0xe0, 0xa0), (0xfc1e, 0x08, 0x00)])?;
+        // The driver's own idea of what is enabled keeps SD_INT.
+        let enabled = self.driver.enabled & !SD_INT & super::access::SD_OC_INT;
+        self.bar_write(BIER, enabled);
+        self.put_all(&[
+            (0xff7f, 0x20, 0x20),
+            (0xff54, 0x01, 0x01),
+            (0xff55, 0x02, 0x02),
+            (0xff55, 0x1d, 0x05),
+        ])
+    }
+}

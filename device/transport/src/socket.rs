@@ -1,0 +1,62 @@
+//! An inherited listening socket: `--fd`, as QEMU's conventions for backend programs have it
+//! (`docs/interop/vhost-user.rst`, "Backend program conventions").
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+use thiserror::Error;
+
+/// A descriptor that cannot be served.
+#[derive(Debug, Error)]
+#[error("descriptor {number}: {why}")]
+pub struct DescriptorError {
+    number: i32,
+    why: String,
+}
+
+/// Takes over descriptor `number`, which must be a Unix stream socket that listens.
+///
+/// # Errors
+/// [`DescriptorError`] if it is anything else, or not open.
+pub fn inherit(number: i32) -> Result<UnixListener, DescriptorError> {
+    let error = |why: String| DescriptorError { number, why };
+    if number < 3 {
+        return Err(error("0, 1 and 2 are the standard streams".to_owned()));
+    }
+    // A bare number has no owner, and to claim it takes `unsafe`. A duplicate made through a pidfd of this very process
+    // is owned, and making it tells whether the number is open at all.
+    let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .map_err(|errno| error(format!("cannot open a pidfd of this process: {errno}")))?;
+    let owned: OwnedFd = rustix::process::pidfd_getfd(this.as_fd(), number, PidfdGetfdFlags::empty())
+        .map_err(|errno| error(format!("not an open descriptor: {errno}")))?;
+    match rustix::net::sockopt::socket_acceptconn(owned.as_fd()) {
+        Ok(true) => {}
+        Ok(false) => return Err(error("a socket that does not listen".to_owned())),
+        Err(errno) => return Err(error(format!("not a socket: {errno}"))),
+    }
+    let listener = UnixListener::from(owned);
+    listener.local_addr().map_err(|source| error(format!("not a Unix socket: {source}")))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn inherited_descriptor_must_listen() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        assert!(inherit(listener.as_raw_fd()).is_ok());
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(inherit(one.as_raw_fd()).unwrap_err().to_string().contains("does not listen"));
+        let file = tempfile::tempfile().unwrap();
+        assert!(inherit(file.as_raw_fd()).unwrap_err().to_string().contains("not a socket"));
+        assert!(inherit(9999).unwrap_err().to_string().contains("not an open descriptor"));
+        assert!(inherit(0).unwrap_err().to_string().contains("standard streams"));
+    }
+}
