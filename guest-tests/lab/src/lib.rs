@@ -1,10 +1,34 @@
-//! The runner behind sdmorph lab: assets, initramfs, QEMU, serial, verdict, report
+//! The runner behind `sdmorph lab`: a scenario is run in a real guest, and judged by what guest and device say.
+//!
+//! In the order of a run:
+//! - [`scenario`]: the scenario file; what is provoked, and what has to be seen for which verdict, as data.
+//! - [`assets`]: QEMU, kernel, modules, busybox, initramfs; [`vm`]: QEMU's command line and process.
+//! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
+//! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
+//! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
+//! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
+//! - [`failure`]: why there may be no verdict at all, and the exit codes.
+//!
+//! What it does not do:
+//! - other architectures than x86-64, in the guest as on the host;
+//! - several runs at a time: they would take the processors from each other, and times are part of the verdict;
+//! - ending what it started when it is itself killed by SIGKILL (QEMU goes along if it is new enough);
+//! - HTML.
 
 pub mod assets;
+pub mod failure;
 pub mod klog;
 pub mod moments;
 pub mod oops;
 pub mod record;
+pub mod report;
+pub mod result;
+pub mod run;
 pub mod scenario;
+pub mod statistics;
 pub mod verdict;
 pub mod vm;
+
+mod interrupt;
+mod server;
+mod session;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::oops::OopsKind;
+use crate::verdict::Outcome;
 
 /// The scenarios that come with the lab, by name.
 pub const SHIPPED: &[(&str, &str)] = &[
@@ -57,7 +58,7 @@ pub struct Scenario {
 }
 
 /// Where the bug was reported.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The title of the mailing list thread.
@@ -80,9 +81,25 @@ pub struct Guest {
     pub vcpus: u32,
     /// Memory, in QEMU's spelling: `512M`, `1G`.
     pub memory: String,
-    /// Words to add to the kernel's command line.
+    /// Words to add to the kernel's command line; preempt=full is in every guest's.
     #[serde(default)]
     pub append: Vec<String>,
+}
+
+impl Guest {
+    /// The memory in MiB; `None` if it is misspelt or zero.
+    pub fn memory_mib(&self) -> Option<u32> {
+        let (number, unit_mib) = match self.memory.strip_suffix('G') {
+            Some(number) => (number, 1024),
+            None => (self.memory.strip_suffix('M')?, 1),
+        };
+        number.parse::<u32>().ok()?.checked_mul(unit_mib).filter(|mib| *mib > 0)
+    }
+
+    /// The test's name: its script's file name without `.sh`.
+    pub fn test_name(&self) -> &str {
+        self.test.strip_suffix(".sh").unwrap_or(&self.test)
+    }
 }
 
 /// The verdicts that mean success.
@@ -134,6 +151,9 @@ pub struct Criteria {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
+    /// What the verdict says about the kernel, for people.
+    #[serde(default)]
+    pub means: String,
     /// Lines of the guest's console; `*` stands for any text.
     #[serde(default)]
     pub log: Vec<String>,
@@ -296,9 +316,8 @@ impl Scenario {
         if !(1..=64).contains(&self.guest.vcpus) {
             return Err(("vcpus", format!("guest.vcpus is {}, and has to be 1 to 64", self.guest.vcpus)));
         }
-        let memory = self.guest.memory.as_str();
-        let number = memory.strip_suffix(['M', 'G']).unwrap_or("");
-        if !number.parse::<u32>().is_ok_and(|number| number > 0) {
+        if self.guest.memory_mib().is_none() {
+            let memory = &self.guest.memory;
             let message =
                 format!("guest.memory is `{memory}`, and has to be a number and M or G, such as 512M");
             return Err(("memory", message));
@@ -337,6 +356,15 @@ impl Scenario {
     /// When a rule holds something that JSON has no word for.
     pub fn rules_json(&self) -> Result<serde_json::Value, serde_json::Error> {
         serde_json::to_value(&self.rules)
+    }
+
+    /// What a verdict says about the kernel; empty for `inconclusive`.
+    pub fn meaning(&self, outcome: Outcome) -> &str {
+        match outcome {
+            Outcome::Fault => self.verdict.fault.as_ref().map_or("", |evidence| evidence.means.as_str()),
+            Outcome::Clean => &self.verdict.clean.means,
+            Outcome::Inconclusive => "",
+        }
     }
 
     /// The guest's test script and what it sources: file name and contents. A file that lies beside the scenario,

@@ -97,8 +97,8 @@ pub struct Evidenced<'a> {
     pub log: &'a Klog,
     /// The device's record.
     pub record: &'a Record,
-    /// Accesses to registers that the device does not model.
-    pub unmodelled: &'a [String],
+    /// Accesses to registers that the device does not model; `None` if its state does not say.
+    pub unmodelled: Option<&'a [String]>,
     /// Why the run was ended, if the guest's script did not end it: names what was waited for.
     pub cut_short: Option<&'a str>,
 }
@@ -125,11 +125,14 @@ impl Evidenced<'_> {
         self.check_evidence(evidence)?;
         self.check_fix()?;
         self.check_script(evidence, outcome)?;
-        if let Some(access) = self.unmodelled.first() {
-            let count = self.unmodelled.len();
-            return Err(format!(
-                "{count} accesses to registers that the device does not model, first {access}"
-            ));
+        match self.unmodelled {
+            None => {
+                return Err("the device's state does not list accesses to unmodelled registers".to_owned());
+            }
+            Some([]) => {}
+            Some([access, ..]) => {
+                return Err(format!("an access to a register that the device does not model: {access}"));
+            }
         }
         if let Some(difference) = disagreements.first() {
             return Err(format!("guest and device disagree: {difference}"));
@@ -317,7 +320,7 @@ mod tests {
             module: variant == Variant::WithoutFix,
             log: &log,
             record: &record,
-            unmodelled,
+            unmodelled: Some(unmodelled),
             cut_short: cut,
         };
         evidenced.judge()

@@ -1,0 +1,289 @@
+//! What is known after a run: the JSON document, and the one line for people.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::klog::{Klog, KtapResult};
+use crate::moments::{MomentTime, locate};
+use crate::oops::Oops;
+use crate::record::Record;
+use crate::scenario::{Expected, Origin, Scenario};
+use crate::verdict::{Evidenced, Variant, Verdict};
+
+/// The version of the JSON document; counted up when a field changes its meaning or goes away.
+pub const FORMAT: u32 = 1;
+
+/// Numbers of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Entries of the device's record, by kind.
+    pub record: BTreeMap<String, usize>,
+    /// Reads of the BAR after it had vanished.
+    pub dead_reads: usize,
+    /// Hits of each rule of the scenario.
+    pub rule_hits: BTreeMap<String, usize>,
+    /// Oopses and warnings on the guest's console.
+    pub oopses: usize,
+}
+
+/// Where the evidence of a run lies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Files {
+    /// The guest's console, as it came.
+    pub console: PathBuf,
+    /// The device's record, JSON lines.
+    pub record: PathBuf,
+    /// The device's state at the end.
+    pub status: PathBuf,
+    /// What the device's process logged.
+    pub server_log: PathBuf,
+    /// What QEMU complained of.
+    pub qemu_log: PathBuf,
+}
+
+/// The whole result of one run: `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunResult {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// Where its bug was reported.
+    pub origin: Origin,
+    /// Against which kernel.
+    pub variant: Variant,
+    /// The run's number, from 1.
+    pub run: u32,
+    /// The verdict that means success.
+    pub expected: Expected,
+    /// Whether the verdict is that one.
+    pub as_expected: bool,
+    /// The verdict. Guest and device agree if its `disagreements` are empty.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What that means; empty if it is inconclusive.
+    pub means: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// Whether the guest module took the fix out.
+    pub module: bool,
+    /// Whether interrupts and threads were placed.
+    pub placed: bool,
+    /// Wall time from the start of QEMU to its end, in seconds.
+    pub wall_s: f64,
+    /// The scenario's moments.
+    pub moments: Vec<MomentTime>,
+    /// The scenario's oops, or else the first one.
+    pub oops: Option<Oops>,
+    /// The guest's own test results.
+    pub ktap: Vec<KtapResult>,
+    /// Numbers.
+    pub counts: Counts,
+    /// Accesses to registers that the device does not model; `None` if its state does not say.
+    pub unmodelled: Option<Vec<String>>,
+    /// QEMU's command line, for a shell.
+    pub qemu_command: String,
+    /// The evidence.
+    pub files: Files,
+}
+
+/// What the runner knows of a run beside the evidence.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// The run's number, from 1.
+    pub run: u32,
+    /// `uname -r`, as the assets have it.
+    pub kernel: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// Whether interrupts and threads were to be placed.
+    pub placed: bool,
+    /// Wall time in seconds.
+    pub wall_s: f64,
+    /// QEMU's command line, for a shell.
+    pub qemu_command: String,
+    /// The evidence.
+    pub files: Files,
+}
+
+impl RunResult {
+    /// Judge the evidence and put everything together.
+    pub fn new(evidence: &Evidenced<'_>, facts: RunFacts) -> Self {
+        let (scenario, variant) = (evidence.scenario, evidence.variant);
+        let verdict = evidence.judge();
+        let expected = variant.expected(scenario);
+        let log = evidence.log;
+        Self {
+            format: FORMAT,
+            scenario: scenario.name.clone(),
+            origin: scenario.origin.clone(),
+            variant,
+            run: facts.run,
+            expected,
+            as_expected: verdict.outcome.is(expected),
+            means: scenario.meaning(verdict.outcome).trim().to_owned(),
+            kernel: log.kernel_release().map_or(facts.kernel, str::to_owned),
+            qemu: facts.qemu,
+            module: evidence.module,
+            placed: facts.placed,
+            wall_s: facts.wall_s,
+            moments: locate(&scenario.moments, evidence.record, log),
+            oops: verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned(),
+            ktap: log.ktap.results.clone(),
+            counts: count(scenario, evidence.record, log),
+            unmodelled: evidence.unmodelled.map(<[String]>::to_vec),
+            qemu_command: facts.qemu_command,
+            files: facts.files,
+            verdict,
+        }
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let mark = if self.as_expected { "as expected" } else { "NOT as expected" };
+        let detail = match (&self.verdict.reason, &self.oops) {
+            (Some(reason), _) => format!(": {reason}"),
+            (None, Some(oops)) => format!(": {}", oops.headline),
+            (None, None) => String::new(),
+        };
+        let (scenario, variant, outcome) =
+            (&self.scenario, self.variant.as_str(), self.verdict.outcome.as_str());
+        format!("{scenario} {variant} on {}: {outcome} ({mark}){detail}", self.kernel)
+    }
+}
+
+fn count(scenario: &Scenario, record: &Record, log: &Klog) -> Counts {
+    let mut by_kind = BTreeMap::new();
+    for entry in &record.entries {
+        *by_kind.entry(entry.kind.clone()).or_insert(0) += 1;
+    }
+    let rules = scenario.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
+    Counts {
+        record: by_kind,
+        dead_reads: record.dead_reads(),
+        rule_hits: rules.map(|name| (name.to_owned(), record.rule_hits(name))).collect(),
+        oopses: log.oopses.len(),
+    }
+}
+
+/// The accesses to unmodelled registers in a `query-status` tree: whatever stands under a key `unmodelled`, wherever
+/// it is. Each item is a line of text that begins with the path to it. `None` if the tree has no such key.
+pub fn unmodelled(status: &Value) -> Option<Vec<String>> {
+    let mut found = None;
+    collect(status, "", &mut found);
+    found
+}
+
+fn collect(value: &Value, path: &str, found: &mut Option<Vec<String>>) {
+    let Value::Object(map) = value else {
+        if let Value::Array(items) = value {
+            for (index, item) in items.iter().enumerate() {
+                collect(item, &format!("{path}[{index}]"), found);
+            }
+        }
+        return;
+    };
+    for (key, inside) in map {
+        if key != "unmodelled" {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            collect(inside, &path, found);
+            continue;
+        }
+        let items = found.get_or_insert_with(Vec::new);
+        match inside {
+            Value::Array(list) => items.extend(list.iter().map(|item| format!("{path}: {item}"))),
+            Value::Object(map) => {
+                items.extend(map.iter().map(|(name, times)| format!("{path}: {name} {times}")));
+            }
+            Value::Number(number) if number.as_u64() != Some(0) => items.push(format!("{path}: {number}")),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::verdict::Outcome;
+
+    fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
+        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let log = Klog::from_bytes(log);
+        let record = Record::parse(record).unwrap();
+        let evidence = Evidenced {
+            scenario: &scenario,
+            variant,
+            module: variant == Variant::WithoutFix,
+            log: &log,
+            record: &record,
+            unmodelled: Some(&[]),
+            cut_short: None,
+        };
+        let facts = RunFacts {
+            run: 1,
+            kernel: "unknown".into(),
+            qemu: "11.1.3".into(),
+            placed: true,
+            wall_s: 12.5,
+            qemu_command: "qemu-system-x86_64".into(),
+            files: Files { console: "console.log".into(), ..Files::default() },
+        };
+        RunResult::new(&evidence, facts)
+    }
+
+    pub(crate) fn fault() -> RunResult {
+        let log = include_bytes!("../fixtures/fault-6.1.log");
+        result(Variant::WithoutFix, log, include_str!("../fixtures/fault.jsonl"))
+    }
+
+    pub(crate) fn clean() -> RunResult {
+        let log = include_bytes!("../fixtures/clean-6.1.log");
+        result(Variant::WithFix, log, include_str!("../fixtures/clean.jsonl"))
+    }
+
+    pub(crate) fn inconclusive(reason: &str) -> RunResult {
+        let mut result = fault();
+        result.verdict.outcome = Outcome::Inconclusive;
+        result.verdict.reason = Some(reason.to_owned());
+        result.as_expected = false;
+        result
+    }
+
+    #[test]
+    fn the_line_for_people_says_verdict_kernel_and_fault() {
+        assert_eq!(
+            fault().line(),
+            "sd7-idle-race without-fix on 6.1.0-35-amd64: fault (as expected): \
+             BUG: unable to handle page fault for address: ffffb24d403e5010"
+        );
+        assert_eq!(clean().line(), "sd7-idle-race with-fix on 6.1.0-35-amd64: clean (as expected)");
+    }
+
+    #[test]
+    fn the_document_has_the_verdict_the_oops_and_the_counts() {
+        let json = serde_json::to_value(fault()).unwrap();
+        assert_eq!(json["outcome"], "fault");
+        assert_eq!(json["variant"], "without-fix");
+        assert_eq!(json["disagreements"], serde_json::json!([]));
+        assert_eq!(json["oops"]["rip"]["symbol"], "ioread32");
+        assert_eq!(json["counts"]["rule_hits"]["bar-dies"], 1);
+        assert_eq!(json["counts"]["dead_reads"], 3);
+    }
+
+    #[test]
+    fn unmodelled_accesses_are_found_wherever_they_are_in_the_tree() {
+        let status = serde_json::json!({
+            "port": { "unmodelled": [] },
+            "reader": { "bar0": { "unmodelled": [{ "offset": 32 }] }, "internal": { "unmodelled": { "0xfe00": 2 } } },
+            "vmd": { "unmodelled": 0 },
+        });
+        let found = unmodelled(&status).unwrap();
+        assert_eq!(found, ["reader.bar0: {\"offset\":32}", "reader.internal: 0xfe00 2"]);
+        assert_eq!(unmodelled(&serde_json::json!({ "reader": 1 })), None);
+    }
+}

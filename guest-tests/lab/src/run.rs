@@ -1,0 +1,259 @@
+//! What the command line asks for: one scenario, one kernel, with and without the fix, any number of times.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::assets::{self, KernelChoice, Overrides, Progress, Request, StockKernel, Store};
+use crate::failure::{EXIT_EXPECTED, EXIT_INCONCLUSIVE, EXIT_UNEXPECTED, Failure};
+use crate::interrupt;
+use crate::report::{self, Style};
+use crate::result::RunResult;
+use crate::scenario::Scenario;
+use crate::session::{Bench, write_json};
+use crate::statistics::Statistics;
+use crate::verdict::{Outcome, Variant};
+
+/// Which kernels a scenario is run against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fix {
+    /// The kernel as it is.
+    With,
+    /// The fix is taken out by the guest module.
+    Without,
+    /// First without, then with.
+    Both,
+}
+
+impl Fix {
+    fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::With => &[Variant::WithFix],
+            Self::Without => &[Variant::WithoutFix],
+            Self::Both => &[Variant::WithoutFix, Variant::WithFix],
+        }
+    }
+}
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// A shipped scenario's name, or the path of a file.
+    pub scenario: String,
+    /// The guest's kernel.
+    pub kernel: KernelChoice,
+    /// Against which variants of it.
+    pub fix: Fix,
+    /// The kernel lacks the fix by itself: no guest module is built or loaded for [`Variant::WithoutFix`].
+    pub unfixed_kernel: bool,
+    /// Runs of each variant, from 1.
+    pub repeat: u32,
+    /// Where everything is left; made if it is not there.
+    pub out_dir: PathBuf,
+    /// Place interrupts and threads in the guest; `false` for the statistic of how often it hits by itself.
+    pub place: bool,
+    /// Wall time for one run; the scenario's if `None`.
+    pub deadline: Option<Duration>,
+    /// Write one JSON document instead of text.
+    pub json: bool,
+    /// Colours in the text.
+    pub colour: bool,
+    /// The `sdmorph` executable, whose `serve` is the device.
+    pub server_exe: PathBuf,
+    /// The user's own QEMU and busybox.
+    pub overrides: Overrides,
+}
+
+impl RunOptions {
+    /// The documented defaults: Debian 6.1, both variants, once, placed, text without colours.
+    pub fn new(scenario: &str, server_exe: PathBuf, out_dir: PathBuf) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            kernel: KernelChoice::Stock(StockKernel::V6_1),
+            fix: Fix::Both,
+            unfixed_kernel: false,
+            repeat: 1,
+            out_dir,
+            place: true,
+            deadline: None,
+            json: false,
+            colour: false,
+            server_exe,
+            overrides: Overrides::default(),
+        }
+    }
+}
+
+/// Everything that came out of [`run`]: also the JSON document `summary.json`.
+#[derive(Debug, Serialize)]
+pub struct RunSummary {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What it provokes.
+    pub purpose: String,
+    /// Every run, in the order they were made.
+    pub results: Vec<RunResult>,
+    /// By variant.
+    pub statistics: Vec<Statistics>,
+}
+
+impl RunSummary {
+    /// The exit code: an unexpected verdict weighs more than a missing one.
+    pub fn exit_code(&self) -> u8 {
+        let conclusive = |result: &&RunResult| result.verdict.outcome != Outcome::Inconclusive;
+        if self.results.iter().filter(conclusive).any(|result| !result.as_expected) {
+            EXIT_UNEXPECTED
+        } else if self.results.iter().all(|result| result.as_expected) {
+            EXIT_EXPECTED
+        } else {
+            EXIT_INCONCLUSIVE
+        }
+    }
+}
+
+/// Run a scenario. Blocks; steps are shown on stderr, verdicts and the report are written to `out`.
+///
+/// # Errors
+/// Whatever keeps it from coming to verdicts: see [`Failure`]. What had been found by then is in the output directory.
+pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Failure> {
+    let scenario = Scenario::load(&options.scenario)?;
+    if options.repeat == 0 {
+        return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
+    }
+    let rules = scenario
+        .rules_json()
+        .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
+    let scenario_file = Path::new(&options.scenario);
+    let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
+    interrupt::listen();
+
+    let variants = options.fix.variants();
+    let unfix = variants.contains(&Variant::WithoutFix) && !options.unfixed_kernel;
+    let request = Request {
+        kernels: vec![options.kernel.clone()],
+        unfix,
+        refresh: false,
+        overrides: options.overrides.clone(),
+    };
+    let progress = if options.json { Progress::Silent } else { Progress::detect() };
+    let assets = assets::setup(&request, &Store::open()?, progress)?;
+    let kernel =
+        assets.kernels.first().ok_or_else(|| Failure::Options("no kernel was asked for".to_owned()))?;
+    let tests = write_tests(&files)?;
+    let bench = Bench {
+        scenario: &scenario,
+        rules: &rules,
+        assets: &assets,
+        kernel,
+        tests: tests.path(),
+        server_exe: &options.server_exe,
+        place: options.place,
+        deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
+    };
+    let style = Style { colour: options.colour };
+    let mut results = Vec::new();
+    for &variant in variants {
+        for number in 1..=options.repeat {
+            let name = format!("{} {} {number}/{}", scenario.name, variant.as_str(), options.repeat);
+            let step = progress.step(&name, None);
+            let result = bench.run(
+                variant,
+                number,
+                &options.out_dir.join(run_name(variant, number, options.repeat)),
+            )?;
+            step.finish();
+            if !options.json {
+                say(out, &format!("{}\n", style.line(&result)))?;
+            }
+            results.push(result);
+        }
+    }
+    let statistics = variants.iter().filter_map(|&variant| Statistics::of(variant, &results)).collect();
+    let summary = RunSummary {
+        scenario: scenario.name.clone(),
+        purpose: scenario.purpose.clone(),
+        results,
+        statistics,
+    };
+    write_json(&options.out_dir.join("summary.json"), &summary)?;
+    let path = options.out_dir.join("report.md");
+    fs::write(&path, report::markdown(&summary)).map_err(Failure::file("write", &path))?;
+    if options.json {
+        let text = serde_json::to_string(&summary).map_err(|error| Failure::File {
+            what: "write",
+            path: PathBuf::from("stdout"),
+            source: error.into(),
+        })?;
+        say(out, &format!("{text}\n"))?;
+    } else {
+        say(out, &report::text(&summary, style))?;
+        say(out, &format!("report: {}\n", path.display()))?;
+    }
+    Ok(summary)
+}
+
+/// The demonstration: `sd7-idle-race` without and with the fix, once each, side by side.
+///
+/// # Errors
+/// As [`run`].
+pub fn demo(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Failure> {
+    let demo =
+        RunOptions { scenario: "sd7-idle-race".to_owned(), fix: Fix::Both, repeat: 1, ..options.clone() };
+    run(&demo, out)
+}
+
+/// The directory of one run inside the output directory.
+fn run_name(variant: Variant, number: u32, repeat: u32) -> String {
+    if repeat == 1 { variant.as_str().to_owned() } else { format!("{}-{number:03}", variant.as_str()) }
+}
+
+fn write_tests(files: &[(String, String)]) -> Result<tempfile::TempDir, Failure> {
+    let directory =
+        tempfile::tempdir().map_err(Failure::file("create a directory in", &std::env::temp_dir()))?;
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::write(&path, text).map_err(Failure::file("write", &path))?;
+    }
+    Ok(directory)
+}
+
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes()).map_err(Failure::file("write to", Path::new("stdout")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::tests::{clean, fault, inconclusive};
+
+    fn summary(results: Vec<RunResult>) -> RunSummary {
+        RunSummary { scenario: "x".into(), purpose: String::new(), results, statistics: Vec::new() }
+    }
+
+    #[test]
+    fn the_exit_code_is_0_only_if_every_verdict_is_the_expected_one() {
+        assert_eq!(summary(vec![fault(), clean()]).exit_code(), EXIT_EXPECTED);
+        assert_eq!(summary(vec![fault(), inconclusive("x")]).exit_code(), EXIT_INCONCLUSIVE);
+        let mut unexpected = clean();
+        unexpected.as_expected = false;
+        assert_eq!(summary(vec![inconclusive("x"), unexpected]).exit_code(), EXIT_UNEXPECTED);
+    }
+
+    #[test]
+    fn a_scenario_that_does_not_exist_fails_before_anything_is_fetched() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = RunOptions::new("sd7-idle-rase", "/nonexistent".into(), directory.path().join("out"));
+        let failure = run(&options, &mut Vec::new()).unwrap_err();
+        assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
+        assert!(!directory.path().join("out").exists());
+    }
+
+    #[test]
+    fn runs_have_directories_of_their_own() {
+        assert_eq!(run_name(Variant::WithFix, 1, 1), "with-fix");
+        assert_eq!(run_name(Variant::WithoutFix, 7, 20), "without-fix-007");
+    }
+}

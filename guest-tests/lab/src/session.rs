@@ -1,0 +1,282 @@
+//! One run: the device's process, QEMU, the console watched live, the evidence collected, the verdict.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ChildStdout;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::assets::{Assets, Contents, GuestKernel};
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::klog::Klog;
+use crate::record::Record;
+use crate::result::{Files, RunFacts, RunResult, unmodelled};
+use crate::scenario::Scenario;
+use crate::server::{Server, ServerPaths};
+use crate::verdict::{Evidenced, Variant};
+use crate::vm::{self, Vm, VmConfig};
+
+/// Between two looks at clock, processes and signals.
+const TICK: Duration = Duration::from_millis(200);
+/// After a whole oops the guest's script gets this much longer to end: the oops is the verdict, the rest is extra.
+const AFTER_FAULT: Duration = Duration::from_secs(120);
+/// A guest that says more than this has lost its way, and would fill the disk.
+const CONSOLE_LIMIT_BYTES: usize = 64 << 20;
+
+/// What does not change between the runs of a scenario against one kernel.
+#[derive(Debug)]
+pub(crate) struct Bench<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) rules: &'a Value,
+    pub(crate) assets: &'a Assets,
+    pub(crate) kernel: &'a GuestKernel,
+    /// The directory that becomes the guest's /tests.
+    pub(crate) tests: &'a Path,
+    pub(crate) server_exe: &'a Path,
+    pub(crate) place: bool,
+    pub(crate) deadline: Duration,
+}
+
+impl Bench<'_> {
+    /// Run once, and leave everything in `out_dir`.
+    pub(crate) fn run(&self, variant: Variant, run: u32, out_dir: &Path) -> Result<RunResult, Failure> {
+        fs::create_dir_all(out_dir).map_err(Failure::file("create", out_dir))?;
+        // Sockets have short paths and are nobody else's: they do not lie in the output directory.
+        let private = vm::run_dir()?;
+        let files = Files {
+            console: out_dir.join("console.log"),
+            record: out_dir.join("record.jsonl"),
+            status: out_dir.join("status.json"),
+            server_log: out_dir.join("server.log"),
+            qemu_log: out_dir.join("qemu.log"),
+        };
+        let paths = ServerPaths {
+            device: private.path().join("device.sock"),
+            control: private.path().join("control.sock"),
+            record: files.record.clone(),
+            log: files.server_log.clone(),
+        };
+        let mut server = Server::start(self.server_exe, &paths)?;
+        server.load_rules(&self.scenario.name, self.rules.clone())?;
+
+        let module = self.kernel.unfix.as_deref().filter(|_| variant == Variant::WithoutFix);
+        let initramfs = private.path().join("initramfs");
+        let modules = &self.kernel.kernel.modules;
+        Contents { busybox: &self.assets.busybox, modules, unfix: module, tests: self.tests }
+            .write(&initramfs)?;
+        let config = self.vm_config(initramfs, private.path(), &paths);
+        let started = Instant::now();
+        let mut machine = Vm::start(&config)?;
+        let watched = self.watch(&mut machine, &mut server, &files, started);
+        // Before QEMU goes: the device's state at the end of the test, not after its client has left.
+        let status = server.status();
+        machine.kill();
+        let wall_s = started.elapsed().as_secs_f64();
+        server.quit();
+        fs::write(&files.qemu_log, machine.stderr()).map_err(Failure::file("write", &files.qemu_log))?;
+        let (log, cut_short) = watched?;
+        let status = status?;
+        write_json(&files.status, &status)?;
+
+        let record = Record::read(&files.record)?;
+        let unmodelled = unmodelled(&status);
+        let evidence = Evidenced {
+            scenario: self.scenario,
+            variant,
+            module: module.is_some(),
+            log: &log,
+            record: &record,
+            unmodelled: unmodelled.as_deref(),
+            cut_short: cut_short.as_deref(),
+        };
+        let facts = RunFacts {
+            run,
+            kernel: self.kernel.kernel.release.clone(),
+            qemu: self.assets.qemu.version.clone(),
+            placed: self.place,
+            wall_s,
+            qemu_command: machine.shell_command(),
+            files,
+        };
+        let result = RunResult::new(&evidence, facts);
+        write_json(&out_dir.join("result.json"), &result)?;
+        Ok(result)
+    }
+
+    fn vm_config(&self, initramfs: PathBuf, private: &Path, paths: &ServerPaths) -> VmConfig {
+        let guest = &self.scenario.guest;
+        let assets = self.assets;
+        let kernel = self.kernel.kernel.image.clone();
+        let mut config =
+            VmConfig::new(assets.qemu.clone(), assets.accel, kernel, initramfs, private.to_path_buf());
+        config.vcpus = guest.vcpus;
+        config.memory_mib = guest.memory_mib().unwrap_or(config.memory_mib);
+        config.device_socket = Some(paths.device.clone());
+        config.control_socket = Some(paths.control.clone());
+        guest.test_name().clone_into(&mut config.test);
+        // Levels on the console, and no limit on what the test's script may log.
+        config.append = ["console_msg_format=syslog", "printk.devkmsg=on"].map(str::to_owned).to_vec();
+        if !self.place {
+            config.append.push("sdmorph.place=0".to_owned());
+        }
+        config.append.extend(guest.append.iter().cloned());
+        config
+    }
+
+    /// Read the console until the test is over. Returns the log, and why it was cut short if it was.
+    fn watch(
+        &self,
+        machine: &mut Vm,
+        server: &mut Server,
+        files: &Files,
+        started: Instant,
+    ) -> Result<(Klog, Option<String>), Failure> {
+        let mut copy = fs::File::create(&files.console).map_err(Failure::file("create", &files.console))?;
+        let console = machine
+            .take_console()
+            .ok_or_else(|| Failure::Options("the machine's console is already being read".to_owned()))?;
+        let pieces = read_in_background(console);
+        let mut log = Klog::new();
+        let mut bytes = 0;
+        let mut faulted_at = None;
+        let cut_short = loop {
+            let closed = match pieces.recv_timeout(TICK) {
+                Ok(piece) => {
+                    copy.write_all(&piece).map_err(Failure::file("write", &files.console))?;
+                    bytes += piece.len();
+                    log.push(&piece);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if log.ktap.finished {
+                break None;
+            }
+            if interrupt::interrupted() {
+                return Err(Failure::Interrupted);
+            }
+            if closed {
+                // The console closes with QEMU: its end is at hand.
+                let status = machine.wait()?;
+                break Some(format!(
+                    "QEMU ended ({status}) before {}{}",
+                    waited_for(&log),
+                    because(&machine.stderr())
+                ));
+            }
+            if let Some(status) = server.ended() {
+                let what = format!("ended in mid-run ({status})");
+                let log = fs::read_to_string(&files.server_log).unwrap_or_default();
+                return Err(Failure::Server { what, log });
+            }
+            if bytes > CONSOLE_LIMIT_BYTES {
+                break Some(format!(
+                    "the console said more than {CONSOLE_LIMIT_BYTES} bytes; waited for {}",
+                    waited_for(&log)
+                ));
+            }
+            if log.oopses.iter().any(|oops| oops.complete) {
+                let since = *faulted_at.get_or_insert_with(Instant::now);
+                if since.elapsed() > AFTER_FAULT {
+                    break None;
+                }
+            }
+            if started.elapsed() > self.deadline {
+                let seconds = self.deadline.as_secs();
+                let last = log.last_line();
+                break Some(format!(
+                    "waited {seconds} s for {}; last console line: {last}",
+                    waited_for(&log)
+                ));
+            }
+        };
+        log.finish();
+        Ok((log, cut_short))
+    }
+}
+
+/// What the guest has not done yet, in the order of every test.
+pub(crate) fn waited_for(log: &Klog) -> &'static str {
+    let seen = |pattern: &str| log.find(pattern).is_some();
+    if log.kernel_release().is_none() {
+        "the kernel's first line"
+    } else if !seen("sdmorph-init: *") {
+        "the guest to reach init"
+    } else if !seen("sdmorph-test: drivers bound*") {
+        "the drivers to bind to the reader"
+    } else if !seen("sdmorph-test: inserting*") {
+        "the guest to ask for the card"
+    } else if !seen("*pciehp: Slot(8): Link Down") {
+        "`Slot(8): Link Down`"
+    } else if log.oopses.is_empty() && !seen("sdmorph-test: reader removed") {
+        "the reader removed, or a fault"
+    } else {
+        "the guest's script to end"
+    }
+}
+
+fn because(stderr: &str) -> String {
+    match stderr.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+/// The console must be read all the time, or the guest stops at its next line.
+fn read_in_background(mut console: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = sync_channel(64);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        // The receiver goes away when the run is over; the console ends with QEMU.
+        while let Ok(length @ 1..) = console.read(&mut buffer) {
+            let piece = buffer.get(..length).unwrap_or_default().to_vec();
+            if sender.send(piece).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::File {
+        what: "write",
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    fs::write(path, text + "\n").map_err(Failure::file("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_follows_the_guests_progress() {
+        let steps = [
+            ("", "the kernel's first line"),
+            ("<5>[    0.000000] Linux version 6.1.0 (x)\n", "the guest to reach init"),
+            ("sdmorph-init: kernel 6.1.0, test x\n", "the drivers to bind to the reader"),
+            (
+                "<14>[    3.000000] sdmorph-test: drivers bound to 10000:01:00.0\n",
+                "the guest to ask for the card",
+            ),
+            ("<14>[    4.000000] sdmorph-test: inserting sd-express\n", "`Slot(8): Link Down`"),
+            (
+                "<6>[    5.000000] pcieport 10000:00:1c.0: pciehp: Slot(8): Link Down\n",
+                "the reader removed, or a fault",
+            ),
+            ("<14>[    6.000000] sdmorph-test: reader removed\n", "the guest's script to end"),
+        ];
+        let mut log = Klog::new();
+        for (line, expected) in steps {
+            log.push(line.as_bytes());
+            assert_eq!(waited_for(&log), expected, "after {line}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How often and how long: counts of verdicts and the spread of times over many runs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::result::RunResult;
+use crate::verdict::{Outcome, Variant};
+
+/// Order statistics of one moment, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// How many runs had it.
+    pub runs: usize,
+    /// The least.
+    pub min_ms: f64,
+    /// A quarter of the runs is below.
+    pub p25_ms: f64,
+    /// Half of the runs is below.
+    pub median_ms: f64,
+    /// Three quarters of the runs are below.
+    pub p75_ms: f64,
+    /// The greatest.
+    pub max_ms: f64,
+}
+
+impl Spread {
+    /// Of values in any order; `None` if there are none.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        Some(Self {
+            runs: values.len(),
+            min_ms: *values.first()?,
+            p25_ms: quantile(&values, 1)?,
+            median_ms: quantile(&values, 2)?,
+            p75_ms: quantile(&values, 3)?,
+            max_ms: *values.last()?,
+        })
+    }
+}
+
+/// The quarter-th quartile of sorted values, between two neighbours in proportion.
+fn quantile(sorted: &[f64], quarter: usize) -> Option<f64> {
+    let place = sorted.len().checked_sub(1)? * quarter;
+    let (below, rest) = (place / 4, place % 4);
+    let low = *sorted.get(below)?;
+    let high = sorted.get(below + 1).copied().unwrap_or(low);
+    // 0, 1, 2 or 3.
+    let share = f64::from(u8::try_from(rest).ok()?) / 4.0;
+    Some(low + (high - low) * share)
+}
+
+/// All runs of one scenario against one kernel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Against which kernel.
+    pub variant: Variant,
+    /// How many runs.
+    pub runs: usize,
+    /// How many ended as `fault`.
+    pub fault: usize,
+    /// How many ended as `clean`.
+    pub clean: usize,
+    /// How many ended as `inconclusive`.
+    pub inconclusive: usize,
+    /// Why, and how often.
+    pub reasons: BTreeMap<String, usize>,
+    /// The scenario's moments, in its order.
+    pub moments: Vec<(String, Spread)>,
+}
+
+impl Statistics {
+    /// Of the runs of one variant; `None` if there are none.
+    pub fn of(variant: Variant, results: &[RunResult]) -> Option<Self> {
+        let runs: Vec<&RunResult> = results.iter().filter(|result| result.variant == variant).collect();
+        let first = runs.first()?;
+        let count = |outcome: Outcome| runs.iter().filter(|run| run.verdict.outcome == outcome).count();
+        let mut reasons = BTreeMap::new();
+        for reason in runs.iter().filter_map(|run| run.verdict.reason.clone()) {
+            *reasons.entry(reason).or_insert(0) += 1;
+        }
+        let spread = |name: &str| {
+            let times = runs.iter().flat_map(|run| &run.moments).filter(|moment| moment.name == name);
+            Spread::of(times.filter_map(|moment| moment.t_ms).collect())
+        };
+        let moments =
+            first.moments.iter().filter_map(|moment| Some((moment.name.clone(), spread(&moment.name)?)));
+        Some(Self {
+            variant,
+            runs: runs.len(),
+            fault: count(Outcome::Fault),
+            clean: count(Outcome::Clean),
+            inconclusive: count(Outcome::Inconclusive),
+            reasons,
+            moments: moments.collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_lie_between_neighbours_in_proportion() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
+        assert_eq!((spread.min_ms, spread.max_ms), (1.0, 4.0));
+        assert_eq!((spread.p25_ms, spread.median_ms, spread.p75_ms), (1.75, 2.5, 3.25));
+    }
+
+    #[test]
+    fn one_value_is_all_of_its_quartiles_and_none_has_no_spread() {
+        let spread = Spread::of(vec![7.0]).unwrap();
+        assert_eq!((spread.runs, spread.p25_ms, spread.median_ms, spread.p75_ms), (1, 7.0, 7.0, 7.0));
+        assert_eq!(Spread::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn verdicts_are_counted_by_variant_with_their_reasons() {
+        let results = [
+            crate::result::tests::fault(),
+            crate::result::tests::clean(),
+            crate::result::tests::inconclusive("the rule bar-dies never fired"),
+        ];
+        let without = Statistics::of(Variant::WithoutFix, &results).unwrap();
+        assert_eq!((without.runs, without.fault, without.clean, without.inconclusive), (2, 1, 0, 1));
+        assert_eq!(without.reasons["the rule bar-dies never fired"], 1);
+        let with = Statistics::of(Variant::WithFix, &results).unwrap();
+        assert_eq!((with.runs, with.clean), (1, 1));
+        assert!(with.moments.iter().any(|(name, _)| name == "link down"));
+    }
+}
