@@ -566,8 +566,8 @@ fn names_and_numbers_that_do_not_fit_are_refused_with_the_remedy() {
     let on = |on: Value| rule("r", on, vanish());
     let cases = [
         (
-            rule("bar-dies", json!({ "write": "L1SUB_CONFG3" }), vanish()),
-            "rule \"bar-dies\": no register \"L1SUB_CONFG3\"; did you mean L1SUB_CONFIG3, L1SUB_CONFIG1, L1SUB_CONFIG2?",
+            rule("bar-dies", json!({ "write": "L1SUB_CONFIG4" }), vanish()),
+            "rule \"bar-dies\": no register \"L1SUB_CONFIG4\"; did you mean L1SUB_CONFIG1, L1SUB_CONFIG2, L1SUB_CONFIG3?",
         ),
         (on(json!({ "read": "haimr" })), "no register \"haimr\"; did you mean HAIMR?"),
         (on(json!({ "read": "LED" })), "no register \"LED\"; did you mean OLT_LED_CTL?"),
