@@ -28,7 +28,17 @@ enum End {
     #[error("the client reads too slowly: {0} events would be lost")]
     Overtaken(u64),
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // It left without reading what was sent to it.
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Left,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl From<RecvError> for End {
@@ -58,11 +68,11 @@ impl Connection {
     }
 
     pub(crate) async fn run(mut self) {
-        tracing::debug!(client = self.number, "control: client connected");
+        tracing::debug!(client = self.number, "client connected");
         let Err(end) = self.talk().await;
         match end {
-            End::Left | End::Stopped => tracing::debug!(client = self.number, "control: {end}"),
-            _ => tracing::warn!(client = self.number, "control: client cut off: {end}"),
+            End::Left | End::Stopped => tracing::debug!(client = self.number, "{end}"),
+            _ => tracing::warn!(client = self.number, "client cut off: {end}"),
         }
     }
 
@@ -118,7 +128,7 @@ impl Connection {
             lines += &reply;
             self.write(lines.as_bytes()).await?;
             if quits {
-                tracing::info!(client = self.number, "control: quit");
+                tracing::info!(client = self.number, "quit");
                 self.shared.stop.send_replace(true);
                 return Err(End::Stopped);
             }
@@ -135,12 +145,10 @@ impl Connection {
     fn complain(&mut self, complaint: &str) {
         self.complaints = self.complaints.saturating_add(1);
         match self.complaints {
-            1 => tracing::warn!(
-                client = self.number,
-                complaint,
-                "control: message refused (more are logged as debug)"
-            ),
-            _ => tracing::debug!(client = self.number, complaint, "control: message refused"),
+            1 => {
+                tracing::warn!(client = self.number, complaint, "message refused (more are logged as debug)")
+            }
+            _ => tracing::debug!(client = self.number, complaint, "message refused"),
         }
     }
 

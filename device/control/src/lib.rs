@@ -19,6 +19,7 @@
 //! - A message over [`MESSAGE_LIMIT_BYTES`] is answered with an error at once, read to its end without being kept,
 //!   and the connection goes on.
 //! - A server's own message that comes back (a terminal's echo, on a serial line) is dropped without an answer.
+//! - Only the user that the server runs as, and root, are served (`SO_PEERCRED`).
 //! - The events that a command causes are sent before its reply.
 //! - A client that does not read is cut off: when the event ring has overtaken it, or when a write stays stuck for
 //!   [`ServerOptions::write_timeout`].

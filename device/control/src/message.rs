@@ -100,10 +100,9 @@ impl CommandError {
     /// There is no command of this name; the description has the nearest ones.
     pub(crate) fn command_not_found(name: &str) -> Self {
         let near = did_you_mean(name, COMMANDS.iter().map(|spec| spec.name));
-        Self::new(
-            ErrorClass::CommandNotFound,
-            format!("The command {} has not been found{near}", crate::nearest::quoted(name)),
-        )
+        let hint = if near.is_empty() { "; query-commands lists all" } else { near.as_str() };
+        let name = crate::nearest::quoted(name);
+        Self::new(ErrorClass::CommandNotFound, format!("The command {name} has not been found{hint}"))
     }
 }
 

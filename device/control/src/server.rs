@@ -157,7 +157,7 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut clients),
                     Err(error) => {
-                        tracing::warn!(%error, "control: no client can be accepted");
+                        tracing::warn!(%error, "no client can be accepted");
                         // Out of file descriptors, most likely: trying again at once would only spin.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
@@ -170,7 +170,7 @@ impl Server {
             }
         };
         if tokio::time::timeout(self.shared.options.stop_timeout, all_ended).await.is_err() {
-            tracing::warn!("control: clients that do not read are closed without their last messages");
+            tracing::warn!("clients that do not read are closed without their last messages");
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Server {
                 return;
             }
         };
-        tracing::warn!(refusal, "control: client refused");
+        tracing::warn!(refusal, "client refused");
         // The buffer of a new socket has room for it; should it not, the client sees a closed connection.
         let _ = stream.try_write(reply_line(&Err(CommandError::generic(refusal)), None).as_bytes());
     }
@@ -215,7 +215,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "control: a client's task has failed");
+        tracing::error!(%error, "a client's task has failed");
     }
 }
 

@@ -130,7 +130,7 @@ fn explain(path: &Path, errno: Errno) -> BindError {
                 _ => BindError::InUse(path.into()),
             },
         },
-        Errno::NOENT => BindError::NoDirectory(directory),
+        Errno::NOENT if !directory.exists() => BindError::NoDirectory(directory),
         Errno::NOTDIR => BindError::NotADirectory(directory),
         Errno::ACCESS | Errno::PERM | Errno::ROFS => BindError::NotWritable(directory),
         _ => BindError::Io { path: path.into(), source: errno.into() },
@@ -200,6 +200,8 @@ mod tests {
         assert!(matches!(bind(&missing.join("s")), Err(BindError::NoDirectory(named)) if named == missing));
         fs::write(&missing, "").unwrap();
         assert!(matches!(bind(&missing.join("s")), Err(BindError::NotADirectory(named)) if named == missing));
+        // Not even root can create a file there; the directory does exist, though.
+        assert!(matches!(bind(Path::new("/proc/s")), Err(BindError::Io { .. })));
     }
 
     #[test]

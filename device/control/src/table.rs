@@ -103,7 +103,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         summary: "Add a fault rule",
         arguments: &[required("rule", ArgumentType::Object, "the rule, as it stands in a scenario")],
         returns: "an object with the rule's `name`",
-        example: r#"{"rule": {"name": "slow-haimr", "when": {"read": "HAIMR"}, "do": {"read-latency-us": 500}}}"#,
+        example: r#"{"rule": {"name": "slow-haimr", "on": {"read": "HAIMR"}, "do": {"read-latency": "500us"}}}"#,
     },
     CommandSpec {
         name: "rule-remove",
@@ -324,4 +324,27 @@ pub fn reference_markdown() -> String {
         let _ = writeln!(text, "```json\n{example}\n```\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_and_reference_show_every_command_with_its_arguments_and_a_row_of_query_commands_each() {
+        let (usage, reference, replied) = (usage(), reference_markdown(), query_commands());
+        assert!(usage.contains("scenario-load name=TEXT rules='[…]' [replace=true|false]\n"), "{usage}");
+        assert!(usage.contains("card-insert kind=sd-express|none\n"), "{usage}");
+        for (spec, row) in COMMANDS.iter().zip(replied.as_array().unwrap()) {
+            assert!(reference.contains(&format!("## `{}`\n", spec.name)));
+            assert_eq!(row["name"], spec.name);
+            assert_eq!(row["arguments"].as_array().unwrap().len(), spec.arguments.len());
+            for argument in spec.arguments {
+                let required = if argument.optional { "no" } else { "yes" };
+                assert!(reference.contains(&format!("| `{}` |", argument.name)));
+                assert!(reference.contains(&format!(" | {required} | {} |\n", argument.summary)));
+            }
+        }
+        assert_eq!(replied.as_array().unwrap().len(), COMMANDS.len());
+    }
 }
