@@ -226,7 +226,7 @@ fn any_access() -> impl Strategy<Value = (u64, u8, u64)> {
             0x8000_0000 | u64::from(write) << 30 | address << 16 | u64::from(low)
         }),
         // Short command lists.
-        1 => (0u64..64).prop_map(|length| 0xc000_0000 | length * 4),
+        1 => (0u64..64).prop_map(|length| 0xc000_0000 | (length * 4)),
         1 => (0u64..0x1000).prop_map(|at| 0x10_0000 + at * 4),
     ];
     (offset, prop::sample::select(vec![1u8, 2, 4, 4, 4, 8]), value)
