@@ -21,6 +21,8 @@
 //! - A server's own message that comes back (a terminal's echo, on a serial line) is dropped without an answer.
 //! - Only the user that the server runs as, and root, are served (`SO_PEERCRED`).
 //! - The events that a command causes are sent before its reply.
+//! - `quit` replies, then closes. Over a serial line the reply can still be lost: QEMU's chardev drops what the guest
+//!   has not taken yet when the socket closes.
 //! - A client that does not read is cut off: when the event ring has overtaken it, or when a write stays stuck for
 //!   [`ServerOptions::write_timeout`].
 //!
