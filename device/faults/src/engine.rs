@@ -172,7 +172,7 @@ impl Engine {
         let starts = key == Key::Start;
         self.book.entries.insert(id, Entry::new(rule, key, after));
         if starts {
-            self.book.start(id, now);
+            self.book.delay(id, now);
         }
     }
 
@@ -181,27 +181,21 @@ impl Engine {
     /// # Errors
     /// [`RuleError::NoSuchRule`]; [`RuleError::InUse`] while other rules wait for its hits.
     pub fn remove(&mut self, name: &str) -> Result<Rule, RuleError> {
-        let (Some(id), Some(entry)) =
-            (self.ids.get(name).copied(), self.ids.get(name).and_then(|id| self.book.entries.get(id)))
-        else {
-            let nearest = Nearest::new(name, self.ids.keys().map(RuleName::as_str));
-            return Err(RuleError::NoSuchRule {
-                rule: name.chars().take(RuleName::MAX_LENGTH).collect(),
-                nearest,
-            });
+        let unknown = |ids: &HashMap<RuleName, RuleId>| {
+            let nearest = Nearest::new(name, ids.keys().map(RuleName::as_str));
+            RuleError::NoSuchRule { rule: name.chars().take(RuleName::MAX_LENGTH).collect(), nearest }
         };
-        let first = self.watches.chained_to(&entry.rule.name).first();
-        if let Some(by) = first.and_then(|id| self.book.entries.get(id)) {
+        let (known, id) = self.ids.get_key_value(name).ok_or_else(|| unknown(&self.ids))?;
+        let id = *id;
+        let waiting = self.watches.chained_to(known).first();
+        if let Some(by) = waiting.and_then(|id| self.book.entries.get(id)) {
             return Err(RuleError::InUse { rule: name.to_owned(), by: by.rule.name.to_string() });
         }
+        let entry = self.book.entries.remove(&id).ok_or_else(|| unknown(&self.ids))?;
+        self.book.pending.retain(|_, pending| *pending != id);
         self.watches.remove(id, &entry.key, entry.after);
         self.ids.remove(name);
-        self.book.pending.retain(|_, pending| *pending != id);
-        match self.book.entries.remove(&id) {
-            Some(entry) => Ok(entry.rule),
-            // It was there a few lines above.
-            None => Err(RuleError::NoSuchRule { rule: name.to_owned(), nearest: Nearest::new(name, []) }),
-        }
+        Ok(entry.rule)
     }
 
     /// All rules with their counters, in the order they were added.
@@ -380,11 +374,7 @@ impl Book {
         }
     }
 
-    /// The moment that a rule with `start` waits for.
-    fn start(&mut self, id: RuleId, now: Duration) {
-        self.delay(id, now);
-    }
-
+    /// A match whose hit comes when the rule's delay is over; for a rule with `start`, at the next [`Engine::due`].
     fn delay(&mut self, id: RuleId, now: Duration) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if self.pending.len() >= MAX_PENDING {
