@@ -1,8 +1,8 @@
 //! A virtual machine: QEMU's command line, its process, its end.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -98,9 +98,9 @@ impl VmConfig {
     ///
     /// # Errors
     /// The path of a socket is longer than 107 bytes, or not UTF-8.
-    pub fn command_line(&self) -> Result<Vec<OsString>> {
+    pub fn command_line(&self) -> Result<Vec<String>> {
         let mut argv = self.qemu.argv.clone();
-        let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
         add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
         add(&["-cpu", "max", "-smp", &self.vcpus.to_string()]);
         // The device reads and writes guest memory, so it must be memory that can be shared.
@@ -116,8 +116,7 @@ impl VmConfig {
             add(&["-serial", "chardev:control"]);
         }
         let monitor = self.monitor_socket();
-        add(&["-chardev", &format!("socket,id=monitor,path={},server=on,wait=off", option_path(&monitor)?)]);
-        add(&["-mon", "chardev=monitor,mode=control"]);
+        add(&["-qmp", &format!("unix:{},server=on,wait=off", option_path(&monitor)?)]);
         if self.qemu.exits_with_parent {
             add(&["-run-with", "exit-with-parent=on"]);
         }
@@ -144,11 +143,11 @@ pub fn run_dir() -> Result<tempfile::TempDir> {
     let base = std::env::temp_dir();
     // TMPDIR may be deep; a socket path has 107 bytes for everything.
     let base = if base.as_os_str().len() > 60 { PathBuf::from("/tmp") } else { base };
-    tempfile::Builder::new().prefix("sdmorph-").tempdir_in(&base).map_err(|source| Error::Io {
-        what: "create a directory in",
-        path: base,
-        source,
-    })
+    let made = tempfile::Builder::new()
+        .prefix("sdmorph-")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(&base);
+    made.map_err(|source| Error::Io { what: "create a directory in", path: base, source })
 }
 
 /// The device as `-device` takes it. Only JSON can say it: `socket` is an object.
@@ -190,7 +189,7 @@ pub struct Vm {
     child: Child,
     group: Option<Pid>,
     stderr: PathBuf,
-    command_line: Vec<OsString>,
+    command_line: Vec<String>,
 }
 
 impl Vm {
@@ -287,14 +286,13 @@ impl Drop for Vm {
 
 /// Quotes words for a POSIX shell.
 #[must_use]
-pub fn shell_command(words: &[OsString]) -> String {
+pub fn shell_command(words: &[String]) -> String {
     let quoted: Vec<String> = words
         .iter()
         .map(|word| {
-            let word = word.to_string_lossy();
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
             if !word.is_empty() && word.chars().all(plain) {
-                word.into_owned()
+                word.clone()
             } else {
                 format!("'{}'", word.replace('\'', r"'\''"))
             }
@@ -336,8 +334,7 @@ mod tests {
 -serial chardev:console
 -chardev socket,id=control,path=/run/x/a,,b.sock
 -serial chardev:control
--chardev socket,id=monitor,path=/run/x/qemu.qmp,server=on,wait=off
--mon chardev=monitor,mode=control
+-qmp unix:/run/x/qemu.qmp,server=on,wait=off
 -kernel vmlinuz
 -initrd initramfs
 -append 'console=ttyS0 loglevel=8 preempt=full panic=-1 sdmorph.test=race'
@@ -369,7 +366,6 @@ mod tests {
 
     #[test]
     fn a_run_directory_is_private_and_short() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = run_dir().unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(dir.path().join("control.sock").as_os_str().len() <= LONGEST_SOCKET_PATH_BYTES);
@@ -403,7 +399,7 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell() {
-        let words = ["a", "b c", "it's", ""].map(OsString::from);
+        let words = ["a", "b c", "it's", ""].map(str::to_owned);
         assert_eq!(shell_command(&words), r"a 'b c' 'it'\''s' ''");
     }
 }

@@ -107,8 +107,7 @@ static int __init sdmorph_unfix_init(void)
 		ftrace_free_filter(&ops);
 		return err;
 	}
-	pr_info("loaded: pm_runtime_barrier does nothing when pci_device_remove (%ps) calls it\n",
-		(void *)remove_start);
+	pr_info("loaded: the fix of CVE-2024-35809 is out, pm_runtime_barrier does nothing for pci_device_remove\n");
 	return 0;
 }
 
@@ -120,7 +119,8 @@ static void __exit sdmorph_unfix_exit(void)
 	 */
 	unregister_ftrace_function(&ops);
 	ftrace_free_filter(&ops);
-	pr_info("unloaded after %d skipped barriers\n", atomic_read(&skipped));
+	pr_info("unloaded: the fix is back, after %d skipped barriers\n",
+		atomic_read(&skipped));
 }
 
 module_init(sdmorph_unfix_init);

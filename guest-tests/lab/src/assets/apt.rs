@@ -54,6 +54,11 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    /// The version without its epoch: the dynamic loader splits `--library-path` at colons.
+    pub(crate) fn directory_name(&self) -> String {
+        self.version.split_once(':').map_or(self.version.as_str(), |(_, version)| version).to_owned()
+    }
+
     #[cfg(test)]
     pub(crate) fn new(name: &str, version: &str, size_bytes: u64) -> Self {
         Self { name: name.into(), version: version.into(), size_bytes }
@@ -420,6 +425,8 @@ mod tests {
         assert_eq!(candidates.len(), 2);
         assert_eq!(candidates[0].name, "qemu-system-x86");
         assert_eq!(candidates[0].version, "1:11.1.3+ds-1");
+        assert_eq!(candidates[0].directory_name(), "11.1.3+ds-1");
+        assert_eq!(candidates[1].directory_name(), "2.41-12");
         assert_eq!(candidates[1].size_bytes, 2_846_580);
     }
 

@@ -96,8 +96,14 @@ impl Archive {
 mod tests {
     use super::*;
 
-    /// (path, mode, rdev, content) of every entry.
-    fn read(bytes: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    struct Entry {
+        path: String,
+        mode: u32,
+        device: (u32, u32),
+        content: Vec<u8>,
+    }
+
+    fn read(bytes: &[u8]) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut at = 0;
         loop {
@@ -113,7 +119,8 @@ mod tests {
             }
             let data = (name_end + 1).next_multiple_of(4);
             let end = data + field(6) as usize;
-            entries.push((name, field(1), (field(9), field(10)), bytes[data..end].to_vec()));
+            let content = bytes[data..end].to_vec();
+            entries.push(Entry { path: name, mode: field(1), device: (field(9), field(10)), content });
             at = end.next_multiple_of(4);
         }
     }
@@ -127,13 +134,13 @@ mod tests {
         archive.symlink("a/link", "b/empty").unwrap();
         archive.directory("a/b").unwrap();
         let entries = read(&archive.finish().unwrap());
-        let paths: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
+        let paths: Vec<_> = entries.iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!(paths, ["dev", "dev/console", "init", "a", "a/b", "a/b/empty", "a/link"]);
-        assert_eq!(entries[1].1, CHARACTER_DEVICE | 0o600);
-        assert_eq!(entries[1].2, (5, 1));
-        assert_eq!(entries[2].3, b"#!/bin/sh\n");
-        assert_eq!(entries[6].1 & 0o170_000, SYMLINK);
-        assert_eq!(entries[6].3, b"b/empty");
+        assert_eq!(entries[1].mode, CHARACTER_DEVICE | 0o600);
+        assert_eq!(entries[1].device, (5, 1));
+        assert_eq!(entries[2].content, b"#!/bin/sh\n");
+        assert_eq!(entries[6].mode & 0o170_000, SYMLINK);
+        assert_eq!(entries[6].content, b"b/empty");
     }
 
     #[test]
@@ -143,7 +150,7 @@ mod tests {
             archive.file(&"n".repeat(length), 0o644, &vec![7; length]).unwrap();
             let bytes = archive.finish().unwrap();
             assert_eq!(bytes.len() % 4, 0);
-            assert_eq!(read(&bytes)[0].3.len(), length);
+            assert_eq!(read(&bytes)[0].content.len(), length);
         }
     }
 }

@@ -18,7 +18,8 @@ mount -t tmpfs tmpfs /tmp
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 
 name=
-for word in $(cat /proc/cmdline); do
+read -r cmdline </proc/cmdline
+for word in $cmdline; do
 	case $word in
 	sdmorph.test=*) name=${word#sdmorph.test=} ;;
 	esac

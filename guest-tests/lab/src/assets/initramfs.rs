@@ -42,7 +42,7 @@ pub(crate) fn obtain_busybox(given: Option<&OsStr>, fetcher: &mut Fetcher<'_>) -
         .into_iter()
         .find(|package| package.name == "busybox-static")
         .ok_or_else(|| Error::Unusable("trixie has no busybox-static".into()))?;
-    let version = package.version.clone();
+    let version = package.directory_name();
     if let Some(asset) = store.version(BUSYBOX, &version, progress) {
         store.select(BUSYBOX, &version)?;
         return Ok(asset.dir.join(BUSYBOX));

@@ -181,7 +181,7 @@ fn fetch(kernel: StockKernel, key: &str, fetcher: &mut Fetcher<'_>) -> Result<As
     let apt = fetcher.apt(kernel.suite())?;
     let (release, packages) = select_packages(apt.closure(&[kernel.meta_package()])?)
         .ok_or_else(|| Error::Unusable(format!("{} has no kernel image", kernel.meta_package())))?;
-    let debian_version = packages.first().map(|package| package.version.clone()).unwrap_or_default();
+    let debian_version = packages.first().map(Candidate::directory_name).unwrap_or_default();
     let version = format!("{release}_{debian_version}");
     if let Some(asset) = store.version(key, &version, progress) {
         store.select(key, &version)?;

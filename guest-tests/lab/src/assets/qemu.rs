@@ -1,6 +1,6 @@
 //! A QEMU that has `vfio-user-pci`: the user's, the system's, or a private copy from Debian's backports.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use super::Fetcher;
-use super::apt::{Suite, merge_usr};
+use super::apt::{Candidate, Suite, merge_usr};
 use super::error::{Error, Result};
 use super::store::{Asset, Integrity, Made, Recipe, create_dir};
 
@@ -29,12 +29,16 @@ const UNUSED_PACKAGES: [&str; 6] = ["adduser", "debconf", "ipxe-qemu", "libpam",
 const FIRMWARE: [&str; 5] =
     ["kvmvapic.bin", "linuxboot_dma.bin", "multiboot_dma.bin", "pvh.bin", "qboot.rom"];
 const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
+const QEMU_DATA: &str = "usr/share/qemu";
+const SEABIOS: &str = "usr/share/seabios";
 
 /// A QEMU that can be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Qemu {
     /// The program and the arguments that come before all others.
-    pub argv: Vec<OsString>,
+    pub argv: Vec<String>,
     /// Its version, e.g. `11.1.3 (Debian 1:11.1.3+ds-1~bpo13+1)`.
     pub version: String,
     /// Whether it understands `-run-with exit-with-parent=on`, so that it cannot outlive the lab.
@@ -82,14 +86,11 @@ impl Qemu {
     /// Finds or fetches a QEMU. `given` is the user's choice (`QEMU=`), which is used or refused, never replaced.
     pub(crate) fn obtain(given: Option<&OsStr>, fetcher: &mut Fetcher<'_>) -> Result<Self> {
         if let Some(program) = given {
-            return match Self::probe(vec![program.to_owned()]) {
-                Ok(qemu) => Ok(qemu),
-                Err(refusal) => {
-                    Err(Error::Unusable(format!("QEMU={}: {refusal}", Path::new(program).display())))
-                }
-            };
+            let program = program.to_string_lossy();
+            return Self::probe(vec![program.clone().into_owned()])
+                .map_err(|refusal| Error::Unusable(format!("QEMU={program}: {refusal}")));
         }
-        if let Ok(qemu) = Self::probe(vec![OsString::from(SYSTEM)]) {
+        if let Ok(qemu) = Self::probe(vec![SYSTEM.to_owned()]) {
             return Ok(qemu);
         }
         let cached = if fetcher.refresh { None } else { fetcher.store.current(KEY, fetcher.progress) };
@@ -102,7 +103,7 @@ impl Qemu {
     }
 
     /// Asks a program for its version and devices. The error says why it cannot be used.
-    fn probe(argv: Vec<OsString>) -> std::result::Result<Self, String> {
+    fn probe(argv: Vec<String>) -> std::result::Result<Self, String> {
         let version_text = ask(&argv, &["--version"])?;
         let version = parse_version(&version_text).ok_or("`--version` names no QEMU version")?;
         if !ask(&argv, &["-device", "help"])?.contains(&format!("\"{DEVICE}\"")) {
@@ -121,7 +122,7 @@ fn dotted((major, minor, micro): (u32, u32, u32)) -> String {
     format!("{major}.{minor}.{micro}")
 }
 
-fn ask(argv: &[OsString], arguments: &[&str]) -> std::result::Result<String, String> {
+fn ask(argv: &[String], arguments: &[&str]) -> std::result::Result<String, String> {
     let (program, prefix) = argv.split_first().ok_or("no program")?;
     let output = Command::new(program)
         .args(prefix)
@@ -144,17 +145,13 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 }
 
 /// The private copy brings its own dynamic loader: the host's C library may be older than it needs.
-fn private_argv(dir: &Path) -> Vec<OsString> {
-    vec![
-        dir.join(LOADER).into(),
-        "--library-path".into(),
-        dir.join("usr/lib/x86_64-linux-gnu").into(),
-        dir.join("usr/bin").join(SYSTEM).into(),
-        "-L".into(),
-        dir.join("usr/share/qemu").into(),
-        "-L".into(),
-        dir.join("usr/share/seabios").into(),
-    ]
+fn private_argv(dir: &Path) -> Vec<String> {
+    let path = |below: &str| dir.join(below).to_string_lossy().into_owned();
+    let mut argv = vec![path(LOADER), "--library-path".into(), path(LIBRARIES), path(PROGRAM)];
+    for data in [QEMU_DATA, SEABIOS] {
+        argv.extend(["-L".into(), path(data)]);
+    }
+    argv
 }
 
 fn fetch(fetcher: &mut Fetcher<'_>) -> Result<Asset> {
@@ -171,8 +168,7 @@ fn fetch(fetcher: &mut Fetcher<'_>) -> Result<Asset> {
     let version = packages
         .iter()
         .find(|package| package.name == "qemu-system-x86")
-        // The dynamic loader splits --library-path at colons, and the version of QEMU has an epoch.
-        .map(|package| package.version.replace(':', "%3a"))
+        .map(Candidate::directory_name)
         .ok_or_else(|| Error::Unusable("trixie-backports has no qemu-system-x86".into()))?;
     if let Some(asset) = store.version(KEY, &version, progress) {
         store.select(KEY, &version)?;
@@ -196,25 +192,19 @@ fn fetch(fetcher: &mut Fetcher<'_>) -> Result<Asset> {
 
 /// Copies what [`private_argv`] needs from an unpacked `root`: a fifth of what the packages hold.
 fn keep_needed(root: &Path, dir: &Path) -> Result<()> {
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    let listing = ask(
-        &[root.join(LOADER).into(), "--library-path".into(), libraries.into(), "--list".into()],
-        &[&root.join("usr/bin").join(SYSTEM).to_string_lossy()],
-    )
-    .map_err(|error| Error::Unusable(format!("listing the libraries of QEMU: {error}")))?;
-    let mut files: Vec<PathBuf> = vec![Path::new("usr/bin").join(SYSTEM)];
-    files.extend(FIRMWARE.map(|name| Path::new("usr/share/qemu").join(name)));
-    for word in listing.split_whitespace() {
-        // The vDSO has no path; the loader is copied by the name it is started with.
-        if let Ok(below) = Path::new(word).strip_prefix(root) {
-            files.push(below.to_path_buf());
-        }
-    }
-    files.push(PathBuf::from(LOADER));
-    let seabios = root.join("usr/share/seabios");
+    let path = |below: &str| root.join(below).to_string_lossy().into_owned();
+    let loader = [path(LOADER), "--library-path".into(), path(LIBRARIES), "--list".into()];
+    let listing = ask(&loader, &[&path(PROGRAM)])
+        .map_err(|error| Error::Unusable(format!("listing the libraries of QEMU: {error}")))?;
+    let mut files = vec![PathBuf::from(PROGRAM), PathBuf::from(LOADER)];
+    files.extend(FIRMWARE.map(|name| Path::new(QEMU_DATA).join(name)));
+    // The vDSO has no path, and the loader is copied by the name it is started with.
+    let libraries = listing.split_whitespace().filter_map(|word| Path::new(word).strip_prefix(root).ok());
+    files.extend(libraries.map(Path::to_path_buf));
+    let seabios = root.join(SEABIOS);
     for entry in fs::read_dir(&seabios).map_err(Error::io("list", &seabios))? {
         let entry = entry.map_err(Error::io("list", &seabios))?;
-        files.push(Path::new("usr/share/seabios").join(entry.file_name()));
+        files.push(Path::new(SEABIOS).join(entry.file_name()));
     }
     for file in files {
         let (from, to) = (root.join(&file), dir.join(&file));

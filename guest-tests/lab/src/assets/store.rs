@@ -148,8 +148,11 @@ impl Store {
     /// A cache in `root`.
     ///
     /// # Errors
-    /// The directory cannot be created.
+    /// The directory cannot be created, or its path is not UTF-8.
     pub fn at(root: &Path) -> Result<Self> {
+        if root.to_str().is_none() {
+            return Err(Error::Unusable(format!("{}: the path of the cache is not UTF-8", root.display())));
+        }
         create_dir(root)?;
         Ok(Self { root: root.to_path_buf() })
     }

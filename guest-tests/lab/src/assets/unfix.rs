@@ -21,8 +21,8 @@ const SOURCE: &str = include_str!("../../../modules/sdmorph_unfix/sdmorph_unfix.
 const KBUILD: &str = include_str!("../../../modules/sdmorph_unfix/Kbuild");
 
 /// What kbuild runs, next to what the headers depend on.
-const TOOLS: [&str; 9] =
-    ["bash", "coreutils", "dash", "diffutils", "findutils", "grep", "make", "mawk", "sed"];
+const TOOLS: [&str; 10] =
+    ["bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "grep", "make", "mawk", "sed"];
 /// Dependencies of maintainer scripts, sanitizers, and the kernel image itself (100 MB).
 const UNUSED_PACKAGES: [&str; 30] = [
     "adduser",
@@ -80,7 +80,7 @@ pub(crate) fn obtain_stock(
         }
         complete_root(&root)?;
         write_sources(&root.join(BUILD_DIR))?;
-        let mut command = enter(&root);
+        let mut command = enter(&root)?;
         command.args(["make", "-C"]).arg(format!("/usr/src/linux-headers-{}", kernel.release));
         command.arg(format!("M=/{BUILD_DIR}")).arg("modules");
         command.env_clear().env("PATH", "/usr/bin:/usr/sbin").env("LC_ALL", "C").env("HOME", "/");
@@ -192,10 +192,16 @@ fn build_packages(stock: StockKernel, release: &str, fetcher: &mut Fetcher<'_>) 
         }
     }
     let apt = fetcher.apt(stock.suite())?;
-    let package = format!("linux-headers-{release}");
-    let mut wanted = vec![package.as_str()];
+    let (kernel_packages, others) = split_closure(apt.closure(&[&format!("linux-headers-{release}")])?);
+    let compiler = compiler(&others)
+        .ok_or_else(|| Error::Unusable(format!("the headers of {release} depend on no version of gcc")))?;
+    // A closure without the headers: the same for all kernels of the suite, which then share it.
+    let mut wanted = vec![compiler.as_str()];
+    wanted.extend(kernel_packages.iter().map(|package| package.name.as_str()).filter(|name| is_kbuild(name)));
     wanted.extend(TOOLS);
-    let (kernel_packages, tools) = split_closure(apt.closure(&wanted)?);
+    let (_, mut tools) = split_closure(apt.closure(&wanted)?);
+    tools.retain(|package| !UNUSED_PACKAGES.iter().any(|unused| package.name.starts_with(unused)));
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
 
     let versions: String = tools.iter().map(|tool| format!("{} {}\n", tool.name, tool.version)).collect();
     let version: String = sha256_hex(versions.as_bytes()).chars().take(16).collect();
@@ -226,14 +232,24 @@ fn build_packages(stock: StockKernel, release: &str, fetcher: &mut Fetcher<'_>) 
     Ok((toolchain, headers))
 }
 
-/// The packages of the kernel, and those of the tools, in a stable order.
+/// The packages of the kernel's headers, and all others.
 fn split_closure(closure: Vec<Candidate>) -> (Vec<Candidate>, Vec<Candidate>) {
-    let is_kernel = |name: &str| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-");
-    let (kernel, mut tools): (Vec<_>, Vec<_>) =
-        closure.into_iter().partition(|package| is_kernel(&package.name));
-    tools.retain(|package| !UNUSED_PACKAGES.iter().any(|unused| package.name.starts_with(unused)));
-    tools.sort_by(|a, b| a.name.cmp(&b.name));
-    (kernel, tools)
+    closure
+        .into_iter()
+        .partition(|package| package.name.starts_with("linux-headers-") || is_kbuild(&package.name))
+}
+
+/// Programs that kbuild runs, compiled: modpost, fixdep, objtool.
+fn is_kbuild(package: &str) -> bool {
+    package.starts_with("linux-kbuild-")
+}
+
+/// The compiler that the kernel was built with, e.g. `gcc-12`: its headers depend on that version.
+fn compiler(packages: &[Candidate]) -> Option<String> {
+    packages.iter().find_map(|package| {
+        let version = package.name.strip_prefix("gcc-")?.split('-').next()?;
+        version.parse::<u32>().ok().map(|version| format!("gcc-{version}"))
+    })
 }
 
 /// Links the files of `from` into `to`: a throwaway copy that takes no space.
@@ -265,37 +281,60 @@ fn complete_root(root: &Path) -> Result<()> {
             std::os::unix::fs::symlink(target, &link).map_err(Error::io("create", &link))?;
         }
     }
-    for dir in ["dev", "tmp"] {
+    for dir in ["dev", "proc", "tmp"] {
         create_dir(&root.join(dir))?;
     }
     Ok(())
 }
 
-/// A command that runs its arguments inside `root`.
+/// A command that runs its arguments inside `root`, where kbuild needs /dev/null and, from 7.x on, /proc.
 ///
-/// kbuild needs a real /dev/null. Root makes the node; a user takes the host's into a mount namespace.
-fn enter(root: &Path) -> Command {
-    let null = root.join("dev/null");
-    let made = rustix::process::geteuid().is_root()
-        && rustix::fs::mknodat(
+/// A mount namespace takes them from the host. Root in a container that may not mount makes a node and
+/// a stand-in instead.
+fn enter(root: &Path) -> Result<Command> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut namespace = Command::new("unshare");
+    if !is_root {
+        namespace.arg("--map-root-user");
+    }
+    namespace.arg("--mount");
+    if is_root && !can_mount() {
+        let null = root.join("dev/null");
+        rustix::fs::mknodat(
             rustix::fs::CWD,
             &null,
             rustix::fs::FileType::CharacterDevice,
             rustix::fs::Mode::from_raw_mode(0o666),
             rustix::fs::makedev(1, 3),
         )
-        .is_ok();
-    let mut command;
-    if made {
-        command = Command::new("chroot");
+        .map_err(|errno| Error::io("create", &null)(errno.into()))?;
+        // objtool looks for its stack's limit there, which it needs only to explain a crash of its own.
+        let maps = root.join("proc/self/maps");
+        create_dir(&root.join("proc/self"))?;
+        fs::write(&maps, "7ffffffde000-7ffffffff000 rw-p 00000000 00:00 0 [stack]\n")
+            .map_err(Error::io("write", &maps))?;
+        let mut command = Command::new("chroot");
         command.arg(root);
-    } else {
-        command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-ec"]);
-        command.arg(r#": >"$0/dev/null"; mount --bind /dev/null "$0/dev/null"; exec chroot "$0" "$@""#);
-        command.arg(root);
+        return Ok(command);
     }
-    command
+    namespace.args(["sh", "-ec"]).arg(
+        r#": >"$0/dev/null"
+        mount --bind /dev/null "$0/dev/null"
+        mount --rbind /proc "$0/proc"
+        exec chroot "$0" "$@""#,
+    );
+    namespace.arg(root);
+    Ok(namespace)
+}
+
+/// Whether root may mount here: in most containers it may not.
+fn can_mount() -> bool {
+    Command::new("unshare")
+        .args(["--mount", "true"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]
@@ -303,27 +342,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_image_and_sanitizers_are_not_fetched_to_build_a_module() {
-        let closure = [
-            "linux-headers-6.12.1-amd64",
-            "linux-headers-6.12.1-common",
-            "linux-kbuild-6.12.1",
-            "linux-image-6.12.1-amd64",
-            "linux-base",
-            "make",
-            "libasan8",
-            "gcc-14",
-            "libelf1t64",
-        ]
-        .map(|name| Candidate::new(name, "1", 1));
-        let names =
-            |packages: Vec<Candidate>| packages.into_iter().map(|package| package.name).collect::<Vec<_>>();
-        let (kernel, tools) = split_closure(closure.to_vec());
-        assert_eq!(
-            names(kernel),
-            ["linux-headers-6.12.1-amd64", "linux-headers-6.12.1-common", "linux-kbuild-6.12.1"]
-        );
-        assert_eq!(names(tools), ["gcc-14", "libelf1t64", "make"]);
+    fn the_compiler_is_the_version_that_the_headers_depend_on() {
+        let closure =
+            ["linux-headers-7.3-amd64", "linux-kbuild-7.3", "gcc-14-base", "linux-base", "gcc-14-for-host"]
+                .map(|name| Candidate::new(name, "1", 1));
+        let (kernel, others) = split_closure(closure.to_vec());
+        let names: Vec<_> = kernel.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(names, ["linux-headers-7.3-amd64", "linux-kbuild-7.3"]);
+        assert_eq!(compiler(&others).as_deref(), Some("gcc-14"));
+        assert_eq!(compiler(&kernel), None);
     }
 
     #[test]
