@@ -165,10 +165,10 @@ impl Port<'_> {
             } else {
                 self.driver.card_removed = true;
                 self.driver.card_inserted = false;
+                // RTS5261_FW_STATUS, link fail. 6.12 does this also when a card comes.
+                self.put(0xff56, 0x80, 0)?;
+                self.driver.offers_express = true;
             }
-            // 6.1 does this when a card goes, 6.12 always: RTS5261_FW_STATUS, link fail.
-            self.put(0xff56, 0x80, 0)?;
-            self.driver.offers_express = true;
         }
         if pending & TRANS_FAIL != 0 {
             self.driver.list_ended_well = Some(false);

@@ -150,7 +150,7 @@ impl Port<'_> {
             (0xfe58, 0x01, 0x01),
             (0xfc1e, 0x0f, 0x02),
         ])?;
-        self.fill_driving(false)?;
+        self.fill_driving()?;
         self.put_all(&[
             (0xff03, 0x30, 0x00),
             (0xff03, 0x80, 0x80),
@@ -192,10 +192,9 @@ impl Port<'_> {
         Ok(())
     }
 
-    /// `rts5261_fill_driving` with the default driver strength.
-    pub(crate) fn fill_driving(&mut self, low_voltage: bool) -> Result<(), DriverError> {
-        let strength = if low_voltage { 0xb3 } else { 0x96 };
-        self.put_all(&[(0xfd5a, 0xff, strength), (0xfd5e, 0xff, strength), (0xfd5f, 0xff, strength)])
+    /// `rts5261_fill_driving` for 3.3 V with the default driver strength.
+    pub(crate) fn fill_driving(&mut self) -> Result<(), DriverError> {
+        self.put_all(&[(0xfd5a, 0xff, 0x96), (0xfd5e, 0xff, 0x96), (0xfd5f, 0xff, 0x96)])
     }
 
     fn set_ltr_latency(&mut self, latency: u32) -> Result<(), DriverError> {

@@ -23,23 +23,34 @@ const OP_COND: u32 = 0x4030_0000;
 /// The relink time that `sdmmc_init_sd_express` sets.
 pub(crate) const RELINK_TIME: u32 = 0x8fff;
 
+/// The power mode of an `mmc_ios`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Power {
+    #[default]
+    Off,
+    Up,
+    On,
+}
+
 impl Port<'_> {
     pub(crate) fn rescan(&mut self) -> Result<bool, DriverError> {
         self.start_run()?;
         if self.bar_read(BIPR) & SD_EXIST == 0 {
+            self.set_ios(Power::Off)?;
             return Ok(false);
         }
-        self.power_on_card()?;
-        self.set_timing()?;
-        self.set_initial_clock()?;
+        // mmc_power_up.
+        self.set_ios(Power::Up)?;
+        self.switch_voltage_to_3v3()?;
+        self.put(0xfda5, 0xc0, 0x00)?;
+        self.set_ios(Power::On)?;
+        // mmc_go_idle raises chip select before and lowers it after the command.
+        self.set_ios(Power::On)?;
         self.command(0, 0, Response::None)?;
+        self.set_ios(Power::On)?;
         let ask = if self.driver.offers_express { IF_COND_PCIE } else { 0x1aa };
         let answer = match self.command(8, ask, Response::Short) {
-            Err(DriverError::ListFailed | DriverError::BadResponse) => {
-                // sd_clear_error.
-                self.put(0xfd54, 0x44, 0x44)?;
-                return Ok(false);
-            }
+            Err(DriverError::ListFailed | DriverError::BadResponse) => return Ok(false),
             answer => answer?,
         };
         let express = self.driver.offers_express && answer & 0x3000 != 0;
@@ -49,10 +60,26 @@ impl Port<'_> {
         Ok(express)
     }
 
-    /// `sd_power_on`, for both power states that lead to "on".
+    /// `sdmmc_set_ios`, with one line and the timing and clock of identification.
+    pub(crate) fn set_ios(&mut self, power: Power) -> Result<(), DriverError> {
+        self.start_run()?;
+        self.put(0xfda0, 0x03, 0x00)?;
+        match (self.driver.card_power, power) {
+            (_, Power::Off) => self.power_off_card()?,
+            (Power::On, _) => {}
+            (Power::Up, _) => self.put(0xfda5, 0x80, 0x00)?,
+            (Power::Off, _) => self.power_on_card()?,
+        }
+        if self.driver.card_power != Power::On || power == Power::Off {
+            self.driver.card_power = power;
+        }
+        self.set_timing()?;
+        self.set_initial_clock()
+    }
+
+    /// `sd_power_on` of a card that is off.
     fn power_on_card(&mut self) -> Result<(), DriverError> {
         self.sleep(100);
-        self.put(0xfda0, 0x03, 0x00)?;
         self.run(&[
             Step::Write(0xfd5c, 0x07, 0x02),
             Step::Write(0xfd52, 0x0f, 0x04),
@@ -86,18 +113,14 @@ impl Port<'_> {
         if self.bar_read(BIPR) & SD_WRITE_PROTECT != 0 {
             self.driver.offers_express = false;
         }
-        self.put(0xfda5, 0x80, 0x00)
+        Ok(())
     }
 
-    pub(crate) fn power_off_card(&mut self) -> Result<(), DriverError> {
+    /// `sd_power_off`.
+    fn power_off_card(&mut self) -> Result<(), DriverError> {
         self.run(&[Step::Write(0xfd69, 0x04, 0x00), Step::Write(0xfd55, 0x04, 0x00)])?;
         self.stop()?;
-        // rts5261_switch_output_voltage to 3.3 V.
-        self.put(0xfd50, 0x20, 0x20)?;
-        let tune = self.phy_get(0x08)?;
-        self.phy_put(0x08, tune | 0x0200)?;
-        self.put_all(&[(0xff71, 0x70, 0x70), (0xfda6, 0x80, 0x00)])?;
-        self.fill_driving(false)?;
+        self.switch_voltage_to_3v3()?;
         self.put_all(&[
             (0xff70, 0x0f, 0x00),
             (0xfd71, 0x01, 0x00),
@@ -105,6 +128,15 @@ impl Port<'_> {
             (0xff72, 0x12, 0x00),
         ])?;
         self.run(&[Step::Write(0xfd61, 0xff, 0x55), Step::Write(0xfd62, 0xff, 0xd5)]).map(drop)
+    }
+
+    /// `rts5261_switch_output_voltage` to 3.3 V.
+    fn switch_voltage_to_3v3(&mut self) -> Result<(), DriverError> {
+        self.put(0xfd50, 0x20, 0x20)?;
+        let tune = self.phy_get(0x08)?;
+        self.phy_put(0x08, tune | 0x0200)?;
+        self.put_all(&[(0xff71, 0x70, 0x70), (0xfda6, 0x80, 0x00)])?;
+        self.fill_driving()
     }
 
     /// `sd_set_timing` for a card whose timing is not known.
@@ -127,13 +159,13 @@ impl Port<'_> {
         if self.driver.clock_mhz == mhz {
             return Ok(());
         }
-        let (div, n) = if mhz == 60 { (0x02, 0x35) } else { (0x03, 0x31) };
+        let (div, mcu_cnt) = if mhz == 60 { (0x02, 5) } else { (0x03, 7) };
         self.run(&[
             Step::Write(0xfc02, 0x01, 0x01),
-            Step::Write(0xfc03, 0xff, div << 4 | 5),
+            Step::Write(0xfc03, 0xff, div << 4 | mcu_cnt),
             Step::Write(0xfc11, 0x80, 0x00),
             Step::Write(0xfc12, 0x07, 0x03),
-            Step::Write(0xfc0f, 0xff, n),
+            Step::Write(0xfc0f, 0xff, 0x39),
             Step::Write(0xfc11, 0x80, 0x80),
         ])?;
         self.put(0xfc02, 0x01, 0x00)?;
@@ -156,6 +188,10 @@ impl Port<'_> {
 
     /// A command; the response's bytes as the driver finds them, the first one first.
     fn exchange(&mut self, index: u8, argument: u32, response: Response) -> Result<Vec<u8>, DriverError> {
+        // sd_request.
+        self.bar_read(BIPR);
+        self.start_run()?;
+        self.set_initial_clock()?;
         self.put_all(&[(0xfd5c, 0x07, 0x02), (0xfd52, 0x0f, 0x04)])?;
         let [a, b, c, d] = argument.to_be_bytes();
         let kind = match response {
@@ -182,7 +218,14 @@ impl Port<'_> {
         };
         steps.extend((first..first + count).map(Step::Read));
         steps.push(Step::Read(0xfda3));
-        let mut bytes = self.run(&steps)?;
+        let mut bytes = match self.run(&steps) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // sd_clear_error.
+                self.put(0xfd54, 0x44, 0x44)?;
+                return Err(error);
+            }
+        };
         // The check's byte is first, SD_STAT1 is last.
         let status = bytes.pop().unwrap_or(0);
         let bytes = bytes.split_off(1.min(bytes.len()));

@@ -55,6 +55,7 @@ pub struct RtsxDriver {
     express_capability: u16,
     ltr_enabled: bool,
     running: bool,
+    card_power: host::Power,
 }
 
 /// One call's access to the function: the driver's sequences are methods of this.
@@ -95,8 +96,13 @@ impl RtsxDriver {
         self.port(bench, function).interrupt()
     }
 
+    /// `rtsx_pci_card_detect`, which the interrupt schedules when a card comes or goes; true if there is one.
+    pub fn card_detect(&mut self, bench: &mut Bench, function: &mut dyn PciFunction) -> bool {
+        self.port(bench, function).bar_read(access::BIPR) & access::SD_EXIST != 0
+    }
+
     /// `mmc_rescan` up to the point where the card is known to be SD Express or not: power up, CMD0, CMD8, and the
-    /// switch if both sides have it. True if the switch was asked for.
+    /// switch if both sides have it; power off if there is no card. True if the switch was asked for.
     ///
     /// # Errors
     /// [`DriverError`] of the sequence that failed. A card that does not answer CMD8 is no error.
@@ -131,7 +137,7 @@ impl RtsxDriver {
         self.port(bench, function).identify()
     }
 
-    /// `sd_power_off`.
+    /// `mmc_power_off`.
     ///
     /// # Errors
     /// [`DriverError`] of the sequence.
@@ -140,7 +146,7 @@ impl RtsxDriver {
         bench: &mut Bench,
         function: &mut dyn PciFunction,
     ) -> Result<(), DriverError> {
-        self.port(bench, function).power_off_card()
+        self.port(bench, function).set_ios(host::Power::Off)
     }
 
     /// `rtsx_pci_runtime_idle`.
