@@ -314,7 +314,7 @@ impl Engine {
                 match action {
                     Action::ReadLatency(latency) => self.set_latency(*latency),
                     Action::StuckBusy(stuck) => self.set_stuck(stuck),
-                    Action::Bar(_) | Action::Link(_) | Action::Presence(_) => {}
+                    Action::Bar(_) | Action::Link(_) | Action::Presence(_) | Action::Relink(_) => {}
                 }
             }
             fired.push(Fired { rule, hit, actions });

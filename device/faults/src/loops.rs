@@ -37,7 +37,8 @@ fn events_of(action: &Action) -> &'static [Event] {
         }
         Action::Link(LinkAction::Up) => &[Event::LinkUp],
         Action::Presence(_) => &[Event::PresenceChanged { present: true }],
-        Action::ReadLatency(_) | Action::StuckBusy(_) => &[],
+        // A relink time has its effect later, through a timer of the slot.
+        Action::ReadLatency(_) | Action::Relink(_) | Action::StuckBusy(_) => &[],
     }
 }
 

@@ -25,7 +25,7 @@ const ON_KEYS: &[&str] = &[
     "read", "write", "access", "event", "rule", "command", "start", "function", "value", "mask", "nth",
     "after", "delay",
 ];
-const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "stuck-busy"];
+const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "stuck-busy"];
 const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 
@@ -167,9 +167,14 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             _ => Action::Link(LinkAction::Up),
         },
         "presence" => Action::Presence(boolean(&place, value)?),
+        "relink" => Action::Relink(relink(&place, value)?),
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
         _ => Action::StuckBusy(stuck_busy(&place, value)?),
     })
+}
+
+fn relink(place: &str, value: &Value) -> Parsed<Duration> {
+    time(place, value, "a relink time", MAX_DELAY, "24 h")
 }
 
 fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {

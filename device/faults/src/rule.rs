@@ -108,6 +108,9 @@ pub enum Action {
     Link(LinkAction),
     /// `presence`: the slot's presence detect state.
     Presence(bool),
+    /// `relink`: from the request of an SD Express switch to the link's fall, instead of what the driver programmed; for
+    /// a switch that is under way from now on.
+    Relink(Duration),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
     StuckBusy(StuckBusy),
 }
@@ -279,6 +282,7 @@ impl Action {
             Action::Link(LinkAction::Down) => json!({ "link": "down" }),
             Action::Link(LinkAction::Up) => json!({ "link": "up" }),
             Action::Presence(present) => json!({ "presence": present }),
+            Action::Relink(time) => json!({ "relink": duration::text(*time) }),
             Action::StuckBusy(stuck) => json!({ "stuck-busy": stuck.to_json() }),
         }
     }

@@ -80,6 +80,7 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
         (json!({ "link": "up" }), Action::Link(LinkAction::Up)),
         (json!({ "presence": true }), Action::Presence(true)),
         (json!({ "presence": false }), Action::Presence(false)),
+        (json!({ "relink": "250ms" }), Action::Relink(Duration::from_millis(250))),
         (json!({ "read-latency": "0s" }), Action::ReadLatency(ReadLatency::Off)),
         (json!({ "read-latency": "4s" }), Action::ReadLatency(ReadLatency::Fixed(ms(4000)))),
         (
@@ -183,7 +184,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, stuck-busy is needed",
+            "do: one of bar, read-latency, link, presence, relink, stuck-busy is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, rule, command, start is needed"),
         (
@@ -235,7 +236,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (on(json!({ "read": "HAIMR", "delay": "-5ms" })), "on.delay: a delay cannot be negative"),
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
-        (act(json!({})), "do: one of bar, read-latency, link, presence, stuck-busy is needed"),
+        (act(json!({})), "do: one of bar, read-latency, link, presence, relink, stuck-busy is needed"),
         (act(json!([])), "do: a rule needs an action; the list is empty"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (

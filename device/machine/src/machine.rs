@@ -79,6 +79,8 @@ pub struct Machine {
     host: Host,
     phase: Phase,
     card: Option<CardKind>,
+    /// How long a switch takes if a rule says so, instead of what the driver programmed.
+    relink: Option<Duration>,
     /// What the slot does later. No entry stands twice: asking again replaces.
     later: BTreeSet<(Duration, Later)>,
 }
@@ -99,6 +101,7 @@ impl Machine {
             host,
             phase: Phase::Reader,
             card: None,
+            relink: None,
             later: BTreeSet::new(),
         }
     }
@@ -257,8 +260,8 @@ impl Machine {
         self.bench.faults.list()
     }
 
-    /// Loads a set of rules, all or none. With `replace` the rules of before go, and so do the latency and the stuck
-    /// bits that they left.
+    /// Loads a set of rules, all or none. With `replace` the rules of before go, and so do the latency, the
+    /// stuck bits and the relink time that they left.
     ///
     /// # Errors
     /// [`RuleError`] of the first rule that is wrong; the old rules stay then.
@@ -273,6 +276,7 @@ impl Machine {
             let mut fresh = Engine::new(self.bench.faults.names().clone());
             fresh.load(rules, now)?;
             self.bench.faults = fresh;
+            self.relink = None;
         } else {
             self.bench.faults.load(rules, now)?;
         }
@@ -399,7 +403,8 @@ impl Machine {
         match event {
             Event::ExpressSwitchRequested { relink_time } => {
                 self.phase = Phase::Switching;
-                self.do_later(morph::relink_time(relink_time), Later::LinkFalls);
+                let after = self.relink.unwrap_or_else(|| morph::relink_time(relink_time));
+                self.do_later(after, Later::LinkFalls);
             }
             Event::LinkDown if self.phase == Phase::Switching => {
                 self.cancel(Later::LinkFalls);
@@ -419,6 +424,12 @@ impl Machine {
             Action::Presence(present) => {
                 self.cancel(Later::PresenceGoes);
                 self.with_port(|port, ctx| port.set_presence(ctx, *present));
+            }
+            Action::Relink(after) => {
+                self.relink = Some(*after);
+                if self.phase == Phase::Switching {
+                    self.do_later(*after, Later::LinkFalls);
+                }
             }
             // The rules' engine keeps these two itself.
             Action::ReadLatency(_) | Action::StuckBusy(_) => {}

@@ -17,9 +17,7 @@ use sdmorph_pci::capability::{MsiX, MsiXPlace};
 use sdmorph_pci::config::{Bar, Identity};
 use sdmorph_pci::seam::{self, Access, Answer, Direction, mask_of_size};
 use sdmorph_pci::topology::{RootBus, RoutedId};
-use sdmorph_pci::{
-    ConfigSpace, Ctx, InterruptSink, Message, PciFunction, Register, ResetKind, Space,
-};
+use sdmorph_pci::{ConfigSpace, Ctx, InterruptSink, Message, PciFunction, Register, ResetKind, Space};
 use serde_json::{Value, json};
 
 /// Sizes of BAR0, BAR2 and BAR4 in bytes.
@@ -82,7 +80,11 @@ impl<F: PciFunction> Vmd<F> {
     }
 
     /// Calls `act` on the domain with the context it gets from VMD: interrupts are remapped on the way up.
-    pub fn with_bus<R>(&mut self, ctx: &mut Ctx<'_>, act: impl FnOnce(&mut RootBus<F>, &mut Ctx<'_>) -> R) -> R {
+    pub fn with_bus<R>(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        act: impl FnOnce(&mut RootBus<F>, &mut Ctx<'_>) -> R,
+    ) -> R {
         let mut messages = Collected::default();
         let result = act(&mut self.bus, &mut ctx.with_irq(&mut messages));
         for message in messages.0 {
