@@ -91,7 +91,7 @@ impl Error {
 fn disk_full_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; about 2 GB are needed while setting up, 400 MB afterwards (XDG_CACHE_HOME moves the cache)"
+            "; about 2.5 GB are needed while setting up, 1 GB afterwards (XDG_CACHE_HOME moves the cache)"
         }
         _ => "",
     }
