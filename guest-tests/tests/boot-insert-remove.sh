@@ -4,6 +4,9 @@
 # Boot, probe, a card goes in, the link goes down, the reader is removed; nothing injected. Passes
 # if every step happens and the kernel has nothing to complain about.
 
+# Functions are called by name, through wait_for and ktap_test_result.
+# shellcheck disable=SC2317
+
 tests=$(dirname "$0")
 # shellcheck source=guest-tests/tests/ktap.sh
 . "$tests/ktap.sh"

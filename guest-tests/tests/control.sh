@@ -62,6 +62,8 @@ control_open() {
 	exec 9<>"$CONTROL_PORT"
 	# No echo, no line editing, no CR/LF conversion: the other end is a program.
 	stty raw -echo 115200 <&9 || return 1
+	# What the tty had echoed by then is not to be taken for the start of our first command.
+	echo >&9
 	# Until stty ran, the greeting was echoed. What came back is a line that the other end refuses, and
 	# would take our first command for the rest of: end that line.
 	printf '\n' >&9

@@ -167,20 +167,14 @@ stop_busy() {
 	busy_pids=
 }
 
-# The device's list of accesses to registers that it does not model is empty.
+# The device has counted no access to a register that it does not model.
 # The host checks it again at the end of every run.
 no_unmodelled_access() {
 	control_execute query-status || return 1
-	case $control_answer in
-	*'"unmodelled"'*) ;;
-	*)
-		ktap_print_msg "query-status has no field \"unmodelled\""
-		return 1
-		;;
-	esac
-	unmodelled=$(printf '%s' "$control_answer" | grep -o '"unmodelled": *\(\[[^]]*\]\|{[^}]*}\|[0-9]*\)' |
-		grep -v -e ': *\[ *\]$' -e ': *{ *}$' -e ': *0$')
-	[ -z "$unmodelled" ] && return 0
-	ktap_print_msg "$unmodelled"
+	# control_answer is control.sh's.
+	# shellcheck disable=SC2154
+	unmodelled=$(printf '%s' "$control_answer" | sed -n 's/.*"unmodelled": *\([0-9]*\).*/\1/p')
+	[ "$unmodelled" = 0 ] && return 0
+	ktap_print_msg "accesses to registers that are not modelled: ${unmodelled:-query-status does not say}"
 	return 1
 }

@@ -4,6 +4,9 @@
 # An SD 7.0 card takes the reader's link down while rtsx_pci's idle callback talks to its BAR
 # (CVE-2024-35809). Passes if the driver is removed and nothing faults.
 
+# Functions are called by name, through wait_for and ktap_test_result.
+# shellcheck disable=SC2317
+
 tests=$(dirname "$0")
 # shellcheck source=guest-tests/tests/ktap.sh
 . "$tests/ktap.sh"

@@ -82,6 +82,11 @@ fn happened(what: &Happening, entry: &Entry) -> bool {
     if let Some(register) = &what.read {
         return entry.is_access("read", register);
     }
+    for (dir, offset) in [("read", what.dead_read), ("write", what.dead_write)] {
+        if offset.is_some() {
+            return entry.dead_access(dir) == offset;
+        }
+    }
     what.write.as_ref().is_some_and(|register| entry.is_access("write", register))
 }
 
@@ -104,12 +109,12 @@ mod tests {
         let times = locate(&scenario.moments, &record, &log);
         let of = |name: &str| times.iter().find(|time| time.name == name).unwrap().t_ms;
         assert_eq!(of("switch requested"), Some(0.0));
-        assert_eq!(of("BAR vanished"), Some(250.0));
-        assert_eq!(of("link down"), Some(255.0));
-        assert_eq!(of(".remove at the BAR, unmaps next"), Some(410.0));
-        assert_eq!(of("idle callback's last read"), Some(461.0));
-        // 4.512733 - 4.306641 s after Link Down.
-        assert_eq!(of("page fault"), Some(461.092));
+        assert_eq!(of("BAR vanished"), Some(250.771));
+        assert_eq!(of("link down"), Some(257.118));
+        assert_eq!(of(".remove at the BAR, unmaps next"), Some(266.178));
+        assert_eq!(of("idle callback's last read"), Some(257.39));
+        // 6.429832 - 6.401124 s after Link Down.
+        assert_eq!(of("page fault"), Some(285.826));
     }
 
     #[test]

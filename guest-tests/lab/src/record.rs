@@ -29,9 +29,12 @@ pub struct Entry {
     /// The event's, command's or rule's name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The BAR was gone: a read returned all-ones, a write went nowhere.
+    /// The function was there and its BAR was not: a read returned all-ones, a write went nowhere.
     #[serde(default)]
     pub dead: bool,
+    /// Nobody decoded the address: the link was down, or the port's window closed.
+    #[serde(default)]
+    pub absent: bool,
 }
 
 impl Entry {
@@ -50,9 +53,12 @@ impl Entry {
         self.kind == "access" && self.dir.as_deref() == Some(dir) && self.reg.as_deref() == Some(reg)
     }
 
-    /// Whether this is a read of a BAR that was gone.
-    pub fn is_dead_read(&self) -> bool {
-        self.kind == "access" && self.dead && self.dir.as_deref() == Some("read")
+    /// Whether this is an access in the direction `dir` to a BAR that was gone, and to which byte of its page.
+    /// Only the page is known by then: once the link is down, the address is the bus's, and no register has a name.
+    pub fn dead_access(&self, dir: &str) -> Option<u64> {
+        let memory = self.space.as_deref().is_some_and(|space| space.starts_with("bar"));
+        let gone = self.kind == "access" && memory && (self.dead || self.absent);
+        if gone && self.dir.as_deref() == Some(dir) { Some(self.offset? & 0xfff) } else { None }
     }
 }
 
@@ -142,7 +148,7 @@ impl Record {
 
     /// How many reads of a BAR that was gone there were.
     pub fn dead_reads(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.is_dead_read()).count()
+        self.entries.iter().filter(|entry| entry.dead_access("read").is_some()).count()
     }
 }
 
@@ -153,10 +159,11 @@ mod tests {
     #[test]
     fn events_rules_and_dead_reads_are_told_apart() {
         let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
-        assert_eq!(record.event("link-down").unwrap().t_ns, 4_305_000_000);
+        assert_eq!(record.event("link-down").unwrap().t_ns, 11_581_377_737);
         assert_eq!(record.rule_hits("bar-dies"), 1);
         assert_eq!(record.rule_hits("link-down"), 0);
-        assert_eq!(record.dead_reads(), 3);
+        // 5 while the link was up, 3 that the port no longer passed on.
+        assert_eq!(record.dead_reads(), 8);
     }
 
     #[test]

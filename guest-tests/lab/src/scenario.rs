@@ -186,7 +186,8 @@ pub struct OopsPattern {
     /// The function that faulted.
     #[serde(default)]
     pub rip: Option<String>,
-    /// Functions among its callers, from the inside out; others may stand between them.
+    /// Functions among its callers, from the inside out; others may stand between them. `a|b` is either of two: a
+    /// compiler may have put one into the other.
     #[serde(default)]
     pub chain: Vec<String>,
     /// The workqueue.
@@ -211,7 +212,7 @@ pub struct Moment {
     pub last: Option<Happening>,
 }
 
-/// Something that happens in the device's record or on the guest's console. Exactly one of the first four.
+/// Something that happens in the device's record or on the guest's console. Exactly one of all but `after`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Happening {
@@ -224,6 +225,12 @@ pub struct Happening {
     /// A write of this register.
     #[serde(default)]
     pub write: Option<String>,
+    /// A read of a BAR that was gone, by the offset in its page.
+    #[serde(default)]
+    pub dead_read: Option<u64>,
+    /// A write to a BAR that was gone, by the offset in its page.
+    #[serde(default)]
+    pub dead_write: Option<u64>,
     /// A line of the guest's console; `*` stands for any text.
     #[serde(default)]
     pub log: Option<String>,
@@ -340,10 +347,13 @@ impl Scenario {
                 (Some(one), None) | (None, Some(one)) => one,
                 _ => return Err(("time", format!("time `{}` needs one of `first` and `last`", moment.name))),
             };
-            let given = [&one.event, &one.read, &one.write, &one.log];
-            if given.iter().filter(|field| field.is_some()).count() != 1 {
-                let message =
-                    format!("time `{}` needs one of `event`, `read`, `write` and `log`", moment.name);
+            let words = [&one.event, &one.read, &one.write, &one.log].into_iter().flatten();
+            let numbers = [one.dead_read, one.dead_write].into_iter().flatten();
+            if words.count() + numbers.count() != 1 {
+                let name = &moment.name;
+                let message = format!(
+                    "time `{name}` needs one of `event`, `read`, `write`, `dead_read`, `dead_write` and `log`"
+                );
                 return Err(("time", message));
             }
         }
