@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use sdmorph_lab::assets::StockKernel;
 
 /// A virtual SD Express card reader whose BAR vanishes.
 #[derive(Debug, Parser)]
@@ -139,4 +140,90 @@ pub(crate) struct LabOptions {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum LabCommand {}
+pub(crate) enum LabCommand {
+    /// Fetch and build what runs need: QEMU, a kernel, busybox, the guest module
+    Setup(SetupOptions),
+    /// The reported page fault without the fix, then the clean run with it
+    Demo(RunOptions),
+    /// Run one scenario
+    #[command(after_help = "Examples:
+  sdmorph lab run sd7-idle-race
+  sdmorph lab run sd7-idle-race --repeat 20
+  sdmorph lab run sd7-idle-race --kernel 6.12 --fix with
+  sdmorph lab run sd7-idle-race --kernel ./bzImage --modules ./lib/modules/6.9.0 --json
+  sdmorph lab run ./my-scenario.toml --no-place")]
+    Run {
+        /// A shipped scenario (see `lab list`) or the path of a scenario file
+        scenario: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Run the quick scenarios, as `make test` does
+    Test {
+        /// Scenarios to run instead of the quick ones
+        scenarios: Vec<String>,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// List the shipped scenarios
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetupOptions {
+    /// Stock kernels to fetch (6.1, 6.12, backports); default KERNEL, else 6.1
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) kernel: Vec<StockKernel>,
+    /// Ask the archive for newer versions of what is cached
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Print what there is as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// A stock Debian kernel (6.1, 6.12, backports) or the path of a kernel image; default KERNEL, else 6.1
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) kernel: Option<String>,
+    /// Modules of a kernel given by path, its lib/modules/RELEASE; default MODULES
+    #[arg(long, value_name = "DIR")]
+    pub(crate) modules: Option<PathBuf>,
+    /// Build tree of a kernel given by path, to build the guest module against; default KDIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kdir: Option<PathBuf>,
+    /// With the fix (the kernel as it is), without (a guest module takes it out), or both; default both for a stock
+    /// kernel, with for your own
+    #[arg(long, value_enum)]
+    pub(crate) fix: Option<FixChoice>,
+    /// Your kernel lacks the fix by itself: judge it as `without`, and load no module
+    #[arg(long, conflicts_with = "fix")]
+    pub(crate) unfixed_kernel: bool,
+    /// Runs of each variant
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Where logs, records, results and the report go; default target/lab/SCENARIO
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Do not place interrupts and threads on CPUs in the guest
+    #[arg(long)]
+    pub(crate) no_place: bool,
+    /// Seconds of wall time that one run may take; default as the scenario says
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<u64>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `--fix`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum FixChoice {
+    /// The kernel as it is.
+    With,
+    /// The fix is taken out by the guest module.
+    Without,
+    /// First without, then with.
+    Both,
+}

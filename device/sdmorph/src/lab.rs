@@ -1,7 +1,151 @@
-//! `sdmorph lab`.
+//! `sdmorph lab`: the command line put onto the lab.
+
+// Verdicts are what standard output is for.
+#![allow(clippy::print_stdout)]
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use sdmorph_lab::assets::{self, KernelChoice, Overrides, OwnKernel, Progress, Request, StockKernel, Store};
+use sdmorph_lab::run::{self, Fix};
+use sdmorph_lab::scenario::{SHIPPED, Scenario};
+use sdmorph_lab::suite;
+
 use crate::Failure;
-use crate::arguments::LabOptions;
-/// Runs the lab.
+use crate::arguments::{FixChoice, LabCommand, LabOptions, RunOptions, SetupOptions};
+
+/// What `lab demo` shows.
+const DEMO: &str = "sd7-idle-race";
+
+/// Runs a command of the lab.
 pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
-    match options.command {}
+    let mut out = std::io::stdout();
+    match &options.command {
+        LabCommand::Setup(options) => setup(options),
+        LabCommand::List => list(),
+        LabCommand::Demo(options) => {
+            let summary = run::demo(&run_options(DEMO, options)?, &mut out).map_err(failure)?;
+            ended(summary.exit_code())
+        }
+        LabCommand::Run { scenario, options } => {
+            let summary = run::run(&run_options(scenario, options)?, &mut out).map_err(failure)?;
+            ended(summary.exit_code())
+        }
+        LabCommand::Test { scenarios, options } => {
+            let scenarios = if scenarios.is_empty() {
+                suite::QUICK.iter().map(|name| (*name).to_owned()).collect()
+            } else {
+                scenarios.clone()
+            };
+            let options = run::RunOptions {
+                out_dir: options.out.clone().unwrap_or_else(|| PathBuf::from("target/lab/test")),
+                ..run_options("", options)?
+            };
+            let kernels = [options.kernel.clone()];
+            ended(suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?)
+        }
+    }
+}
+
+fn ended(code: u8) -> Result<(), Failure> {
+    if code == 0 { Ok(()) } else { Err(Failure::Shown(code)) }
+}
+
+fn failure(failure: sdmorph_lab::failure::Failure) -> Failure {
+    let code = failure.exit_code();
+    let error = anyhow::Error::from(failure);
+    if code == sdmorph_lab::failure::EXIT_USAGE {
+        Failure::BadInput(error)
+    } else {
+        Failure::Surroundings(error)
+    }
+}
+
+fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, Failure> {
+    let server_exe = std::env::current_exe()
+        .map_err(|error| Failure::Surroundings(anyhow!("where is this program? {error}")))?;
+    let kernel = kernel(options)?;
+    let own = matches!(kernel, KernelChoice::Own(_));
+    let fix = match options.fix {
+        Some(FixChoice::With) => Fix::With,
+        Some(FixChoice::Without) => Fix::Without,
+        Some(FixChoice::Both) => Fix::Both,
+        None if options.unfixed_kernel => Fix::Without,
+        None if own => Fix::With,
+        None => Fix::Both,
+    };
+    let name = Path::new(scenario).file_stem().map_or_else(|| scenario.into(), |stem| stem.to_string_lossy());
+    let default_out = || Path::new("target/lab").join(&*name);
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Ok(run::RunOptions {
+        kernel,
+        fix,
+        unfixed_kernel: options.unfixed_kernel,
+        repeat: options.repeat,
+        place: !options.no_place,
+        deadline: options.deadline.map(Duration::from_secs),
+        json: options.json,
+        colour,
+        overrides: Overrides::from_env(),
+        ..run::RunOptions::new(scenario, server_exe, options.out.clone().unwrap_or_else(default_out))
+    })
+}
+
+/// `--kernel`, else `KERNEL=`, else 6.1.
+fn kernel(options: &RunOptions) -> Result<KernelChoice, Failure> {
+    let from_env = KernelChoice::from_env();
+    let Some(text) = &options.kernel else {
+        return Ok(from_env.unwrap_or(KernelChoice::Stock(StockKernel::V6_1)));
+    };
+    if let Ok(stock) = text.parse::<StockKernel>() {
+        return Ok(KernelChoice::Stock(stock));
+    }
+    let image = PathBuf::from(text);
+    if !image.is_file() {
+        let why = format!("--kernel {text}: neither a stock kernel (6.1, 6.12, backports) nor a file");
+        return Err(Failure::BadInput(anyhow!(why)));
+    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Ok(KernelChoice::Own(OwnKernel {
+        image,
+        modules: options.modules.clone().or_else(|| variable("MODULES")),
+        tree: options.kdir.clone().or_else(|| variable("KDIR")),
+    }))
+}
+
+fn setup(options: &SetupOptions) -> Result<(), Failure> {
+    let kernels = match KernelChoice::from_env() {
+        _ if !options.kernel.is_empty() => options.kernel.iter().copied().map(KernelChoice::Stock).collect(),
+        Some(own) => vec![own],
+        None => vec![KernelChoice::Stock(StockKernel::V6_1)],
+    };
+    // Whether the module can be built for a kernel of the user's own is seen when a run asks for it.
+    let unfix = kernels.iter().all(|kernel| matches!(kernel, KernelChoice::Stock(_)));
+    let request = Request { kernels, unfix, refresh: options.refresh, overrides: Overrides::from_env() };
+    let wrap = |error: assets::Error| Failure::Surroundings(error.into());
+    let progress = if options.json { Progress::Silent } else { Progress::detect() };
+    let assets = assets::setup(&request, &Store::open().map_err(wrap)?, progress).map_err(wrap)?;
+    let text = serde_json::to_string_pretty(&assets).map_err(|error| Failure::Failed(error.into()))?;
+    if options.json {
+        println!("{text}");
+    } else {
+        println!("QEMU    {}", assets.qemu.version);
+        for kernel in &assets.kernels {
+            println!("kernel  {}", kernel.kernel.release);
+        }
+        println!("cache   {}", assets.cache.display());
+    }
+    Ok(())
+}
+
+fn list() -> Result<(), Failure> {
+    for (name, text) in SHIPPED {
+        let scenario = Scenario::parse(name, name, text)
+            .map_err(|error| Failure::Failed(anyhow!("shipped scenario {name}: {error}")))?;
+        let purpose = scenario.purpose.split_whitespace().collect::<Vec<_>>().join(" ");
+        println!("{name}\n    {purpose}");
+    }
+    Ok(())
 }

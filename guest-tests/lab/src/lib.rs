@@ -7,6 +7,7 @@
 //! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
 //! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
+//! - [`suite`]: several scenarios as one test run.
 //! - [`failure`]: why there may be no verdict at all, and the exit codes.
 //!
 //! What it does not do:
@@ -26,6 +27,7 @@ pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod statistics;
+pub mod suite;
 pub mod verdict;
 pub mod vm;
 

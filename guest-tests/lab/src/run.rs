@@ -17,6 +17,9 @@ use crate::session::{Bench, write_json};
 use crate::statistics::Statistics;
 use crate::verdict::{Outcome, Variant};
 
+/// The report's file in the output directory.
+const REPORT: &str = "report.md";
+
 /// Which kernels a scenario is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fix {
@@ -119,6 +122,32 @@ impl RunSummary {
 /// # Errors
 /// Whatever keeps it from coming to verdicts: see [`Failure`]. What had been found by then is in the output directory.
 pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Failure> {
+    let style = Style { colour: options.colour };
+    let summary = run_each(options, |result| {
+        if options.json { Ok(()) } else { say(out, &format!("{}\n", style.line(result))) }
+    })?;
+    if options.json {
+        let text = serde_json::to_string(&summary).map_err(|error| Failure::File {
+            what: "write",
+            path: PathBuf::from("stdout"),
+            source: error.into(),
+        })?;
+        say(out, &format!("{text}\n"))?;
+    } else {
+        say(out, &report::text(&summary, style))?;
+        say(out, &format!("report: {}\n", options.out_dir.join(REPORT).display()))?;
+    }
+    Ok(summary)
+}
+
+/// As [`run`], without a word: `each` is told of every result, and the files are written.
+///
+/// # Errors
+/// As [`run`], and those of `each`.
+pub fn run_each(
+    options: &RunOptions,
+    mut each: impl FnMut(&RunResult) -> Result<(), Failure>,
+) -> Result<RunSummary, Failure> {
     let scenario = Scenario::load(&options.scenario)?;
     if options.repeat == 0 {
         return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
@@ -153,7 +182,6 @@ pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Fail
         place: options.place,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };
-    let style = Style { colour: options.colour };
     let mut results = Vec::new();
     for &variant in variants {
         for number in 1..=options.repeat {
@@ -165,9 +193,7 @@ pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Fail
                 &options.out_dir.join(run_name(variant, number, options.repeat)),
             )?;
             step.finish();
-            if !options.json {
-                say(out, &format!("{}\n", style.line(&result)))?;
-            }
+            each(&result)?;
             results.push(result);
         }
     }
@@ -179,19 +205,8 @@ pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Fail
         statistics,
     };
     write_json(&options.out_dir.join("summary.json"), &summary)?;
-    let path = options.out_dir.join("report.md");
+    let path = options.out_dir.join(REPORT);
     fs::write(&path, report::markdown(&summary)).map_err(Failure::file("write", &path))?;
-    if options.json {
-        let text = serde_json::to_string(&summary).map_err(|error| Failure::File {
-            what: "write",
-            path: PathBuf::from("stdout"),
-            source: error.into(),
-        })?;
-        say(out, &format!("{text}\n"))?;
-    } else {
-        say(out, &report::text(&summary, style))?;
-        say(out, &format!("report: {}\n", path.display()))?;
-    }
     Ok(summary)
 }
 
