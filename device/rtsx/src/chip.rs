@@ -73,8 +73,10 @@ impl Chip {
         self.registers.set(address, u64::from(value));
     }
 
-    /// Reads the internal register with this 14-bit address, as the driver does. An unmodelled one reads as zero, which
-    /// is what the driver's own dumps show for holes.
+    /// Reads the internal register with this 14-bit address, as the driver does. An unmodelled one reads as zero.
+    ///
+    /// DEVNOTE: what hardware answers for an address without a register is not known. Zero is the value that makes the
+    /// driver do least.
     pub(crate) fn read(&mut self, ctx: &mut Ctx<'_>, address: u32) -> u8 {
         let address = BASE | address & ADDRESS_MASK;
         let value = u64::from(self.get(address));

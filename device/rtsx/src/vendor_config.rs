@@ -17,7 +17,7 @@ const IDENTITY: Identity = Identity {
     subsystem: (0x10ec, 0x5261),
 };
 
-/// Where the capabilities are. The driver finds them by the list; these are where readers of the family have them.
+/// Where the capabilities are. The driver finds them by the list, so any place will do.
 mod at {
     pub(super) const POWER_MANAGEMENT: u16 = 0x80;
     pub(super) const MSI: u16 = 0x90;
@@ -45,7 +45,7 @@ pub(crate) fn build() -> (ConfigSpace, Msi) {
     let mut config = ConfigSpace::endpoint(IDENTITY, &[(0, Bar { size: bar::SIZE, is_64bit: false })]);
     capability::power_management(&mut config, at::POWER_MANAGEMENT);
     let msi = Msi::add(&mut config, at::MSI);
-    // A PCIe 1.1 reader: 2.5 GT/s, one lane.
+    // DEVNOTE: one lane is what an SD socket has; the reader's own highest speed is not published.
     capability::express_endpoint(&mut config, at::EXPRESS, Link { speed: 1, width: 1 });
     capability::aer(&mut config, at::AER);
     capability::ltr(&mut config, at::LTR);

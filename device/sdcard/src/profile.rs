@@ -75,7 +75,7 @@ pub enum CapacityError {
 }
 
 impl Capacity {
-    /// 64 GiB, the smallest extended capacity in the shops.
+    /// 64 GiB: an SDXC card.
     pub const DEFAULT: Capacity = Capacity::gibibytes(64);
 
     const UNIT_BYTES: u64 = 512 << 10;
