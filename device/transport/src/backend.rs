@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use sdmorph_machine::Region;
+use sdmorph_machine::faults::MAX_LATENCY;
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_BAR0_REGION_INDEX,
@@ -98,10 +99,11 @@ pub fn irqs() -> Vec<IrqInfo> {
         .collect()
 }
 
-/// An injected delay is slept off here, outside the machine's lock.
+/// An injected delay is slept off here, outside the machine's lock. An access in pieces adds up their delays, and must
+/// not: QEMU gives an answer up after 5 s, and takes a late one for that to its next question.
 fn sleep_off(delay: Duration) {
     if !delay.is_zero() {
-        std::thread::sleep(delay);
+        std::thread::sleep(delay.min(MAX_LATENCY));
     }
 }
 
@@ -167,14 +169,18 @@ impl ServerBackend for Backend {
             return Err(invalid(format!("SET_IRQS with flags {flags:#x}: only the trigger action is there")));
         }
         // No data and no vectors: all of them off. Eventfds: one for each vector, a missing one takes the route away.
-        let (first, end) = if flags & VFIO_IRQ_SET_DATA_NONE != 0 && count == 0 {
+        let (first, end) = if flags & VFIO_IRQ_SET_DATA_EVENTFD != 0 {
+            (start, start + count)
+        } else if flags & VFIO_IRQ_SET_DATA_NONE != 0 && count == 0 {
             (0, vectors)
         } else {
-            (start, start + count)
+            return Err(invalid(format!(
+                "SET_IRQS with flags {flags:#x}: a client cannot trigger interrupts"
+            )));
         };
         let mut fds = fds.into_iter();
         for vector in first..end {
-            let eventfd = if flags & VFIO_IRQ_SET_DATA_EVENTFD != 0 { fds.next() } else { None };
+            let eventfd = fds.next().filter(|_| flags & VFIO_IRQ_SET_DATA_EVENTFD != 0);
             let masked = eventfd.is_none();
             self.shared.eventfds.route(vector, eventfd);
             self.shared.with_machine(|machine, now| machine.set_vector_masked(now, vector as u16, masked));

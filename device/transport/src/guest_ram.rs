@@ -36,13 +36,23 @@ impl GuestRam {
     /// Maps `size` bytes of `file` from `offset` on at guest address `start`.
     ///
     /// # Errors
-    /// A range that is empty, wraps, overlaps one that is mapped, or is one too many; or a failing `mmap`.
+    /// A range that is empty, wraps, overlaps one that is mapped, is not wholly in the file, or is one too many; or a
+    /// failing `mmap`.
+    ///
+    /// DEVNOTE: a client that shrinks its file later still ends this process with SIGBUS. QEMU seals its memfds
+    /// against that (`memory-backend-memfd`, `seal=on` by default).
     pub fn map(&self, start: u64, size: u64, file: File, offset: u64, writable: bool) -> io::Result<()> {
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
         let end = start.checked_add(size).filter(|_| size != 0);
         let end = end.ok_or_else(|| invalid(format!("{size:#x} bytes at {start:#x} are no range")))?;
         let length =
             usize::try_from(size).map_err(|_| invalid(format!("{size:#x} bytes do not fit here")))?;
+        // Touching a mapping behind the end of its file is SIGBUS, for the whole process.
+        let behind =
+            offset.checked_add(size).filter(|behind| file.metadata().is_ok_and(|is| *behind <= is.len()));
+        if behind.is_none() {
+            return Err(invalid(format!("the file ends before {size:#x} bytes from {offset:#x} on")));
+        }
         let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
         if ranges.len() >= MAX_RANGES {
             return Err(invalid(format!("more than {MAX_RANGES} ranges")));
@@ -172,6 +182,17 @@ mod tests {
         ram.map(0x1000, 0x2000, memfd(0x2000), 0, true).unwrap();
         for (start, size) in [(0x2000, 0x1000), (0x0, 0x1001), (0x1000, 0), (u64::MAX, 2)] {
             assert!(ram.map(start, size, memfd(0x2000), 0, true).is_err(), "{start:#x}+{size:#x}");
+        }
+    }
+
+    #[test]
+    fn range_that_is_not_wholly_in_its_file_is_refused() {
+        let ram = GuestRam::default();
+        for (size, offset) in [(0x1001, 0), (0x1000, 0x1000), (0x1000, u64::MAX)] {
+            assert!(
+                ram.map(0x1000, size, memfd(0x1000), offset, true).is_err(),
+                "{size:#x} from {offset:#x}"
+            );
         }
     }
 

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use thiserror::Error;
 
@@ -29,7 +30,11 @@ pub fn inherit(number: i32) -> Result<UnixListener, DescriptorError> {
     let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(|errno| error(format!("cannot open a pidfd of this process: {errno}")))?;
     let owned: OwnedFd = rustix::process::pidfd_getfd(this.as_fd(), number, PidfdGetfdFlags::empty())
-        .map_err(|errno| error(format!("not an open descriptor: {errno}")))?;
+        .map_err(|errno| match errno {
+            Errno::BADF => error("not an open descriptor".to_owned()),
+            // A sandbox may forbid the call.
+            _ => error(format!("cannot be taken over (pidfd_getfd): {errno}")),
+        })?;
     match rustix::net::sockopt::socket_acceptconn(owned.as_fd()) {
         Ok(true) => {}
         Ok(false) => return Err(error("a socket that does not listen".to_owned())),
@@ -37,6 +42,8 @@ pub fn inherit(number: i32) -> Result<UnixListener, DescriptorError> {
     }
     let listener = UnixListener::from(owned);
     listener.local_addr().map_err(|source| error(format!("not a Unix socket: {source}")))?;
+    // Whoever made it may have polled it.
+    listener.set_nonblocking(false).map_err(|source| error(source.to_string()))?;
     Ok(listener)
 }
 
@@ -58,5 +65,15 @@ mod tests {
         assert!(inherit(file.as_raw_fd()).unwrap_err().to_string().contains("not a socket"));
         assert!(inherit(9999).unwrap_err().to_string().contains("not an open descriptor"));
         assert!(inherit(0).unwrap_err().to_string().contains("standard streams"));
+    }
+
+    #[test]
+    fn inherited_listener_blocks_whatever_it_did_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("s")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let inherited = inherit(listener.as_raw_fd()).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&inherited).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
     }
 }

@@ -1,0 +1,176 @@
+//! Guest memory: a memfd that the client maps, and the reader's command lists in it.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::device::Device;
+use crate::driver::{Access, CONFIG, WINDOW, reader};
+use crate::raw::{DMA_MAP, DMA_UNMAP, dma_map, dma_unmap};
+
+/// Guest physical address of the memory, and its size.
+const RAM_AT: u64 = 0x4000_0000;
+const RAM_BYTES: u64 = 0x10000;
+/// Where in the memory the command list is.
+const LIST: u64 = 0x2000;
+
+/// Flags of DMA_MAP and DMA_UNMAP.
+const READABLE: u32 = 1;
+const READ_WRITE: u32 = 3;
+const UNMAP_ALL: u32 = 4;
+
+/// GPIO_CTL, a plain internal register.
+const GPIO_CTL: u32 = 0xfc1f;
+
+pub(crate) fn memory(bytes: u64) -> File {
+    let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+    file.set_len(bytes).unwrap();
+    file
+}
+
+/// A list that writes 0xa5 to GPIO_CTL, checks it, and reads it back; the answers are those of the check and the read.
+fn put_list(memory: &File, at: u64) {
+    let command = |kind: u32, mask: u32, data: u32| kind << 30 | (GPIO_CTL & 0x3fff) << 16 | mask << 8 | data;
+    let list = [command(1, 0xff, 0xa5), command(2, 0xff, 0xa5), command(0, 0, 0)];
+    let bytes: Vec<u8> = list.iter().flat_map(|command| command.to_le_bytes()).collect();
+    memory.write_all_at(&bytes, at).unwrap();
+}
+
+/// Runs the list at guest address `at` and says how it ended.
+fn run_list(client: &mut impl Access, at: u64) -> u32 {
+    client.put32(WINDOW, reader::BIPR, 0xffff_ffff);
+    client.put32(WINDOW, reader::HCBAR, u32::try_from(at).unwrap());
+    // Start, answer automatically, three commands.
+    client.put32(WINDOW, reader::HCBCTLR, 1 << 31 | 1 << 30 | 12);
+    client.get32(WINDOW, reader::BIPR) & (reader::TRANS_OK | reader::TRANS_FAIL)
+}
+
+fn answers(memory: &File, at: u64) -> [u8; 2] {
+    let mut answers = [0; 2];
+    memory.read_exact_at(&mut answers, at).unwrap();
+    answers
+}
+
+#[test]
+fn command_list_runs_in_mapped_memory_and_fails_as_device_status_when_it_is_unmapped() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.client();
+    client.bring_up();
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, LIST);
+
+    client.dma_map(0, RAM_AT, RAM_BYTES, memory.as_raw_fd()).unwrap();
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
+    assert_eq!(answers(&memory, LIST), [0xa5, 0xa5]);
+
+    client.dma_unmap(RAM_AT, RAM_BYTES).unwrap();
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_FAIL);
+    let counters = device.machine(|machine, _| machine.counters().clone());
+    assert_eq!(counters.dma_errors, 1);
+    // Mapped again, it works again: nothing is stuck.
+    put_list(&memory, LIST);
+    client.dma_map(0, RAM_AT, RAM_BYTES, memory.as_raw_fd()).unwrap();
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
+    drop(client);
+    serving.ended();
+}
+
+#[test]
+fn mapping_with_an_offset_starts_there_in_the_file() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.client();
+    client.bring_up();
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, 0x8000 + LIST);
+    client.dma_map(0x8000, RAM_AT, 0x8000, memory.as_raw_fd()).unwrap();
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
+    assert_eq!(answers(&memory, 0x8000 + LIST), [0xa5, 0xa5]);
+    drop(client);
+    serving.ended();
+}
+
+#[test]
+fn read_only_memory_can_be_fetched_from_and_not_answered_into() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.raw();
+    client.negotiate();
+    client.bring_up();
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, LIST);
+    let mapped = client.call(DMA_MAP, &dma_map(READABLE, 0, RAM_AT, RAM_BYTES), &[memory.as_fd()]);
+    assert!(!mapped.is_error());
+    let before = answers(&memory, LIST);
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_FAIL);
+    assert_eq!(answers(&memory, LIST), before);
+    drop(client);
+    serving.ended();
+}
+
+#[test]
+fn range_without_a_descriptor_is_accepted_and_is_no_memory() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.raw();
+    client.negotiate();
+    client.bring_up();
+    assert!(!client.call(DMA_MAP, &dma_map(READ_WRITE, 0, RAM_AT, RAM_BYTES), &[]).is_error());
+    assert_eq!(run_list(&mut client, RAM_AT), reader::TRANS_FAIL);
+    assert!(!client.call(DMA_UNMAP, &dma_unmap(0, RAM_AT, RAM_BYTES), &[]).is_error());
+    drop(client);
+    serving.ended();
+}
+
+#[test]
+fn unmap_of_all_takes_every_range_away() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.raw();
+    client.negotiate();
+    client.bring_up();
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, LIST);
+    for address in [RAM_AT, RAM_AT + RAM_BYTES] {
+        let body = dma_map(READ_WRITE, 0, address, RAM_BYTES);
+        assert!(!client.call(DMA_MAP, &body, &[memory.as_fd()]).is_error());
+    }
+    assert_eq!(run_list(&mut client, RAM_AT + RAM_BYTES + LIST), reader::TRANS_OK);
+    assert!(!client.call(DMA_UNMAP, &dma_unmap(UNMAP_ALL, 0, 0), &[]).is_error());
+    for address in [RAM_AT, RAM_AT + RAM_BYTES] {
+        put_list(&memory, LIST);
+        assert_eq!(run_list(&mut client, address + LIST), reader::TRANS_FAIL);
+    }
+    drop(client);
+    serving.ended();
+}
+
+#[test]
+fn ranges_that_cannot_be_are_refused_and_the_good_one_stays() {
+    let device = Device::new();
+    let serving = device.serve(1);
+    let mut client = device.raw();
+    client.negotiate();
+    client.bring_up();
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, LIST);
+    let mut map = |address, size, offset| {
+        client.call(DMA_MAP, &dma_map(READ_WRITE, offset, address, size), &[memory.as_fd()]).is_error()
+    };
+    assert!(!map(RAM_AT, RAM_BYTES, 0));
+    assert!(map(RAM_AT, RAM_BYTES, 0), "twice");
+    assert!(map(RAM_AT + RAM_BYTES - 1, RAM_BYTES, 0), "overlapping");
+    assert!(map(0, 0, 0), "empty");
+    assert!(map(u64::MAX - 0xfff, 0x2000, 0), "wrapping");
+    assert!(map(0, 0x1000, 0x123), "an offset inside a page");
+    assert!(map(0, RAM_BYTES, RAM_BYTES), "behind the file's end");
+    assert!(map(0, RAM_BYTES * 2, 0), "beyond the file's end");
+    assert!(map(0, 0x1000, u64::MAX), "an offset that wraps");
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
+    assert_eq!(client.get32(CONFIG, 0), 0xa77f_8086);
+    drop(client);
+    serving.ended();
+}
