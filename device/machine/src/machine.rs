@@ -500,23 +500,27 @@ fn piece(region: Region, offset: u64, left: usize) -> Option<u8> {
 fn make_card(kind: CardKind) -> Card {
     match kind {
         CardKind::SdExpress => Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT))),
-        CardKind::Empty => Box::new(EmptyAdapter),
+        CardKind::Empty => Box::new(EmptyAdapter { last: 0 }),
     }
 }
 
 /// Closes the switch and answers nothing.
 #[derive(Debug)]
-struct EmptyAdapter;
+struct EmptyAdapter {
+    /// Index of the last command, for the record.
+    last: u8,
+}
 
 impl SdCard for EmptyAdapter {
-    fn command(&mut self, _now: Duration, _index: u8, _argument: u32) -> Result<CardResponse, CardError> {
+    fn command(&mut self, _now: Duration, index: u8, _argument: u32) -> Result<CardResponse, CardError> {
+        self.last = index;
         Err(CardError::Timeout)
     }
 
     fn power_cycle(&mut self) {}
 
     fn last_command(&self) -> String {
-        "none".to_owned()
+        format!("CMD{}", self.last)
     }
 
     fn snapshot(&self) -> Value {
