@@ -188,7 +188,7 @@ impl ConfigSpace {
     /// Adds a register row, and stores its reset value. A later row wins over an earlier one at the same bytes.
     pub fn add_row(&mut self, row: Register) {
         self.store(row.address as u16, row.size, row.reset);
-        let at = self.rows.partition_point(|other| other.address < row.address);
+        let at = self.rows.partition_point(|other| other.address <= row.address);
         self.rows.insert(at, row);
     }
 

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 
 use crate::capability::{self, EXP, Link, Msi};
-use crate::config::{ConfigSpace, Identity, command, offset};
+use crate::config::{ConfigSpace, Identity, offset};
 use crate::seam::{Ctx, Event, PciFunction, ResetKind};
 use crate::slot::Slot;
 
@@ -104,6 +104,14 @@ impl<F: PciFunction> RootPort<F> {
         self.update_interrupt(ctx);
     }
 
+    /// LNKSTA and SLTSTA as the slot makes them; of SLTSTA, the latched bits are what is stored.
+    fn derived(&self) -> (u32, u32) {
+        let link =
+            if self.slot.link_active() { self.link.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
+        let latched = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !EXP::SLTSTA_PDS;
+        (link, if self.slot.is_present() { latched | EXP::SLTSTA_PDS } else { latched })
+    }
+
     /// Hot-plug interrupts are the OR of the enabled events (PCIe 6.7.3.4).
     fn update_interrupt(&mut self, ctx: &mut Ctx<'_>) {
         let control = self.config.read(EXPRESS + EXP::SLTCTL, 2);
@@ -158,7 +166,7 @@ impl<F: PciFunction> RootPort<F> {
 
     /// The context for what is below: this port's Bus Master Enable forwards requests upstream (PCIe 7.5.1.1.3).
     fn below<'b>(&self, ctx: &'b mut Ctx<'_>) -> Ctx<'b> {
-        ctx.child(self.name(), self.config.command() & command::MASTER != 0)
+        ctx.child(self.name(), self.config.bus_master())
     }
 
     /// Forwards a configuration read; `None` if no device is there.
@@ -229,14 +237,8 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
 
     fn config_read(&mut self, at: u16, size: u8) -> u32 {
         // What is derived is put in place before it is read.
-        let link =
-            if self.slot.link_active() { self.link.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
-        self.config.store(EXPRESS + EXP::LNKSTA, 2, u64::from(link));
-        let mut status = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !EXP::SLTSTA_PDS;
-        if self.slot.is_present() {
-            status |= EXP::SLTSTA_PDS;
-        }
-        self.config.store(EXPRESS + EXP::SLTSTA, 2, u64::from(status));
+        let derived = self.derived();
+        store_derived(&mut self.config, derived);
         self.config.read(at, size)
     }
 
@@ -285,9 +287,16 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
     }
 
     fn snapshot(&self) -> Value {
+        let mut config = self.config.clone();
+        store_derived(&mut config, self.derived());
         json!({
-            "config": self.config.snapshot(),
+            "config": config.snapshot(),
             "slot": self.slot.snapshot(),
         })
     }
+}
+
+fn store_derived(config: &mut ConfigSpace, (link, slot): (u32, u32)) {
+    config.store(EXPRESS + EXP::LNKSTA, 2, u64::from(link));
+    config.store(EXPRESS + EXP::SLTSTA, 2, u64::from(slot));
 }

@@ -60,8 +60,8 @@ impl Register {
 
 /// Values for a table of registers, with the access rules of their rows.
 ///
-/// Lookup is by binary search, so the table must be sorted by address without overlaps; [`RegisterFile::new`] keeps
-/// only rows for which that holds, and [`check_table`] says what is wrong with a table (each table has a test).
+/// Lookup is by binary search, so the table must be sorted by address without overlaps; [`check_table`] says what is
+/// wrong with a table (each table has a test).
 #[derive(Debug, Clone)]
 pub struct RegisterFile {
     table: &'static [Register],

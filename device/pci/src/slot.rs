@@ -2,8 +2,11 @@
 //!
 //! Link and presence are held here and nowhere else; the port derives LNKSTA and SLTSTA from them.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
+use crate::config::command;
 use crate::seam::{self, Access, Answer, Ctx, Direction, Event, PciFunction, ResetKind, Space, mask_of_size};
 
 /// A slot and the function in it. Device 0, function 0 of the bus below the port.
@@ -14,6 +17,9 @@ pub struct Slot<F> {
     trained: bool,
     link_disabled: bool,
     bar_vanished: bool,
+    /// The function's memory BARs as the guest had them when the link fell. The reset that follows clears them, but a
+    /// driver's mapping goes on naming these addresses, and its accesses are still accesses of that function's registers.
+    mapped_at_fall: Vec<(u8, Range<u64>)>,
 }
 
 impl<F: PciFunction> Slot<F> {
@@ -25,6 +31,7 @@ impl<F: PciFunction> Slot<F> {
             trained: true,
             link_disabled: false,
             bar_vanished: false,
+            mapped_at_fall: Vec::new(),
         }
     }
 
@@ -82,8 +89,11 @@ impl<F: PciFunction> Slot<F> {
         let after = self.link_active();
         if before && !after {
             ctx.event(Event::LinkDown);
+            let mapped = self.function.as_ref().map(mapped_bars).unwrap_or_default();
             self.reset(ctx, ResetKind::Hot);
+            self.mapped_at_fall = mapped;
         } else if after && !before {
+            self.mapped_at_fall.clear();
             ctx.event(Event::LinkUp);
         }
         before != after
@@ -98,6 +108,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Resets the function in the slot.
     pub(crate) fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
+        self.mapped_at_fall.clear();
         if let Some(function) = &mut self.function {
             let mut ctx = seam::inside(function, ctx);
             ctx.event(Event::Reset { kind });
@@ -187,8 +198,13 @@ impl<F: PciFunction> Slot<F> {
     }
 
     fn decode(&mut self, address: u64) -> Option<(&mut F, u8, u64)> {
+        let mapped = self.mapped_at_fall.iter().find(|(_, range)| range.contains(&address));
+        let at_fall = mapped.map(|(bar, range)| (*bar, address - range.start));
         let function = self.function.as_mut()?;
-        if function.config().command() & crate::config::command::MEMORY == 0 {
+        if let Some((bar, offset)) = at_fall {
+            return Some((function, bar, offset));
+        }
+        if function.config().command() & command::MEMORY == 0 {
             return None;
         }
         let (bar, offset) = function.config().decode(address)?;
@@ -208,6 +224,15 @@ impl<F: PciFunction> Slot<F> {
             })),
         })
     }
+}
+
+/// The memory BARs that a function decodes now.
+fn mapped_bars<F: PciFunction>(function: &F) -> Vec<(u8, Range<u64>)> {
+    let config = function.config();
+    if config.command() & command::MEMORY == 0 {
+        return Vec::new();
+    }
+    (0..6).filter_map(|bar| Some((bar, config.memory_bar(bar)?))).collect()
 }
 
 /// Reports an access that nobody can answer; what a read gets.

@@ -47,7 +47,8 @@ impl MsiX {
     pub fn add(config: &mut ConfigSpace, at: u16, vectors: u16, table: Place, pending: Place) -> Self {
         let place = |place: Place| u64::from(place.offset & !7) | u64::from(place.bar & 7);
         // The size field counts from zero.
-        let size = u64::from(vectors.clamp(1, 2048) - 1);
+        let vectors = vectors.clamp(1, 2048);
+        let size = u64::from(vectors - 1);
         config.add_capability(
             at,
             0x11,
@@ -97,7 +98,7 @@ impl MsiX {
     pub fn bar_read(&self, bar: u8, offset: u64, size: u8) -> Option<u64> {
         let aligned = matches!(size, 4 | 8) && offset % u64::from(size) == 0;
         if let Some((index, at)) = self.table_index(bar, offset) {
-            let entry = self.entries.get(index).filter(|_| aligned)?;
+            let Some(entry) = self.entries.get(index).filter(|_| aligned) else { return Some(0) };
             let low =
                 if at < 8 { entry.address } else { u64::from(entry.control) << 32 | u64::from(entry.data) };
             let value = low >> (8 * (at % 8));
