@@ -1,23 +1,19 @@
 //! `sdmorph ctl`: the control protocol for people.
 
-// A command's answer is what standard output is for.
-#![allow(clippy::print_stdout)]
-
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use sdmorph_control::{Client, ClientError, Event, JsonObject, parse_key_values};
 use serde_json::Value;
 
-use crate::Failure;
 use crate::arguments::CtlOptions;
 use crate::serve::places;
+use crate::{Failure, output};
 
 /// Runs one command.
 pub(crate) fn run(options: &CtlOptions) -> Result<(), Failure> {
     if options.command == "commands" {
-        print!("{}", sdmorph_control::usage());
-        return Ok(());
+        return output::print(&sdmorph_control::usage());
     }
     let arguments = parse_key_values(&options.arguments).map_err(|error| Failure::BadInput(error.into()))?;
     let path = match &options.socket {
@@ -32,26 +28,31 @@ pub(crate) fn run(options: &CtlOptions) -> Result<(), Failure> {
         return events(&mut client, options, timeout);
     }
     match client.execute(&options.command, arguments) {
-        Ok(value) => show(&value, options.json).map_err(Failure::Failed),
+        Ok(value) => show(&value, options.json),
+        Err(ClientError::Command(error)) => {
+            let class = serde_json::to_value(error.class).unwrap_or_default();
+            Err(Failure::Failed(anyhow!("{}: {}", class.as_str().unwrap_or("error"), error.desc)))
+        }
         Err(error) => Err(Failure::Failed(error.into())),
     }
 }
 
-fn show(value: &Value, json: bool) -> anyhow::Result<()> {
-    // An empty object is QMP's "done"; people see it from the exit code.
+fn show(value: &Value, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{value}");
-    } else if value.as_object().is_none_or(|fields| !fields.is_empty()) {
-        println!("{}", serde_json::to_string_pretty(value)?);
+        return output::print(&format!("{value}\n"));
     }
-    Ok(())
+    // An empty object is QMP's "done"; people see it from the exit code.
+    if value.as_object().is_some_and(JsonObject::is_empty) {
+        return Ok(());
+    }
+    output::print(&format!("{value:#}\n"))
 }
 
 fn events(client: &mut Client, options: &CtlOptions, timeout: Duration) -> Result<(), Failure> {
     let wait = if options.follow { None } else { Some(timeout) };
     loop {
         match client.next_event(wait) {
-            Ok(Some(event)) => show_event(&event, options.json).map_err(Failure::Failed)?,
+            Ok(Some(event)) => show_event(&event, options.json)?,
             // Time is over, or the server has ended: both are how this is meant to end.
             Ok(None) | Err(ClientError::Closed) => return Ok(()),
             Err(error) => return Err(Failure::Failed(error.into())),
@@ -59,13 +60,13 @@ fn events(client: &mut Client, options: &CtlOptions, timeout: Duration) -> Resul
     }
 }
 
-fn show_event(event: &Event, json: bool) -> anyhow::Result<()> {
+fn show_event(event: &Event, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string(event)?);
-        return Ok(());
+        let line = serde_json::to_string(event).map_err(|error| Failure::Failed(error.into()))?;
+        return output::print(&format!("{line}\n"));
     }
     let data =
-        if event.data == JsonObject::new() { String::new() } else { serde_json::to_string(&event.data)? };
-    println!("{}.{:06} {} {data}", event.timestamp.seconds, event.timestamp.microseconds, event.name);
-    Ok(())
+        if event.data.is_empty() { String::new() } else { Value::from(event.data.clone()).to_string() };
+    let Event { name, timestamp, .. } = event;
+    output::print(&format!("{}.{:06} {name} {data}\n", timestamp.seconds, timestamp.microseconds))
 }

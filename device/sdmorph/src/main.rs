@@ -11,6 +11,7 @@ mod arguments;
 mod ctl;
 mod lab;
 mod logging;
+mod output;
 mod registers;
 mod serve;
 
@@ -44,8 +45,9 @@ fn main() -> ExitCode {
         Command::Lab(options) => lab::run(&options),
         Command::Registers(options) => registers::run(&options),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "sdmorph", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sdmorph", &mut script);
+            output::print(&String::from_utf8_lossy(&script))
         }
     };
     result.map_or_else(exit, |()| ExitCode::SUCCESS)
@@ -60,6 +62,15 @@ fn exit(failure: Failure) -> ExitCode {
         Failure::Surroundings(error) => (3, error),
         Failure::Shown(code) => return ExitCode::from(code),
     };
-    eprintln!("sdmorph: {error:#}");
+    eprintln!("sdmorph: {}", explain(&error));
     ExitCode::from(code)
+}
+
+/// The error and its causes, without those that it quotes already.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => text,
+        said => format!("{said}: {cause}"),
+    })
 }

@@ -1,21 +1,18 @@
 //! `sdmorph registers`: the register tables, for people, books and programs.
 
-// The tables are what standard output is for.
-#![allow(clippy::print_stdout)]
-
 use std::fmt::Write;
 
 use sdmorph_machine::names::{Table, tables};
 use sdmorph_machine::record::space_name;
 use serde_json::json;
 
-use crate::Failure;
 use crate::arguments::RegistersOptions;
+use crate::{Failure, output};
 
 /// Prints all tables.
 pub(crate) fn run(options: &RegistersOptions) -> Result<(), Failure> {
     let tables = tables();
-    if options.json {
+    let page = if options.json {
         let list: Vec<_> = tables
             .iter()
             .map(|table| {
@@ -28,13 +25,13 @@ pub(crate) fn run(options: &RegistersOptions) -> Result<(), Failure> {
             })
             .collect();
         let text = serde_json::to_string_pretty(&list).map_err(|error| Failure::Failed(error.into()))?;
-        println!("{text}");
+        text + "\n"
     } else if options.markdown {
-        print!("{}", markdown(&tables));
+        markdown(&tables)
     } else {
-        print!("{}", text(&tables));
-    }
-    Ok(())
+        text(&tables)
+    };
+    output::print(&page)
 }
 
 fn text(tables: &[Table]) -> String {

@@ -11,6 +11,8 @@ use anyhow::{Context, anyhow};
 use sdmorph_control::{BoundSocket, EventSender, Server, ServerOptions, Timestamp};
 use sdmorph_machine::{HOST_VECTORS, Host, Machine, Timebase};
 use sdmorph_transport::{Eventfds, GuestRam, Shared};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::Failure;
@@ -50,6 +52,15 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         Some(path) => Some(handler::read_rules(path).map_err(Failure::BadInput)?),
         None => None,
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Surroundings(error.into()))?;
+    // Before the sockets: whatever ends this process after that takes them along.
+    let ending = {
+        let _inside = runtime.enter();
+        Ending::new().map_err(|error| Failure::Surroundings(error.into()))?
+    };
+    let sockets = Sockets::open(options).map_err(Failure::Surroundings)?;
+    // After the sockets: a second server on the same paths must not empty the first one's file.
     let record = match &options.record {
         Some(path) => Some(
             std::fs::File::create(path)
@@ -58,7 +69,6 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         ),
         None => None,
     };
-    let sockets = Sockets::open(options).map_err(Failure::Surroundings)?;
 
     let ram = Arc::new(GuestRam::default());
     let eventfds = Eventfds::new(HOST_VECTORS);
@@ -73,16 +83,42 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     if let Some((name, rules)) = rules {
         shared
             .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))
-            .context("--rules")
+            .with_context(|| format!("--rules: scenario {name}"))
             .map_err(Failure::BadInput)?;
     }
     let recording = recording::Recording::start(shared.clone(), record);
-    let result = serve(options, &sockets, &shared);
+    let result = serve(&runtime, ending, options, &sockets, &shared);
     let written = recording.finish();
     result.and(written).map_err(Failure::Surroundings)
 }
 
-fn serve(options: &ServeOptions, sockets: &Sockets, shared: &Shared) -> anyhow::Result<()> {
+/// The signals that end a server in good order.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: ending"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: ending"),
+        }
+    }
+}
+
+fn serve(
+    runtime: &Runtime,
+    mut ending: Ending,
+    options: &ServeOptions,
+    sockets: &Sockets,
+    shared: &Shared,
+) -> anyhow::Result<()> {
     let transport = sdmorph_transport::Server::new(sockets.vfio_user.try_clone()?, shared.clone());
     let (transport_ended, ended) = oneshot::channel();
     std::thread::Builder::new().name("vfio-user".to_owned()).spawn(move || {
@@ -94,13 +130,11 @@ fn serve(options: &ServeOptions, sockets: &Sockets, shared: &Shared) -> anyhow::
     }
     tracing::info!(path = %sockets.control.path().display(), "control");
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let time = shared.time;
         let events = EventSender::new(EVENT_RING, move || timestamp(time.wall_clock(time.now())));
         let handler = Arc::new(Handler::new(shared.clone(), events.clone()));
         let control = Server::new(handler.clone(), events, ServerOptions::default());
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             result = control.run(sockets.control.listener()) => result.context("control socket"),
             result = ended => match result {
@@ -108,8 +142,7 @@ fn serve(options: &ServeOptions, sockets: &Sockets, shared: &Shared) -> anyhow::
                 Ok(Err(error)) => Err(error).context("vfio-user socket"),
             },
             () = drive(shared, &handler) => Ok(()),
-            _ = terminate.recv() => { tracing::info!("SIGTERM: ending"); Ok(()) }
-            result = tokio::signal::ctrl_c() => { tracing::info!("SIGINT: ending"); Ok(result?) }
+            () = ending.signal() => Ok(()),
         }
     })
 }

@@ -29,7 +29,11 @@ impl Recording {
                 let mut next = 0;
                 loop {
                     let last = stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout);
-                    drain(&shared, &mut file, &mut next).context("writing the flight record")?;
+                    if let Err(error) = drain(&shared, &mut file, &mut next) {
+                        // Said at once: the device goes on, for hours perhaps, and so may its user.
+                        tracing::error!(%error, "the flight record's file ends here");
+                        return Err(error).context("writing the flight record");
+                    }
                     if last {
                         return Ok(());
                     }

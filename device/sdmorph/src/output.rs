@@ -1,0 +1,20 @@
+//! Standard output.
+
+use std::io::{ErrorKind, Write};
+
+use anyhow::Context;
+
+use crate::Failure;
+
+/// Writes `text`.
+///
+/// # Errors
+/// Exit code 0 if whoever read has gone: `head` has what it wanted, and there is nobody to go on for. Exit code 1 for
+/// anything else, such as a full disk.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::Shown(0)),
+        result => result.context("standard output").map_err(Failure::Failed),
+    }
+}

@@ -1,0 +1,131 @@
+//! `sdmorph ctl` against a live server, and without one.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, program, sdmorph};
+
+#[test]
+fn every_command_there_is_succeeds_and_prints_json_when_asked_to() {
+    let rule = r#"rule={"name":"slow","on":{"read":"HAIMR"},"do":{"read-latency":"500us"}}"#;
+    let lines: &[&[&str]] = &[
+        &["query-version"],
+        &["query-commands"],
+        &["query-status"],
+        &["card-insert", "kind=sd-express"],
+        &["card-eject"],
+        &["card-insert", "kind=none"],
+        &["card-eject"],
+        &["link-set", "up=false"],
+        &["link-set", "up=true"],
+        &["rule-add", rule],
+        &["query-rules"],
+        &["rule-remove", "name=slow"],
+        &["scenario-load", "name=plain", "rules=[]", "replace=true"],
+        &["marker", "text=drivers bound"],
+        &["quit"],
+    ];
+    let mut server = Server::start(&[]);
+    let commands = server.done(&["query-commands"]).json();
+    for command in commands.as_array().unwrap() {
+        let name = command["name"].as_str().unwrap();
+        let tried = lines.iter().any(|line| line[0] == name);
+        assert!(tried || name == "qmp_capabilities", "{name} is not tried here");
+    }
+    for line in lines {
+        let run = server.done(&[&["--json"], *line].concat());
+        assert!(run.out.ends_with('\n') && run.out.lines().count() == 1, "{line:?}: {:?}", run.out);
+        run.json();
+        assert_eq!(run.err, "");
+    }
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn commands_change_the_device_that_query_status_shows() {
+    let server = Server::start(&[]);
+    let status = || server.done(&["query-status"]).json();
+    assert_eq!(status()["card"], Value::Null);
+    assert_eq!(server.done(&["card-insert", "kind=sd-express"]).out, "", "people need no empty object");
+    assert_eq!(status()["card"], json!("sd-express"));
+    server.done(&["card-eject"]);
+    assert_eq!(status()["card"], Value::Null);
+}
+
+#[test]
+fn refused_command_ends_with_1_class_and_description() {
+    let server = Server::start(&[]);
+    server.ctl(&["card-eject"]).fails_with(1, &["GenericError: there is no card"]);
+    server.ctl(&["card-insrt"]).fails_with(1, &["CommandNotFound: ", "card-insert"]);
+    server.ctl(&["card-insert", "kind=sdexpress"]).fails_with(1, &["GenericError: ", "'sd-express'"]);
+    server.ctl(&["card-insert", "colour=red"]).fails_with(1, &["GenericError: ", "colour"]);
+    let rule = r#"rule={"name":"x","on":{"read":"HAIMRR"},"do":{"bar":"vanish"}}"#;
+    server.ctl(&["rule-add", rule]).fails_with(1, &["HAIMRR", "HAIMR"]);
+    let rule = r#"rule={"name":"x","on":{"read":"HAIMR"},"do":{"read-latency":"-1ms"}}"#;
+    server.ctl(&["rule-add", rule]).fails_with(1, &["negative"]);
+    assert_eq!(server.done(&["query-rules"]).json(), json!([]));
+}
+
+#[test]
+fn words_that_are_no_arguments_end_with_2_before_anything_is_sent() {
+    sdmorph(&["ctl", "card-insert", "sd-express"]).fails_with(2, &["key=value"]);
+    sdmorph(&["ctl"]).fails_with(2, &["Usage"]);
+    sdmorph(&["ctl", "--timeout", "soon", "query-status"]).fails_with(2, &["--timeout"]);
+}
+
+#[test]
+fn without_a_server_it_ends_with_3_and_a_hint() {
+    let run = sdmorph(&["ctl", "query-status"]);
+    run.fails_with(3, &["sdmorph serve", "--socket", "control.sock", "no such socket"]);
+    assert_eq!(run.err.matches("os error").count(), 1, "said once: {}", run.err);
+}
+
+#[test]
+fn commands_lists_everything_without_a_server() {
+    let run = sdmorph(&["ctl", "commands"]);
+    assert_eq!(run.code, 0);
+    for name in ["card-insert", "query-status", "rule-add", "scenario-load", "quit"] {
+        assert!(run.out.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn events_come_as_they_happen_and_end_with_the_server() {
+    let mut server = Server::start(&[]);
+    let mut follower = program(server.dir.path())
+        .args(["ctl", "--json", "events", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (lines, received) = channel();
+    let out = BufReader::new(follower.stdout.take().unwrap());
+    let reading = std::thread::spawn(move || out.lines().try_for_each(|line| lines.send(line.unwrap())));
+    // A card goes in and out until the follower, which may still be starting, tells of it.
+    let event = loop {
+        server.done(&["card-insert", "kind=none"]);
+        server.done(&["card-eject"]);
+        match received.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => break serde_json::from_str::<Value>(&line).unwrap(),
+            Err(RecvTimeoutError::Timeout) => assert_eq!(follower.try_wait().unwrap(), None),
+            Err(RecvTimeoutError::Disconnected) => panic!("the follower has ended"),
+        }
+    };
+    let name = event["event"].as_str().unwrap();
+    assert!(["CARD_INSERTED", "CARD_EJECTED"].contains(&name), "{event}");
+    assert!(event["timestamp"]["seconds"].is_number() && event["data"].is_object(), "{event}");
+    assert_eq!(server.quit(), Some(0));
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    // An error is that of the receiver, which is still there.
+    reading.join().unwrap().unwrap();
+}
+
+#[test]
+fn events_without_follow_end_when_the_time_is_over() {
+    let server = Server::start(&[]);
+    let run = server.done(&["--timeout", "1", "events"]);
+    assert_eq!((run.out.as_str(), run.err.as_str()), ("", ""));
+}

@@ -1,0 +1,38 @@
+//! Logs and their filters.
+
+use serde_json::Value;
+
+use crate::server::{Server, program, run, sdmorph};
+
+#[test]
+fn json_log_is_one_object_a_line() {
+    let mut server = Server::start(&["--log-format", "json", "--log", "debug"]);
+    server.done(&["card-insert", "kind=sd-express"]);
+    drop(vfio_user::Client::new(&server.vfio_user()).unwrap());
+    assert_eq!(server.quit(), Some(0));
+    let log = server.log();
+    assert!(log.lines().count() >= 2, "{log}");
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(entry["level"].is_string() && entry["fields"].is_object(), "{line}");
+    }
+}
+
+#[test]
+fn text_log_says_where_the_sockets_are_and_error_level_does_not() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.quit(), Some(0));
+    assert!(server.log().contains("vfu.sock") && server.log().contains("control.sock"), "{}", server.log());
+    let mut server = Server::start(&["--log", "error"]);
+    assert_eq!(server.quit(), Some(0));
+    assert_eq!(server.log(), "");
+}
+
+#[test]
+fn wrong_filter_ends_with_2_from_the_flag_and_from_the_environment() {
+    sdmorph(&["--log", "sdmorph=loud", "registers"]).fails_with(2, &["sdmorph=loud", "error, warn, info"]);
+    let dir = tempfile::tempdir().unwrap();
+    run(program(dir.path()).env("RUST_LOG", "a=b=c").arg("registers")).fails_with(2, &["a=b=c"]);
+    let run = run(program(dir.path()).env("RUST_LOG", "a=b=c").args(["--log", "info", "registers"]));
+    assert_eq!(run.code, 0, "the flag wins: {}", run.err);
+}

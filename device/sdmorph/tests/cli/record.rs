@@ -1,0 +1,62 @@
+//! `--record`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::server::{Server, program, run};
+
+fn records(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn record_is_complete_after_quit_and_has_the_marker() {
+    let mut server = Server::start(&["--record", "run.jsonl"]);
+    server.done(&["card-insert", "kind=sd-express"]);
+    drop(vfio_user::Client::new(&server.vfio_user()).unwrap());
+    server.done(&["marker", "text=the end"]);
+    assert_eq!(server.quit(), Some(0));
+    let records = records(&server.path("run.jsonl"));
+    for (seq, record) in records.iter().enumerate() {
+        assert_eq!(record["seq"], seq, "{record}");
+    }
+    let has = |key: &str, value: &str| records.iter().any(|record| record[key] == value);
+    assert!(has("name", "card-inserted") && has("text", "the end"));
+    assert!(records.windows(2).all(|two| two[0]["t_ns"].as_u64() <= two[1]["t_ns"].as_u64()));
+}
+
+#[test]
+fn record_that_cannot_be_made_ends_with_3_and_leaves_no_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run(program(dir.path()).args(["serve", "--record", "/nonexistent/run.jsonl"]));
+    out.fails_with(3, &["--record /nonexistent/run.jsonl", "No such file"]);
+    assert_eq!(fs::read_dir(dir.path().join("sdmorph")).unwrap().count(), 0);
+}
+
+#[test]
+fn full_disk_is_said_at_once_and_again_at_the_end_and_the_device_goes_on() {
+    let mut server = Server::start(&["--record", "/dev/full"]);
+    server.done(&["marker", "text=lost"]);
+    while !server.log().contains("the flight record's file ends here") {
+        std::thread::yield_now();
+    }
+    server.done(&["card-insert", "kind=sd-express"]);
+    assert_eq!(server.quit(), Some(3));
+    assert!(server.log().contains("No space left on device"), "{}", server.log());
+    assert!(!server.control().exists());
+}
+
+#[test]
+fn second_server_on_the_same_paths_does_not_empty_the_first_one_s_record() {
+    let mut server = Server::start(&["--record", "run.jsonl"]);
+    server.done(&["marker", "text=kept"]);
+    let second = run(program(server.dir.path()).args(["serve", "--record"]).arg(server.path("run.jsonl")));
+    second.fails_with(3, &["already listening"]);
+    server.done(&["marker", "text=and more"]);
+    assert_eq!(server.quit(), Some(0));
+    let records = records(&server.path("run.jsonl"));
+    assert!(records.iter().any(|record| record["text"] == "kept"));
+    assert!(records.iter().any(|record| record["text"] == "and more"));
+}

@@ -1,0 +1,142 @@
+//! The program, run to its end or as a server.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sdmorph_control::Client;
+use serde_json::Value;
+
+/// Long enough for any machine; nobody waits for it unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a run of the program ended.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Run {
+    /// The standard output as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {:?}", self.out))
+    }
+
+    /// Asserts the exit code and that the message says all of `words`.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{}", self.err);
+        for word in words {
+            assert!(self.err.contains(word), "no {word:?} in: {}", self.err);
+        }
+    }
+}
+
+/// The program with an environment that nothing of the user's gets into.
+pub(crate) fn program(runtime_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sdmorph"));
+    command.env("XDG_RUNTIME_DIR", runtime_dir).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// Runs `command` to its end.
+pub(crate) fn run(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code().expect("ended by a signal"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs the program in an empty directory.
+pub(crate) fn sdmorph(arguments: &[&str]) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    run(program(dir.path()).args(arguments))
+}
+
+/// A running `sdmorph serve` in a directory of its own.
+pub(crate) struct Server {
+    pub(crate) dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts with the sockets in their default place, and waits until it answers.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    pub(crate) fn start_in(dir: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let log = File::create(dir.path().join("log")).unwrap();
+        let child = program(dir.path())
+            .arg("serve")
+            .args(arguments)
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { dir, child };
+        if let Err(error) = Client::connect_when_ready(&server.control(), PATIENCE) {
+            panic!("{error}; the server says: {}", server.log());
+        }
+        server
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn vfio_user(&self) -> PathBuf {
+        self.path("sdmorph/vfu.sock")
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.path("sdmorph/control.sock")
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// `sdmorph ctl …` on this server.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Run {
+        run(program(self.dir.path()).arg("ctl").args(arguments))
+    }
+
+    /// The same, and it must succeed.
+    #[track_caller]
+    pub(crate) fn done(&self, arguments: &[&str]) -> Run {
+        let run = self.ctl(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {}", run.err);
+        run
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Has it quit, and returns its exit code.
+    pub(crate) fn quit(&mut self) -> Option<i32> {
+        self.done(&["quit"]);
+        self.ended().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail if it has ended and been waited for, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
