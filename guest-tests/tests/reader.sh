@@ -79,10 +79,15 @@ reader_bound() {
 	[ -e "$1" ]
 }
 
-# The SD host has been left alone for its autosuspend delay: the first scan for a card is over.
+# The reader has been left alone: the first scan for a card is over. Where the SD host has runtime PM of
+# its own (6.x), its autosuspend delay has passed; where it has none (7.x), nobody uses the reader.
 reader_idle() {
 	set -- "$reader"/rtsx_pci_sdmmc.*/power/runtime_status
-	[ "$(cat "$1" 2>/dev/null)" = suspended ]
+	if [ -e "$1" ]; then
+		[ "$(cat "$1")" = suspended ]
+	else
+		[ "$(cat "$reader/power/runtime_usage")" = 0 ]
+	fi
 }
 
 # sysfs drops the directory when .remove has returned.
