@@ -22,7 +22,12 @@ pub(crate) fn start(options: &Logging) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match options.log_format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => {
+            builder.json().init();
+            // The vfio-user crate panics on some malformed messages, which ends that client only; the report of it must
+            // not break the lines.
+            std::panic::set_hook(Box::new(|report| tracing::error!(%report, "a panic")));
+        }
     }
     Ok(())
 }

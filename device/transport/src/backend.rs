@@ -141,10 +141,10 @@ impl ServerBackend for Backend {
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> Result<(), io::Error> {
         if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
             self.shared.ram.clear();
-        } else {
-            self.shared.ram.unmap(address, size);
+            return Ok(());
         }
-        Ok(())
+        // None at all is well: a range without a descriptor was never mapped here.
+        self.shared.ram.unmap(address, size).map(drop).map_err(|error| invalid(error.to_string()))
     }
 
     fn reset(&mut self) -> Result<(), io::Error> {

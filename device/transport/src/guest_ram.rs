@@ -78,15 +78,23 @@ impl GuestRam {
     }
 
     /// Takes away every range that lies inside `start..start + size`. Returns how many there were.
-    pub fn unmap(&self, start: u64, size: u64) -> usize {
+    ///
+    /// # Errors
+    /// A range lies only partly inside; nothing is taken away then.
+    pub fn unmap(&self, start: u64, size: u64) -> io::Result<usize> {
+        let end = start.saturating_add(size);
         let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
+        let touched = |range: &Range| range.start < end && start < range.start + range.size;
+        let inside = |range: &Range| start <= range.start && range.start + range.size <= end;
+        if let Some(range) = ranges.iter().find(|range| touched(range) && !inside(range)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{start:#x}..{end:#x} would cut {:#x}+{:#x} in two", range.start, range.size),
+            ));
+        }
         let before = ranges.len();
-        ranges.retain(|range| {
-            let inside =
-                range.start >= start && range.size <= size && range.start - start <= size - range.size;
-            !inside
-        });
-        before - ranges.len()
+        ranges.retain(|range| !inside(range));
+        Ok(before - ranges.len())
     }
 
     /// Takes everything away. Returns how many ranges there were.
@@ -201,8 +209,12 @@ mod tests {
         let ram = GuestRam::default();
         ram.map(0x1000, 0x1000, memfd(0x1000), 0, true).unwrap();
         ram.map(0x2000, 0x1000, memfd(0x1000), 0, true).unwrap();
-        assert_eq!(ram.unmap(0x1000, 0x800), 0);
-        assert_eq!(ram.unmap(0x1000, 0x1000), 1);
+        for (start, size) in [(0x1000, 0x800), (0x1800, 0x800), (0x1400, 0x10), (0x1000, 0x1800)] {
+            assert!(ram.unmap(start, size).is_err(), "{start:#x}+{size:#x}");
+        }
+        assert_eq!(ram.unmap(0x3000, 0x1000).unwrap(), 0);
+        assert_eq!(ram.unmap(0, 0x1000).unwrap(), 0);
+        assert_eq!(ram.unmap(0x1000, 0x1000).unwrap(), 1);
         assert!(ram.read(0x1000, &mut [0]).is_err());
         assert!(ram.read(0x2000, &mut [0]).is_ok());
         assert_eq!(ram.clear(), 1);

@@ -52,6 +52,14 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         Some(path) => Some(handler::read_rules(path).map_err(Failure::BadInput)?),
         None => None,
     };
+    let record = match &options.record {
+        Some(path) => Some(
+            recording::open(path)
+                .with_context(|| format!("--record {}", path.display()))
+                .map_err(Failure::Surroundings)?,
+        ),
+        None => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Surroundings(error.into()))?;
     // Before the sockets: whatever ends this process after that takes them along.
@@ -60,15 +68,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         Ending::new().map_err(|error| Failure::Surroundings(error.into()))?
     };
     let sockets = Sockets::open(options).map_err(Failure::Surroundings)?;
-    // After the sockets: a second server on the same paths must not empty the first one's file.
-    let record = match &options.record {
-        Some(path) => Some(
-            std::fs::File::create(path)
-                .with_context(|| format!("--record {}", path.display()))
-                .map_err(Failure::Surroundings)?,
-        ),
-        None => None,
-    };
+    if let Some(file) = &record {
+        recording::begin(file).context("--record").map_err(Failure::Surroundings)?;
+    }
 
     let ram = Arc::new(GuestRam::default());
     let eventfds = Eventfds::new(HOST_VECTORS);

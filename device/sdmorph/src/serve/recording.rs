@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +14,23 @@ use sdmorph_transport::Shared;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Records taken at once, while the machine is locked.
 const BATCH: usize = 4096;
+
+/// Opens the file at `path` and leaves what is in it: it may be the record of a server that is running, on whose sockets
+/// this one is about to fail.
+///
+/// # Errors
+/// It cannot be made or written.
+pub(crate) fn open(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
+}
+
+/// Empties the file, if it is one: pipes and devices have no length.
+///
+/// # Errors
+/// It cannot be truncated.
+pub(crate) fn begin(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
 
 /// A file that follows the machine's record.
 pub(crate) struct Recording {

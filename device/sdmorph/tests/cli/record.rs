@@ -28,11 +28,21 @@ fn record_is_complete_after_quit_and_has_the_marker() {
 }
 
 #[test]
+fn old_record_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("run.jsonl"), "old ".repeat(100_000)).unwrap();
+    let mut server = Server::start_in(dir, &["--record", "run.jsonl"]);
+    server.done(&["marker", "text=new"]);
+    assert_eq!(server.quit(), Some(0));
+    assert_eq!(records(&server.path("run.jsonl")).last().unwrap()["text"], "new");
+}
+
+#[test]
 fn record_that_cannot_be_made_ends_with_3_and_leaves_no_socket() {
     let dir = tempfile::tempdir().unwrap();
     let out = run(program(dir.path()).args(["serve", "--record", "/nonexistent/run.jsonl"]));
     out.fails_with(3, &["--record /nonexistent/run.jsonl", "No such file"]);
-    assert_eq!(fs::read_dir(dir.path().join("sdmorph")).unwrap().count(), 0);
+    assert!(!dir.path().join("sdmorph").exists());
 }
 
 #[test]
