@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, LinkAction};
-use sdmorph_faults::{Engine, Rule, RuleError, RuleStatus};
+use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus};
 use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam::{self, World, mask_of_size};
 use sdmorph_pci::topology::RootBus;
@@ -106,12 +106,14 @@ impl Machine {
         }
     }
 
-    /// Reads `data.len()` bytes of a region, in pieces as a bus would carry them. Returns the latency to sleep off
-    /// before the answer is given.
+    /// Reads `data.len()` bytes of a region, in pieces as a bus would carry them; what is not in the region reads
+    /// all-ones. Returns the latency to sleep off before the answer is given, at most [`MAX_LATENCY`] for all pieces.
     pub fn read(&mut self, now: Duration, region: Region, offset: u64, data: &mut [u8]) -> Duration {
         self.call(now, |machine| {
+            data.fill(0xff);
+            let end = inside(region, offset, data.len());
             let mut at = 0;
-            while let Some(size) = piece(region, offset + at as u64, data.len() - at) {
+            while let Some(size) = piece(region, offset + at as u64, end - at) {
                 let value = machine.read_piece(region, offset + at as u64, size);
                 let bytes = value.to_le_bytes();
                 if let (Some(to), Some(from)) =
@@ -121,15 +123,16 @@ impl Machine {
                 }
                 at += usize::from(size);
             }
-            std::mem::take(&mut machine.bench.delay)
+            std::mem::take(&mut machine.bench.delay).min(MAX_LATENCY)
         })
     }
 
-    /// Writes `data` to a region, in pieces as a bus would carry them.
+    /// Writes `data` to a region, in pieces as a bus would carry them; what is not in the region is lost.
     pub fn write(&mut self, now: Duration, region: Region, offset: u64, data: &[u8]) {
         self.call(now, |machine| {
+            let end = inside(region, offset, data.len());
             let mut at = 0;
-            while let Some(size) = piece(region, offset + at as u64, data.len() - at) {
+            while let Some(size) = piece(region, offset + at as u64, end - at) {
                 let part = data.iter().skip(at).take(usize::from(size)).rev();
                 let value = part.fold(0u64, |value, byte| value << 8 | u64::from(*byte));
                 machine.write_piece(region, offset + at as u64, size, value);
@@ -180,11 +183,6 @@ impl Machine {
         self.call(now, |machine| {
             machine.later.clear();
             machine.phase = Phase::Reader;
-            machine.with_port(|port, ctx| {
-                port.set_bar_vanished(ctx, false);
-                port.set_presence(ctx, true);
-                port.set_link(ctx, true);
-            });
             machine.reset_all(ResetKind::Cold);
         });
     }
@@ -224,6 +222,7 @@ impl Machine {
         self.call(now, |machine| {
             machine.with_reader(|reader, ctx| reader.eject(ctx));
             if machine.phase == Phase::Away {
+                machine.cancel(Later::PresenceGoes);
                 machine.with_port(|port, ctx| port.set_presence(ctx, true));
                 machine.do_later(morph::TRAINING, Later::LinkTrains);
             }
@@ -272,6 +271,8 @@ impl Machine {
         rules: Vec<Rule>,
         replace: bool,
     ) -> Result<(), RuleError> {
+        // What is due by the old rules comes first, and the new ones do not see it.
+        self.advance(now);
         if replace {
             let mut fresh = Engine::new(self.bench.faults.names().clone());
             fresh.load(rules, now)?;
@@ -410,6 +411,13 @@ impl Machine {
                 self.cancel(Later::LinkFalls);
                 self.phase = Phase::Away;
             }
+            // The link came back without the card's removal, by a rule, `link-set` or the guest's Link Disable.
+            Event::LinkUp if self.phase == Phase::Away => self.phase = Phase::Reader,
+            // The registers that asked for the switch are clear again. (A falling link resets too, and is seen first.)
+            Event::Reset { .. } if self.phase == Phase::Switching => {
+                self.cancel(Later::LinkFalls);
+                self.phase = Phase::Reader;
+            }
             _ => {}
         }
     }
@@ -438,6 +446,7 @@ impl Machine {
 
     fn link(&mut self, up: bool) {
         self.cancel(Later::PresenceGoes);
+        self.cancel(Later::LinkTrains);
         if up {
             self.with_port(|port, ctx| {
                 port.set_bar_vanished(ctx, false);
@@ -487,6 +496,17 @@ impl Machine {
             port.with_function(ctx, act);
         });
     }
+}
+
+/// How many of `length` bytes at `offset` are in the region.
+fn inside(region: Region, offset: u64, length: usize) -> usize {
+    let size = match region {
+        Region::Config => sdmorph_pci::config::SIZE as u64,
+        Region::Bar(bar) => {
+            sdmorph_vmd::BAR_SIZES.iter().find(|(index, _)| *index == bar).map_or(0, |(_, size)| *size)
+        }
+    };
+    usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(length)
 }
 
 /// The next piece of an access: naturally aligned, at most 4 bytes in configuration space and 8 in memory.

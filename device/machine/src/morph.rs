@@ -13,6 +13,9 @@
 //!                                                                                      └───────────┘
 //! ```
 //!
+//! A reset of the reader while it is switching takes the switch back: the registers that asked for it are clear again.
+//! A link that comes up while the reader is away (a rule, `link-set`) has the reader at its end.
+//!
 //! The link can also go down and come up without a switch, by a rule or by `link-set`; presence follows it, since the
 //! slot detects presence in-band (PCIe 6.7.1.1.2: no presence without a receiver that answers).
 

@@ -283,6 +283,10 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
         config.reset(kind);
         msi.reset();
         slot.set_link_disabled(ctx, false);
+        // Nothing is latched, and nobody to be interrupted: the status begins with what is there.
+        if kind == ResetKind::Cold {
+            slot.power_on(ctx);
+        }
         slot.reset(ctx, kind);
     }
 

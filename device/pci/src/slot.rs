@@ -106,6 +106,15 @@ impl<F: PciFunction> Slot<F> {
         }
     }
 
+    /// Power was off: whoever is in the slot is there again, and answers.
+    pub(crate) fn power_on(&mut self, ctx: &mut Ctx<'_>) {
+        self.set_bar_vanished(ctx, false);
+        if self.set_present(true) {
+            ctx.event(Event::PresenceChanged { present: true });
+        }
+        self.set_trained(ctx, true);
+    }
+
     /// Resets the function in the slot.
     pub(crate) fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
         self.mapped_at_fall.clear();

@@ -1,0 +1,9 @@
+//! The whole device, driven through VMD's regions as a host would, with a clock that stands still until it is moved.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod calls;
+mod guest;
+mod life;
+mod properties;
+mod race;
+mod registers;
