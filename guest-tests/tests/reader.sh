@@ -145,8 +145,12 @@ place_interrupts() {
 	for process in /proc/[0-9]*; do
 		case $(cat "$process/comm" 2>/dev/null) in
 		irq/*-pciehp)
-			taskset -p 1 "${process#/proc/}" >/dev/null || return 1
-			ktap_print_msg "placed $placed VMD vectors on CPU 1, pciehp's thread on CPU 0"
+			if taskset -p 1 "${process#/proc/}" >/dev/null 2>&1; then
+				ktap_print_msg "placed $placed VMD vectors on CPU 1, pciehp's thread on CPU 0"
+			else
+				# 7.x: nor need it be, since the pm workqueue is not bound to CPUs there.
+				ktap_print_msg "placed $placed VMD vectors on CPU 1; pciehp's thread may not be moved here"
+			fi
 			return 0
 			;;
 		esac
