@@ -97,7 +97,7 @@ fn interrupt_of_a_vector_without_eventfd_comes_when_it_gets_one() {
 }
 
 #[test]
-fn set_irqs_without_data_switches_all_vectors_off() {
+fn set_irqs_without_data_switches_all_vectors_off_and_keeps_what_comes_pending() {
     let device = Device::new();
     let serving = device.serve(1);
     let mut client = device.client();
@@ -108,6 +108,9 @@ fn set_irqs_without_data_switches_all_vectors_off() {
     client.set_irqs(MSIX, DATA_NONE | ACTION_TRIGGER, 0, 0, &[]).unwrap();
     insert(&device);
     assert_eq!(vectors.iter().map(count).sum::<u64>(), 0);
+    // What came meanwhile is pending, not lost.
+    client.set_irqs(MSIX, DATA_EVENTFD | ACTION_TRIGGER, 0, 16, &numbers(&vectors)).unwrap();
+    assert_eq!(count(&vectors[usize::from(READER_VECTOR)]), 1);
     drop(client);
     serving.ended();
 }
