@@ -345,7 +345,8 @@ mod tests {
             let mut framer = Framer::new(40);
             frames(&mut framer, &stream);
             let found = frames(&mut framer, b"\n{\"probe\":1}\n{\"probe\":2}\n");
-            prop_assert_eq!(found.last(), Some(&Ok(json!({"probe": 2}))));
+            let probe = Ok(json!({"probe": 2}));
+            prop_assert_eq!(found.last(), Some(&probe));
         }
     }
 }
