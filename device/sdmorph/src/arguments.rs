@@ -116,6 +116,9 @@ pub(crate) struct CtlOptions {
     /// With `events`: go on until the server ends, instead of printing what comes within the timeout
     #[arg(long)]
     pub(crate) follow: bool,
+    /// With `commands`: as a page of the book
+    #[arg(long)]
+    pub(crate) markdown: bool,
     /// A command of the control protocol, or `commands`, or `events`
     pub(crate) command: String,
     /// Its arguments, as key=value; a value that is JSON is taken as such, and dots nest
@@ -166,7 +169,14 @@ pub(crate) enum LabCommand {
         options: RunOptions,
     },
     /// List the shipped scenarios
-    List,
+    List(ListOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// As a page of the book, with rules and criteria
+    #[arg(long)]
+    pub(crate) markdown: bool,
 }
 
 #[derive(Debug, Args)]

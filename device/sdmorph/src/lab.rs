@@ -13,8 +13,8 @@ use sdmorph_lab::run::{self, Fix};
 use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
 
-use crate::Failure;
-use crate::arguments::{FixChoice, LabCommand, LabOptions, RunOptions, SetupOptions};
+use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
+use crate::{Failure, output, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -24,7 +24,7 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
     let mut out = std::io::stdout();
     match &options.command {
         LabCommand::Setup(options) => setup(options),
-        LabCommand::List => list(),
+        LabCommand::List(options) => list(options),
         LabCommand::Demo(options) => {
             let summary = run::demo(&run_options(DEMO, options)?, &mut out).map_err(failure)?;
             ended(summary.exit_code())
@@ -140,11 +140,18 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list() -> Result<(), Failure> {
+fn list(options: &ListOptions) -> Result<(), Failure> {
+    let mut scenarios = Vec::new();
     for (name, text) in SHIPPED {
         let scenario = Scenario::parse(name, name, text)
             .map_err(|error| Failure::Failed(anyhow!("shipped scenario {name}: {error}")))?;
-        let purpose = scenario.purpose.split_whitespace().collect::<Vec<_>>().join(" ");
+        scenarios.push(scenario);
+    }
+    if options.markdown {
+        return output::print(&scenario_list::markdown(&scenarios));
+    }
+    for Scenario { name, purpose, .. } in &scenarios {
+        let purpose = purpose.split_whitespace().collect::<Vec<_>>().join(" ");
         println!("{name}\n    {purpose}");
     }
     Ok(())

@@ -13,6 +13,7 @@ mod lab;
 mod logging;
 mod output;
 mod registers;
+mod scenario_list;
 mod serve;
 
 use std::process::ExitCode;

@@ -52,7 +52,7 @@ fn text(tables: &[Table]) -> String {
     page
 }
 
-/// The page `docs/src/registers.md`; `make check` holds it against this.
+/// The page `docs/src/registers.md`.
 fn markdown(tables: &[Table]) -> String {
     let mut page = String::from(
         "# Registers\n\n\
