@@ -1,4 +1,5 @@
-//! Puts the [`Machine`] behind a vfio-user socket, so that stock QEMU attaches it with `-device vfio-user-pci`.
+//! Puts the [`Machine`](sdmorph_machine::Machine) behind a vfio-user socket, so that stock QEMU attaches it with
+//! `-device vfio-user-pci`.
 //!
 //! - [`socket`]: a listening socket that is inherited;
 //! - [`guest_ram`]: guest memory that the client shares, as mapped memfds;

@@ -272,7 +272,7 @@ impl Klog {
         self.oopses.push(oops);
     }
 
-    /// The first line that matches `pattern` (see [`matches`]).
+    /// The first line that matches `pattern` (see [`matches()`]).
     pub fn find(&self, pattern: &str) -> Option<&LogLine> {
         self.lines.iter().find(|line| matches(pattern, &line.text))
     }
