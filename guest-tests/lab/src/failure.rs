@@ -56,6 +56,9 @@ pub enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another lab is at work in the output directory.
+    #[error("another sdmorph writes into {path}: wait for its end, or give this one a place of its own (--out)", path = .0.display())]
+    OutputInUse(PathBuf),
     /// The user ended it.
     #[error("interrupted; everything that was started has been ended")]
     Interrupted,
@@ -70,6 +73,7 @@ impl Failure {
             | Self::Server { .. }
             | Self::Record(_)
             | Self::File { .. }
+            | Self::OutputInUse(_)
             | Self::Interrupted => EXIT_INCONCLUSIVE,
         }
     }

@@ -13,7 +13,6 @@
 //! What it does not do:
 //! - other architectures than x86-64, in the guest as on the host;
 //! - several runs at a time: they would take the processors from each other, and times are part of the verdict;
-//! - ending what it started when it is itself killed by SIGKILL (QEMU goes along if it is new enough);
 //! - HTML.
 
 // The lab is on the host's side: it waits for processes and guests, in the wall clock's time.
@@ -35,5 +34,6 @@ pub mod verdict;
 pub mod vm;
 
 mod interrupt;
+mod keeper;
 mod server;
 mod session;

@@ -1,24 +1,31 @@
 //! What the command line asks for: one scenario, one kernel, with and without the fix, any number of times.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::assets::{self, KernelChoice, Overrides, Progress, Request, StockKernel, Store};
 use crate::failure::{EXIT_EXPECTED, EXIT_INCONCLUSIVE, EXIT_UNEXPECTED, Failure};
 use crate::interrupt;
+use crate::keeper::Keeper;
 use crate::report::{self, Style};
 use crate::result::RunResult;
 use crate::scenario::Scenario;
+use crate::server;
 use crate::session::{Bench, write_json};
 use crate::statistics::Statistics;
 use crate::verdict::{Outcome, Variant};
+use crate::vm;
 
 /// The report's file in the output directory.
 const REPORT: &str = "report.md";
+/// The guest's scripts, in the private directory.
+const TESTS: &str = "tests";
 
 /// Which kernels a scenario is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +78,11 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Whether the guest module is needed.
+    fn takes_the_fix_out(&self) -> bool {
+        self.fix.variants().contains(&Variant::WithoutFix) && !self.unfixed_kernel
+    }
+
     /// The documented defaults: Debian 6.1, both variants, once, placed, text without colours.
     pub fn new(scenario: &str, server_exe: PathBuf, out_dir: PathBuf) -> Self {
         Self {
@@ -148,66 +160,135 @@ pub fn run_each(
     options: &RunOptions,
     mut each: impl FnMut(&RunResult) -> Result<(), Failure>,
 ) -> Result<RunSummary, Failure> {
-    let scenario = Scenario::load(&options.scenario)?;
-    if options.repeat == 0 {
-        return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
-    }
-    let rules = scenario
-        .rules_json()
-        .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
-    let scenario_file = Path::new(&options.scenario);
-    let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
-    interrupt::listen();
-
+    let Prepared { scenario, rules, private, _keeper, _output } = Prepared::check(options)?;
+    let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let variants = options.fix.variants();
-    let unfix = variants.contains(&Variant::WithoutFix) && !options.unfixed_kernel;
     let request = Request {
         kernels: vec![options.kernel.clone()],
-        unfix,
+        unfix: options.takes_the_fix_out(),
         refresh: false,
         overrides: options.overrides.clone(),
     };
-    let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let assets = assets::setup(&request, &Store::open()?, progress)?;
     let kernel =
         assets.kernels.first().ok_or_else(|| Failure::Options("no kernel was asked for".to_owned()))?;
-    let tests = write_tests(&files)?;
+    // Until here a signal ends the process at once: nothing was started that would stay, and the cache cleans up
+    // after a set-up that was cut off.
+    interrupt::listen();
     let bench = Bench {
         scenario: &scenario,
         rules: &rules,
         assets: &assets,
         kernel,
-        tests: tests.path(),
+        tests: &private.path().join(TESTS),
         server_exe: &options.server_exe,
         place: options.place,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };
     let mut results = Vec::new();
-    for &variant in variants {
+    let ran = run_variants(options, &bench, progress, &mut results, &mut each);
+    if let Err(failure) = ran {
+        // A long series that is cut off still says what it found.
+        if !results.is_empty() {
+            if let Err(error) = write_reports(options, &summarise(&scenario, variants, results)) {
+                tracing::warn!("the runs so far are not in the report: {error}");
+            }
+        }
+        return Err(failure);
+    }
+    let summary = summarise(&scenario, variants, results);
+    write_reports(options, &summary)?;
+    Ok(summary)
+}
+
+/// What a run needs that can be wrong and costs no time to find out: all of it before anything is fetched or booted.
+struct Prepared {
+    scenario: Scenario,
+    rules: serde_json::Value,
+    /// Private to this process; the guest's scripts are in it.
+    private: tempfile::TempDir,
+    _keeper: Keeper,
+    /// Holds the output directory's lock.
+    _output: File,
+}
+
+impl Prepared {
+    fn check(options: &RunOptions) -> Result<Self, Failure> {
+        let scenario = Scenario::load(&options.scenario)?;
+        if options.repeat == 0 {
+            return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
+        }
+        if let (KernelChoice::Own(own), true) = (&options.kernel, options.takes_the_fix_out()) {
+            if own.tree.is_none() {
+                return Err(Failure::Options(format!(
+                    "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in; \
+                     if it lacks the fix by itself, say --unfixed-kernel",
+                    own.image.display()
+                )));
+            }
+        }
+        let rules = scenario
+            .rules_json()
+            .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
+        let scenario_file = Path::new(&options.scenario);
+        let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
+        let private = vm::run_dir()?;
+        let mut keeper = Keeper::start(private.path());
+        let tests = private.path().join(TESTS);
+        fs::create_dir(&tests).map_err(Failure::file("create", &tests))?;
+        for (name, text) in files {
+            let path = tests.join(name);
+            fs::write(&path, text).map_err(Failure::file("write", &path))?;
+        }
+        server::check_rules(&options.server_exe, &scenario.name, &rules, private.path(), &mut keeper)?;
+        let output = claim_output(&options.out_dir)?;
+        Ok(Self { scenario, rules, private, _keeper: keeper, _output: output })
+    }
+}
+
+/// Makes the output directory, sees that it can be written, and keeps other labs out of it while the result lives.
+fn claim_output(path: &Path) -> Result<File, Failure> {
+    fs::create_dir_all(path).map_err(Failure::file("create the output directory", path))?;
+    tempfile::tempfile_in(path).map_err(Failure::file("write into the output directory", path))?;
+    let directory = File::open(path).map_err(Failure::file("open", path))?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(Errno::WOULDBLOCK) => Err(Failure::OutputInUse(path.to_owned())),
+        // A file system without locks: two labs at once are then the user's to avoid.
+        Err(_) => Ok(directory),
+    }
+}
+
+fn run_variants(
+    options: &RunOptions,
+    bench: &Bench<'_>,
+    progress: Progress,
+    results: &mut Vec<RunResult>,
+    each: &mut impl FnMut(&RunResult) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for &variant in options.fix.variants() {
         for number in 1..=options.repeat {
-            let name = format!("{} {} {number}/{}", scenario.name, variant.as_str(), options.repeat);
+            let name = format!("{} {} {number}/{}", bench.scenario.name, variant.as_str(), options.repeat);
             let step = progress.step(&name, None);
-            let result = bench.run(
-                variant,
-                number,
-                &options.out_dir.join(run_name(variant, number, options.repeat)),
-            )?;
+            let out_dir = options.out_dir.join(run_name(variant, number, options.repeat));
+            let result = bench.run(variant, number, &out_dir)?;
             step.finish();
             each(&result)?;
             results.push(result);
         }
     }
+    Ok(())
+}
+
+fn summarise(scenario: &Scenario, variants: &[Variant], results: Vec<RunResult>) -> RunSummary {
     let statistics = variants.iter().filter_map(|&variant| Statistics::of(variant, &results)).collect();
-    let summary = RunSummary {
-        scenario: scenario.name.clone(),
-        purpose: scenario.purpose.clone(),
-        results,
-        statistics,
-    };
-    write_json(&options.out_dir.join("summary.json"), &summary)?;
+    RunSummary { scenario: scenario.name.clone(), purpose: scenario.purpose.clone(), results, statistics }
+}
+
+fn write_reports(options: &RunOptions, summary: &RunSummary) -> Result<(), Failure> {
+    write_json(&options.out_dir.join("summary.json"), summary)?;
     let path = options.out_dir.join(REPORT);
-    fs::write(&path, report::markdown(&summary)).map_err(Failure::file("write", &path))?;
-    Ok(summary)
+    fs::write(&path, report::markdown(summary)).map_err(Failure::file("write", &path))
 }
 
 /// The demonstration: `sd7-idle-race` without and with the fix, once each, side by side.
@@ -225,16 +306,6 @@ fn run_name(variant: Variant, number: u32, repeat: u32) -> String {
     if repeat == 1 { variant.as_str().to_owned() } else { format!("{}-{number:03}", variant.as_str()) }
 }
 
-fn write_tests(files: &[(String, String)]) -> Result<tempfile::TempDir, Failure> {
-    let directory =
-        tempfile::tempdir().map_err(Failure::file("create a directory in", &std::env::temp_dir()))?;
-    for (name, text) in files {
-        let path = directory.path().join(name);
-        fs::write(&path, text).map_err(Failure::file("write", &path))?;
-    }
-    Ok(directory)
-}
-
 fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).map_err(Failure::file("write to", Path::new("stdout")))
 }
@@ -242,6 +313,7 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::OwnKernel;
     use crate::result::tests::{clean, fault, inconclusive};
 
     fn summary(results: Vec<RunResult>) -> RunSummary {
@@ -264,6 +336,37 @@ mod tests {
         let failure = run(&options, &mut Vec::new()).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(!directory.path().join("out").exists());
+    }
+
+    #[test]
+    fn an_output_directory_is_one_labs_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out");
+        let first = claim_output(&path).unwrap();
+        assert!(matches!(claim_output(&path), Err(Failure::OutputInUse(_))));
+        drop(first);
+        claim_output(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_output_directory_that_is_a_file_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let message = claim_output(file.path()).unwrap_err().to_string();
+        assert!(message.contains("output directory") && message.contains(file.path().to_str().unwrap()));
+    }
+
+    #[test]
+    fn taking_the_fix_out_of_an_own_kernel_needs_its_tree_before_anything_is_fetched() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = OwnKernel { image: "bzImage".into(), modules: None, tree: None };
+        let options = RunOptions {
+            kernel: KernelChoice::Own(own),
+            ..RunOptions::new("sd7-idle-race", "/nonexistent".into(), directory.path().join("out"))
+        };
+        let failure = run(&options, &mut Vec::new()).unwrap_err();
+        assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
+        assert!(failure.to_string().contains("KDIR="), "{failure}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::keeper::Keeper;
 
 /// How long the process may take to listen, and to answer one command. A loaded machine gets there; a process that
 /// never will is noticed at its end, not by this.
@@ -120,6 +121,11 @@ impl Server {
         answer.map_err(|error| self.failed(format!("did not tell its state: {error}")))
     }
 
+    /// Its process id; it leads a process group.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process has ended, and how.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
@@ -127,6 +133,9 @@ impl Server {
 
     /// End the process, so that its record is whole. A process that does not listen to `quit` is killed.
     pub(crate) fn quit(mut self) {
+        if self.ended().is_some() {
+            return;
+        }
         if let Err(error) = self.client.execute("quit", JsonObject::new()) {
             tracing::warn!("the device's process did not take `quit`: {error}");
             return;
@@ -155,6 +164,30 @@ fn end(child: &mut Child) {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// Have the device check a scenario's rules, without a guest. `directory` is private, and watched by `keeper`.
+///
+/// # Errors
+/// As [`Server::start`] and [`Server::load_rules`].
+pub(crate) fn check_rules(
+    exe: &Path,
+    scenario: &str,
+    rules: &Value,
+    directory: &Path,
+    keeper: &mut Keeper,
+) -> Result<(), Failure> {
+    let paths = ServerPaths {
+        device: directory.join("check-device.sock"),
+        control: directory.join("check.sock"),
+        record: directory.join("check.jsonl"),
+        log: directory.join("check.log"),
+    };
+    let mut server = Server::start(exe, &paths)?;
+    keeper.watch(server.pid());
+    server.load_rules(scenario, rules.clone())?;
+    server.quit();
+    Ok(())
 }
 
 /// The end of a log file, whole lines if possible.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::assets::{Assets, Contents, GuestKernel};
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::keeper::Keeper;
 use crate::klog::Klog;
 use crate::record::Record;
 use crate::result::{Files, RunFacts, RunResult, unmodelled};
@@ -60,7 +61,9 @@ impl Bench<'_> {
             record: files.record.clone(),
             log: files.server_log.clone(),
         };
+        let mut keeper = Keeper::start(private.path());
         let mut server = Server::start(self.server_exe, &paths)?;
+        keeper.watch(server.pid());
         server.load_rules(&self.scenario.name, self.rules.clone())?;
 
         let module = self.kernel.unfix.as_deref().filter(|_| variant == Variant::WithoutFix);
@@ -71,14 +74,18 @@ impl Bench<'_> {
         let config = self.vm_config(initramfs, private.path(), &paths);
         let started = Instant::now();
         let mut machine = Vm::start(&config)?;
+        keeper.watch(machine.pid());
         let watched = self.watch(&mut machine, &mut server, &files, started);
         // Before QEMU goes: the device's state at the end of the test, not after its client has left.
-        let status = server.status();
+        let status = if server.ended().is_some() { Ok(Value::Null) } else { server.status() };
         machine.kill();
         let wall_s = started.elapsed().as_secs_f64();
         server.quit();
-        fs::write(&files.qemu_log, machine.stderr()).map_err(Failure::file("write", &files.qemu_log))?;
+        drop(keeper);
+        let qemu_log_written =
+            fs::write(&files.qemu_log, machine.stderr()).map_err(Failure::file("write", &files.qemu_log));
         let (log, cut_short) = watched?;
+        qemu_log_written?;
         let status = status?;
         write_json(&files.status, &status)?;
 
@@ -170,9 +177,11 @@ impl Bench<'_> {
                 ));
             }
             if let Some(status) = server.ended() {
-                let what = format!("ended in mid-run ({status})");
-                let log = fs::read_to_string(&files.server_log).unwrap_or_default();
-                return Err(Failure::Server { what, log });
+                break Some(format!(
+                    "the device's process ended in mid-run ({status}); waited for {}; its log is {}",
+                    waited_for(&log),
+                    files.server_log.display()
+                ));
             }
             if bytes > CONSOLE_LIMIT_BYTES {
                 break Some(format!(
@@ -220,11 +229,11 @@ pub(crate) fn waited_for(log: &Klog) -> &'static str {
     }
 }
 
+/// QEMU's last words on one line; a verdict's reason has no more.
 fn because(stderr: &str) -> String {
-    match stderr.trim() {
-        "" => String::new(),
-        text => format!(": {text}"),
-    }
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default();
+    if last.is_empty() { String::new() } else { format!(": {}", last.join("; ")) }
 }
 
 /// The console must be read all the time, or the guest stops at its next line.
@@ -255,6 +264,12 @@ pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_has_the_end_of_stderr_on_one_line() {
+        assert_eq!(because("  \n"), "");
+        assert_eq!(because("a\n\nb\nc\nqemu: d\n"), ": b; c; qemu: d");
+    }
 
     #[test]
     fn what_is_waited_for_follows_the_guests_progress() {

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use crate::assets::KernelChoice;
 use crate::failure::{EXIT_EXPECTED, EXIT_INCONCLUSIVE, EXIT_UNEXPECTED, Failure};
+use crate::result::RunResult;
 use crate::run::{self, RunOptions, RunSummary};
+use crate::scenario::Scenario;
 use crate::verdict::Outcome;
 
 /// What `make test` runs: the scenarios whose verdict is certain.
 pub const QUICK: &[&str] = &["boot-insert-remove", "sd7-idle-race"];
 
-/// Runs every scenario on every kernel, all variants, and prints KTAP: one test a run, its verdict's line as the
+/// Runs every scenario on every kernel, all variants, and prints TAP 14: one test a run, its verdict's line as the
 /// description. What `options` says of scenario, kernel and output is replaced for each. Returns the exit code.
 ///
 /// # Errors
@@ -22,6 +24,10 @@ pub fn test(
     kernels: &[KernelChoice],
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
+    // A misspelt name at the end of the list is not found out half an hour later.
+    for scenario in scenarios {
+        Scenario::load(scenario)?;
+    }
     let mut summaries = Vec::new();
     say(out, "TAP version 14\n")?;
     let mut number = 0;
@@ -33,11 +39,19 @@ pub fn test(
                 out_dir: options.out_dir.join(scenario).join(kernel_name(kernel)),
                 ..options.clone()
             };
-            summaries.push(run::run_each(&options, |result| {
+            let ran = run::run_each(&options, |result| {
                 number += 1;
-                let ok = if result.as_expected { "ok" } else { "not ok" };
-                say(out, &format!("{ok} {number} - {}\n", result.line()))
-            })?);
+                say(out, &result_line(number, result, &options.out_dir))
+            });
+            match ran {
+                Ok(summary) => summaries.push(summary),
+                Err(failure) => {
+                    // Whoever reads the stream learns that it is not whole; people read the same on stderr.
+                    let reason = failure.to_string();
+                    say(out, &format!("Bail out! {}\n", reason.lines().next().unwrap_or_default()))?;
+                    return Err(failure);
+                }
+            }
         }
     }
     let passed = results(&summaries).filter(|result| result.as_expected).count();
@@ -45,7 +59,22 @@ pub fn test(
     Ok(exit_code(&summaries))
 }
 
-fn results(summaries: &[RunSummary]) -> impl Iterator<Item = &crate::result::RunResult> {
+/// One test point; a failed one is followed by where its evidence is.
+fn result_line(number: usize, result: &RunResult, out_dir: &Path) -> String {
+    let description = escaped(&result.line());
+    if result.as_expected {
+        format!("ok {number} - {description}\n")
+    } else {
+        format!("not ok {number} - {description}\n# evidence: {}\n", out_dir.display())
+    }
+}
+
+/// In TAP 14, `#` starts a directive (`# SKIP`, `# TODO`) unless escaped, and a line's end ends the test point.
+fn escaped(description: &str) -> String {
+    description.replace('\\', "\\\\").replace('#', "\\#").replace(['\n', '\r'], " ")
+}
+
+fn results(summaries: &[RunSummary]) -> impl Iterator<Item = &RunResult> {
     summaries.iter().flat_map(|summary| &summary.results)
 }
 
@@ -72,4 +101,39 @@ pub fn kernel_name(kernel: &KernelChoice) -> String {
 
 fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).map_err(Failure::file("write to", Path::new("stdout")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::StockKernel;
+    use crate::result::tests::{clean, inconclusive};
+
+    #[test]
+    fn an_expected_verdict_is_one_ok_line() {
+        let line = result_line(3, &clean(), Path::new("out"));
+        assert!(line.starts_with("ok 3 - sd7-idle-race with-fix"), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_reason_cannot_become_a_directive_or_a_second_line() {
+        let line =
+            result_line(1, &inconclusive("last console line: x # TODO a\\b\nok 2 - no"), Path::new("out"));
+        assert!(line.starts_with("not ok 1 - "), "{line}");
+        assert!(line.contains(r"x \# TODO a\\b ok 2 - no"), "{line}");
+        assert_eq!(line.lines().nth(1), Some("# evidence: out"));
+    }
+
+    #[test]
+    fn a_misspelt_scenario_at_the_end_is_found_before_the_first_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = RunOptions::new("", "/nonexistent".into(), directory.path().to_owned());
+        let names = ["boot-insert-remove".to_owned(), "sd7-idle-rase".to_owned()];
+        let mut out = Vec::new();
+        let failure =
+            test(&options, &names, &[KernelChoice::Stock(StockKernel::V6_1)], &mut out).unwrap_err();
+        assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
+        assert!(out.is_empty());
+    }
 }

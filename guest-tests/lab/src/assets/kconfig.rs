@@ -61,6 +61,22 @@ impl KernelConfig {
         self.missing(NEEDS)
     }
 
+    /// What a kernel that comes without its modules lacks: at most one sentence, as one answer mends it all.
+    pub(crate) fn module_problems(&self) -> Vec<String> {
+        let modules: Vec<String> = NEEDS
+            .iter()
+            .filter(|(name, _, _)| self.0.get(*name) == Some(&Value::Module))
+            .map(|(name, _, _)| format!("CONFIG_{name}"))
+            .collect();
+        if modules.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "built as modules: {}; give MODULES=, the directory lib/modules/RELEASE of this kernel",
+            modules.join(", ")
+        )]
+    }
+
     /// What is missing to load sdmorph_unfix, one sentence each.
     pub(crate) fn unfix_problems(&self) -> Vec<String> {
         self.missing(UNFIX_NEEDS)
@@ -81,10 +97,10 @@ impl KernelConfig {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn complete() -> String {
+    pub(crate) fn complete() -> String {
         NEEDS.iter().map(|(name, _, _)| format!("CONFIG_{name}=y\n")).collect()
     }
 

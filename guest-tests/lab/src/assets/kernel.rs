@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::kconfig::KernelConfig;
 use super::kmod::{Module, ModuleTree};
 use super::progress::Progress;
-use super::store::{Asset, Integrity, Made, Recipe, create_dir};
+use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
 
 /// What a guest test may load; the rest of the closure follows from these.
 const MODULES: [&str; 5] = ["vmd", "rtsx_pci", "rtsx_pci_sdmmc", "mmc_block", "nvme"];
@@ -143,8 +143,8 @@ impl Kernel {
         })
     }
 
-    /// Checks the user's kernel and puts its modules into `scratch`, decompressed.
-    pub(crate) fn obtain_own(own: &OwnKernel, scratch: &Path, progress: Progress) -> Result<Self> {
+    /// Checks the user's kernel and puts its modules into the cache, decompressed.
+    pub(crate) fn obtain_own(own: &OwnKernel, store: &Store, progress: Progress) -> Result<Self> {
         let image = fs::read(&own.image).map_err(Error::io("read", &own.image))?;
         let release = bzimage_release(&image).ok_or_else(|| {
             Error::Unusable(format!("KERNEL={}: not a bzImage (arch/x86/boot/bzImage)", own.image.display()))
@@ -156,23 +156,26 @@ impl Kernel {
                 "no configuration of {release} found (beside the image, in MODULES= or KDIR=): not checked"
             )),
         }
-        let modules = match &own.modules {
-            Some(dir) => closure(&release, &ModuleTree::index(dir)?)?,
-            None => Vec::new(),
+        let modules = match (&own.modules, &config) {
+            (Some(dir), _) => {
+                let tree = ModuleTree::index(dir)
+                    .map_err(|error| Error::Unusable(format!("MODULES={}: {error}", dir.display())))?;
+                closure(&release, &tree)?
+            }
+            (None, Some(config)) => {
+                refuse(&named(&release, config), read_config(config)?.module_problems())?;
+                Vec::new()
+            }
+            (None, None) => Vec::new(),
         };
-        create_dir(scratch)?;
-        let mut paths = Vec::new();
-        for module in &modules {
-            paths.push(write_module(scratch, module)?);
-        }
+        let paths = keep_modules(&release, &modules, store)?;
         Ok(Self { release, image: own.image.clone(), config, modules: paths })
     }
 
     /// Why sdmorph_unfix cannot be loaded into this kernel, one sentence each; nothing if it can.
     pub(crate) fn check_unfix(&self) -> Result<()> {
         let Some(path) = &self.config else { return Ok(()) };
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        refuse(&self.release, KernelConfig::parse(&text).unfix_problems())
+        refuse(&named(&self.release, path), read_config(path)?.unfix_problems())
     }
 }
 
@@ -252,15 +255,43 @@ fn closure(release: &str, tree: &ModuleTree) -> Result<Vec<Module>> {
     })
 }
 
-fn write_module(dir: &Path, module: &Module) -> Result<PathBuf> {
+fn write_module(dir: &Path, module: &Module) -> Result<()> {
     let path = dir.join(format!("{}.ko", module.name));
-    fs::write(&path, &module.content).map_err(Error::io("write", &path))?;
-    Ok(path)
+    fs::write(&path, &module.content).map_err(Error::io("write", &path))
 }
 
-fn check_config(kernel: &str, path: &Path) -> Result<()> {
+/// The modules of an own kernel, in a directory named after their content: another lab may be reading those of a
+/// kernel with the same release.
+fn keep_modules(release: &str, modules: &[Module], store: &Store) -> Result<Vec<PathBuf>> {
+    let digests: String =
+        modules.iter().map(|module| format!("{} {}\n", module.name, sha256_hex(&module.content))).collect();
+    let digest: String = sha256_hex(digests.as_bytes()).chars().take(16).collect();
+    let parent = store.root().join("own-modules");
+    let dir = parent.join(format!("{release}-{digest}"));
+    if !dir.is_dir() {
+        let scratch = store.scratch(store.root())?;
+        for module in modules {
+            write_module(scratch.path(), module)?;
+        }
+        create_dir(&parent)?;
+        let filled = scratch.keep();
+        fs::rename(&filled, &dir).map_err(Error::io("rename", &filled))?;
+    }
+    Ok(modules.iter().map(|module| dir.join(format!("{}.ko", module.name))).collect())
+}
+
+fn check_config(release: &str, path: &Path) -> Result<()> {
+    refuse(&named(release, path), read_config(path)?.problems())
+}
+
+fn read_config(path: &Path) -> Result<KernelConfig> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    refuse(kernel, KernelConfig::parse(&text).problems())
+    Ok(KernelConfig::parse(&text))
+}
+
+/// A kernel and the file that says how it is configured, for messages.
+fn named(release: &str, config: &Path) -> String {
+    format!("{release}, configured by {}", config.display())
 }
 
 fn refuse(kernel: &str, problems: Vec<String>) -> Result<()> {
@@ -351,26 +382,49 @@ mod tests {
         assert_eq!(bzimage_release(&bzimage("x")[..0x280]), None);
     }
 
+    /// Why a kernel with this configuration beside it, and no MODULES=, is refused.
+    fn refusal(image_name: &str, image: &[u8], config: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let image_path = dir.path().join(image_name);
+        fs::write(&image_path, image).unwrap();
+        fs::write(dir.path().join(".config"), config).unwrap();
+        let own = OwnKernel { image: image_path, modules: None, tree: None };
+        let store = Store::at(&dir.path().join("cache")).unwrap();
+        Kernel::obtain_own(&own, &store, Progress::Silent).unwrap_err().to_string()
+    }
+
     #[test]
     fn an_own_kernel_without_vmd_is_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("bzImage");
-        fs::write(&image, bzimage("6.9.0")).unwrap();
-        fs::write(dir.path().join(".config"), "CONFIG_PM=y\n").unwrap();
-        let own = OwnKernel { image, modules: None, tree: None };
-        let error =
-            Kernel::obtain_own(&own, &dir.path().join("out"), Progress::Silent).unwrap_err().to_string();
-        assert!(error.starts_with("kernel 6.9.0: CONFIG_VMD is not set: sdmorph's slot lives"), "{error}");
+        let error = refusal("bzImage", &bzimage("6.9.0"), "CONFIG_PM=y\n");
+        assert!(error.starts_with("kernel 6.9.0, configured by /"), "{error}");
+        assert!(error.contains("/.config: CONFIG_VMD is not set: sdmorph's slot lives"), "{error}");
+    }
+
+    #[test]
+    fn drivers_that_are_modules_are_refused_without_modules() {
+        let config = super::super::kconfig::tests::complete().replace("CONFIG_VMD=y", "CONFIG_VMD=m");
+        let error = refusal("bzImage", &bzimage("6.9.0"), &config);
+        assert!(error.contains("built as modules: CONFIG_VMD; give MODULES="), "{error}");
+        assert!(!error.contains("CONFIG_BLK_DEV_NVME"), "{error}");
     }
 
     #[test]
     fn an_image_that_is_no_bzimage_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = dir.path().join("vmlinux");
-        fs::write(&image, "\x7fELF").unwrap();
-        let own = OwnKernel { image, modules: None, tree: None };
-        let error = Kernel::obtain_own(&own, dir.path(), Progress::Silent).unwrap_err().to_string();
+        let error = refusal("vmlinux", b"\x7fELF", "");
         assert!(error.contains("not a bzImage"), "{error}");
+        assert!(refusal("zeros", &[0; 4096], "").contains("not a bzImage"));
+    }
+
+    #[test]
+    fn the_modules_of_two_kernels_of_one_release_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path()).unwrap();
+        let module = |content: &str| Module { name: "vmd".into(), content: content.into() };
+        let first = keep_modules("6.9.0", &[module("one")], &store).unwrap();
+        let second = keep_modules("6.9.0", &[module("two")], &store).unwrap();
+        assert_eq!(fs::read_to_string(&first[0]).unwrap(), "one");
+        assert_eq!(fs::read_to_string(&second[0]).unwrap(), "two");
+        assert_eq!(keep_modules("6.9.0", &[module("one")], &store).unwrap(), first);
     }
 
     #[test]

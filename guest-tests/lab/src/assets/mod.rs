@@ -126,7 +126,7 @@ fn obtain_stock(stock: StockKernel, unfix: bool, fetcher: &mut Fetcher<'_>) -> R
 }
 
 fn obtain_own(own: &OwnKernel, unfix: bool, store: &Store, progress: Progress) -> Result<GuestKernel> {
-    let kernel = Kernel::obtain_own(own, &store.root().join("own-modules"), progress)?;
+    let kernel = Kernel::obtain_own(own, store, progress)?;
     let unfix = match (unfix, &own.tree) {
         (false, _) => None,
         (true, Some(tree)) => Some(unfix::obtain_own(tree, &kernel, store, progress)?),

@@ -6,6 +6,7 @@
 //!   apt/SUITE/                  lists and configuration of the private apt
 //!   assets/KEY/VERSION/         the files, and manifest.json
 //!   assets/KEY/current          symlink to the version in use
+//!   own-modules/RELEASE-HASH/   the decompressed modules of a kernel of the user's own
 //! ```
 //!
 //! A version is filled in a temporary directory beside it and renamed when its manifest is
@@ -16,16 +17,21 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
 use super::progress::Progress;
+use crate::interrupt;
 
 const MANIFEST: &str = "manifest.json";
 const SCRATCH_PREFIX: &str = ".making-";
+/// Between two tries to get the lock of the cache.
+const LOCK_POLL: Duration = Duration::from_millis(200);
 /// Raised when the content of an asset changes its meaning, so that old caches are made anew.
 const FORMAT: u32 = 1;
 
@@ -172,8 +178,17 @@ impl Store {
         let file = File::create(&path).map_err(Error::io("create", &path))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             progress.say(&format!("waiting for another sdmorph that holds {}", path.display()));
-            flock(&file, FlockOperation::LockExclusive)
-                .map_err(|errno| Error::io("lock", &path)(errno.into()))?;
+            loop {
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    // Asked for again and again, so that Ctrl-C is noticed.
+                    Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_POLL),
+                    Err(errno) => return Err(Error::io("lock", &path)(errno.into())),
+                }
+                if interrupt::interrupted() {
+                    return Err(Error::Unusable(format!("interrupted while waiting for {}", path.display())));
+                }
+            }
         }
         self.remove_leftovers();
         Ok(StoreLock { _file: file })

@@ -13,7 +13,7 @@ use super::apt::{Candidate, merge_usr};
 use super::error::{Error, Result};
 use super::kernel::{Kernel, StockKernel};
 use super::progress::Progress;
-use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
+use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_file, sha256_hex};
 
 /// Name of the module.
 pub(crate) const NAME: &str = "sdmorph_unfix";
@@ -112,8 +112,10 @@ pub(crate) fn obtain_own(tree: &Path, kernel: &Kernel, store: &Store, progress: 
             kernel.release
         )));
     }
-    // The same release can be built again with another configuration: never taken from the cache.
-    let asset = store.make(recipe(&kernel.release, "own"), |dir| {
+    // The same release can be built again with another configuration: never taken from the cache, and never in the
+    // place of another one's.
+    let image: String = sha256_file(&kernel.image)?.chars().take(16).collect();
+    let asset = store.make(recipe(&kernel.release, &format!("own-{image}")), |dir| {
         let step = progress.step(&format!("building {NAME} for {}", kernel.release), None);
         let scratch = store.scratch(store.root())?;
         write_sources(scratch.path())?;
