@@ -17,8 +17,25 @@ mark() {
 	echo "sdmorph-test: $*" >/dev/kmsg
 }
 
-uptime_seconds() {
-	cut -d. -f1 /proc/uptime
+# Whatever waits, waits without starting a process. A new process gets a kernel stack from the same address
+# space that the BAR was mapped in, and memory that the driver has freed: then the fault that is waited for
+# is another one, or none.
+
+# A pipe that nobody writes to: to read from it with a time limit is to sleep, in a shell's own words.
+[ -p /tmp/nap ] || mkfifo /tmp/nap
+exec 8<>/tmp/nap
+
+# $1: seconds, with a fraction
+nap() {
+	# `read -t` is in every ash and bash, though POSIX lacks it.
+	# shellcheck disable=SC3045
+	read -r -t "$1" _ <&8
+}
+
+# Sets uptime, in seconds.
+uptime_read() {
+	read -r uptime _ </proc/uptime
+	uptime=${uptime%%.*}
 }
 
 # $1: a parameter on the kernel's command line. Prints its value.
@@ -31,13 +48,15 @@ command_line_value() {
 wait_for() {
 	wait_what=$1
 	shift
-	wait_until=$(($(uptime_seconds) + WAIT_SECONDS))
+	uptime_read
+	wait_until=$((uptime + WAIT_SECONDS))
 	until "$@"; do
-		if [ "$(uptime_seconds)" -gt "$wait_until" ]; then
+		uptime_read
+		if [ "$uptime" -gt "$wait_until" ]; then
 			ktap_print_msg "waited $WAIT_SECONDS s for: $wait_what"
 			return 1
 		fi
-		sleep 0.1
+		nap 0.1
 	done
 }
 
@@ -110,16 +129,28 @@ logged() {
 	dmesg | grep -q "$1"
 }
 
+# The kernel has died or warned, by its taint: TAINT_DIE (bit 7), TAINT_WARN (bit 9).
+kernel_tainted() {
+	read -r taint </proc/sys/kernel/tainted
+	[ $((taint & 0x280)) -ne 0 ]
+}
+
 # No kworker is running or ready to run. One that spins on a dead register is in state R all the time.
 no_worker_running() {
-	! grep -s -l '^Name:.*kworker' /proc/[0-9]*/status | xargs grep -s -q '^State:.*R (running)'
+	for stat in /proc/[0-9]*/stat; do
+		# A process may have ended since the pattern was expanded.
+		{ read -r line <"$stat"; } 2>/dev/null || continue
+		case $line in
+		*"(kworker/"*") R "*) return 1 ;;
+		esac
+	done
 }
 
 # The same, ten times in a row: a fault that is still to come has had its chance.
 workers_quiet() {
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		no_worker_running || return 1
-		sleep 0.1
+		nap 0.1
 	done
 }
 

@@ -16,11 +16,11 @@ tests=$(dirname "$0")
 . "$tests/reader.sh"
 
 removed_or_faulted() {
-	reader_gone || kernel_faulted
+	reader_gone || kernel_tainted
 }
 
 quiet_or_faulted() {
-	kernel_faulted || workers_quiet
+	kernel_tainted || workers_quiet
 }
 
 ktap_print_header
