@@ -74,30 +74,33 @@ impl Link {
     }
 }
 
+/// What an endpoint's capability and a root port's have in common; they differ in type, link capabilities and the bits
+/// of LNKCTL.
+fn link_rows(link: Link, flags: u64, lnkcap: u64, lnkctl_writable: u64) -> Vec<Register> {
+    vec![
+        Register::new("FLAGS", 0x2, 2, flags, SOURCE),
+        Register::new("DEVCAP", 0x4, 4, DEVCAP_RBER, SOURCE),
+        Register::new("DEVCTL", 0x8, 2, DEVCTL_RESET, SOURCE).rw(DEVCTL_WRITABLE),
+        Register::new("DEVSTA", 0xa, 2, 0, SOURCE).w1c(0x000f),
+        Register::new("LNKCAP", 0xc, 4, link.lnkcap() | lnkcap, SOURCE),
+        Register::new("LNKCTL", 0x10, 2, 0, SOURCE).rw(lnkctl_writable),
+        Register::new("DEVCAP2", 0x24, 4, DEVCAP2_LTR | DEVCAP2_CTO_DISABLE, SOURCE),
+        Register::new("DEVCTL2", 0x28, 2, 0, SOURCE).rw(DEVCTL2_WRITABLE),
+        Register::new("DEVSTA2", 0x2a, 2, 0, SOURCE),
+        Register::new("LNKCAP2", 0x2c, 4, link.lnkcap2(), SOURCE),
+        Register::new("LNKCTL2", 0x30, 2, u64::from(link.speed), SOURCE).rw(0xffff),
+        Register::new("LNKSTA2", 0x32, 2, 0, SOURCE),
+    ]
+}
+
 /// A PCI Express endpoint (version 2), LTR and clock power management supported.
 pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
     const ENDPOINT: u64 = 0x0002;
-    config.add_capability(
-        at,
-        0x10,
-        "EXP_CAP",
-        &[
-            Register::new("FLAGS", 0x2, 2, ENDPOINT, SOURCE),
-            Register::new("DEVCAP", 0x4, 4, DEVCAP_RBER, SOURCE),
-            Register::new("DEVCTL", 0x8, 2, DEVCTL_RESET, SOURCE).rw(DEVCTL_WRITABLE),
-            Register::new("DEVSTA", 0xa, 2, 0, SOURCE).w1c(0x000f),
-            Register::new("LNKCAP", 0xc, 4, link.lnkcap() | LNKCAP_CLKPM, SOURCE),
-            // ASPM, read completion boundary, common clock, extended synch, clock power management, autonomous width.
-            Register::new("LNKCTL", 0x10, 2, 0, SOURCE).rw(0x03cb),
-            Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE),
-            Register::new("DEVCAP2", 0x24, 4, DEVCAP2_LTR | DEVCAP2_CTO_DISABLE, SOURCE),
-            Register::new("DEVCTL2", 0x28, 2, 0, SOURCE).rw(DEVCTL2_WRITABLE),
-            Register::new("DEVSTA2", 0x2a, 2, 0, SOURCE),
-            Register::new("LNKCAP2", 0x2c, 4, link.lnkcap2(), SOURCE),
-            Register::new("LNKCTL2", 0x30, 2, u64::from(link.speed), SOURCE).rw(0xffff),
-            Register::new("LNKSTA2", 0x32, 2, 0, SOURCE),
-        ],
-    );
+    // ASPM, read completion boundary, common clock, extended synch, clock power management, autonomous width.
+    const LNKCTL_WRITABLE: u64 = 0x03cb;
+    let mut rows = link_rows(link, ENDPOINT, LNKCAP_CLKPM, LNKCTL_WRITABLE);
+    rows.push(Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE));
+    config.add_capability(at, 0x10, "EXP_CAP", &rows);
 }
 
 /// A root port (version 2) with a hot-plug slot of this physical number.
@@ -106,38 +109,24 @@ pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
 pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u16) {
     const ROOT_PORT_WITH_SLOT: u64 = 0x0142;
     const SURPRISE_CAPABLE_NO_COMMAND_COMPLETED: u64 = 1 << 5 | 1 << 6 | 1 << 18;
+    // As an endpoint's, and Link Disable. Retrain Link (bit 5) always reads as zero.
+    const LNKCTL_WRITABLE: u64 = 0x03db;
     let sltcap = SURPRISE_CAPABLE_NO_COMMAND_COMPLETED | u64::from(slot & 0x1fff) << 19;
-    config.add_capability(
-        at,
-        0x10,
-        "EXP_CAP",
-        &[
-            Register::new("FLAGS", 0x2, 2, ROOT_PORT_WITH_SLOT, SOURCE),
-            Register::new("DEVCAP", 0x4, 4, DEVCAP_RBER, SOURCE),
-            Register::new("DEVCTL", 0x8, 2, DEVCTL_RESET, SOURCE).rw(DEVCTL_WRITABLE),
-            Register::new("DEVSTA", 0xa, 2, 0, SOURCE).w1c(0x000f),
-            Register::new("LNKCAP", 0xc, 4, link.lnkcap() | LNKCAP_DLLLARC, SOURCE),
-            // As an endpoint's, and Link Disable. Retrain Link (bit 5) always reads as zero.
-            Register::new("LNKCTL", 0x10, 2, 0, SOURCE).rw(0x03db),
-            // Bits 15:14 (link bandwidth) never come up; the rest is derived from the slot.
-            Register::new("LNKSTA", 0x12, 2, 0, SOURCE).w1c(0xc000),
-            Register::new("SLTCAP", 0x14, 4, sltcap, SOURCE),
-            Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x1fff),
-            Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
-            Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
-            Register::new("RTCAP", 0x1e, 2, 0, SOURCE),
-            Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(0x0001_0000),
-            Register::new("DEVCAP2", 0x24, 4, DEVCAP2_LTR | DEVCAP2_CTO_DISABLE, SOURCE),
-            Register::new("DEVCTL2", 0x28, 2, 0, SOURCE).rw(DEVCTL2_WRITABLE),
-            Register::new("DEVSTA2", 0x2a, 2, 0, SOURCE),
-            Register::new("LNKCAP2", 0x2c, 4, link.lnkcap2(), SOURCE),
-            Register::new("LNKCTL2", 0x30, 2, u64::from(link.speed), SOURCE).rw(0xffff),
-            Register::new("LNKSTA2", 0x32, 2, 0, SOURCE),
-            Register::new("SLTCAP2", 0x34, 4, 0, SOURCE),
-            Register::new("SLTCTL2", 0x38, 2, 0, SOURCE),
-            Register::new("SLTSTA2", 0x3a, 2, 0, SOURCE),
-        ],
-    );
+    let mut rows = link_rows(link, ROOT_PORT_WITH_SLOT, LNKCAP_DLLLARC, LNKCTL_WRITABLE);
+    rows.extend([
+        // Bits 15:14 (link bandwidth) never come up; the rest is derived from the slot.
+        Register::new("LNKSTA", 0x12, 2, 0, SOURCE).w1c(0xc000),
+        Register::new("SLTCAP", 0x14, 4, sltcap, SOURCE),
+        Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x1fff),
+        Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
+        Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
+        Register::new("RTCAP", 0x1e, 2, 0, SOURCE),
+        Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(0x0001_0000),
+        Register::new("SLTCAP2", 0x34, 4, 0, SOURCE),
+        Register::new("SLTCTL2", 0x38, 2, 0, SOURCE),
+        Register::new("SLTSTA2", 0x3a, 2, 0, SOURCE),
+    ]);
+    config.add_capability(at, 0x10, "EXP_CAP", &rows);
 }
 
 /// Advanced Error Reporting of an endpoint. No error is signalled yet: the status registers stay zero.
