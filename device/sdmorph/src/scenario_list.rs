@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use sdmorph_lab::oops::OopsKind;
-use sdmorph_lab::scenario::{Evidence, Expected, Happening, Moment, OopsPattern, Scenario};
+use sdmorph_lab::scenario::{Evidence, Expected, Happening, Moment, OopsPattern, SHIPPED_TESTS, Scenario};
 
 /// The page `docs/src/scenario-list.md`.
 pub(crate) fn markdown(scenarios: &[Scenario]) -> String {
@@ -36,6 +36,7 @@ fn describe(page: &mut String, scenario: &Scenario) {
         "| guest | {} vCPUs, {}, runs `guest-tests/tests/{}` |",
         guest.vcpus, guest.memory, guest.test
     );
+    let _ = writeln!(page, "| the guest's part | {} |", cell(&guest_part(&guest.test)));
     if !guest.append.is_empty() {
         let _ = writeln!(page, "| kernel command line | {} |", codes(&guest.append));
     }
@@ -72,6 +73,14 @@ fn describe(page: &mut String, scenario: &Scenario) {
     for moment in moments {
         let _ = writeln!(page, "| {} | {} |", cell(&moment.name), taken_from(moment));
     }
+}
+
+/// What the script says of itself: the comment at its top, below the licence.
+fn guest_part(script: &str) -> String {
+    let text = SHIPPED_TESTS.iter().find(|(name, _)| *name == script).map_or("", |(_, text)| *text);
+    let comment = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    let words: Vec<_> = comment.skip_while(|line| !line.starts_with("SPDX")).skip(1).collect();
+    words.join(" ").trim().to_owned()
 }
 
 fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
