@@ -5,6 +5,7 @@
 //! - [`assets`]: QEMU, kernel, modules, busybox, initramfs; [`vm`]: QEMU's command line and process.
 //! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
 //! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
+//! - [`inlining`]: what a call chain cannot show, proven from the module that was loaded.
 //! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
 //! - [`suite`]: several scenarios as one test run.
@@ -20,6 +21,7 @@
 
 pub mod assets;
 pub mod failure;
+pub mod inlining;
 pub mod klog;
 pub mod moments;
 pub mod oops;

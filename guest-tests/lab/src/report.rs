@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::inlining::InlinedFrame;
 use crate::oops::Oops;
 use crate::result::RunResult;
 use crate::run::RunSummary;
@@ -57,7 +58,7 @@ pub fn text(summary: &RunSummary, style: Style) -> String {
         if let Some(oops) = &result.oops {
             let _ =
                 writeln!(text, "\n{}", style.paint("1", &format!("The oops ({})", words(result.variant))));
-            for line in excerpt(oops) {
+            for line in excerpt(oops, &result.verdict.inlined) {
                 let _ = writeln!(text, "  {line}");
             }
         }
@@ -124,8 +125,8 @@ fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(blanks))
 }
 
-/// The lines of an oops that say what happened.
-fn excerpt(oops: &Oops) -> Vec<String> {
+/// The lines of an oops that say what happened, with the inlined functions in their places.
+fn excerpt(oops: &Oops, inlined: &[InlinedFrame]) -> Vec<String> {
     let mut lines = vec![oops.headline.clone()];
     if let (Some(cpu), Some(comm)) = (oops.cpu, &oops.comm) {
         lines.push(format!("CPU: {cpu}  task: {comm}"));
@@ -136,11 +137,13 @@ fn excerpt(oops: &Oops) -> Vec<String> {
     if let Some(rip) = &oops.rip {
         lines.push(format!("RIP: {}+{:#x}/{:#x}", rip.symbol, rip.offset, rip.size));
     }
-    let reliable = oops.chain.iter().filter(|frame| frame.reliable).take(CHAIN_LIMIT);
-    lines.extend(reliable.map(|frame| {
+    let reliable = oops.chain.iter().enumerate().filter(|(_, frame)| frame.reliable).take(CHAIN_LIMIT);
+    for (index, frame) in reliable {
+        let here = inlined.iter().filter(|inlined| inlined.chain_index == index);
+        lines.extend(here.map(|inlined| format!(" {}", inlined.line())));
         let module = frame.module.as_ref().map(|module| format!(" [{module}]")).unwrap_or_default();
-        format!(" {}+{:#x}/{:#x}{module}", frame.symbol, frame.offset, frame.size)
-    }));
+        lines.push(format!(" {}+{:#x}/{:#x}{module}", frame.symbol, frame.offset, frame.size));
+    }
     lines
 }
 
@@ -213,8 +216,9 @@ pub fn markdown(summary: &RunSummary) -> String {
         if let Some(oops) = &result.oops {
             let _ = writeln!(
                 text,
-                "\n## The oops {}\n\n```\n{}\n```",
+                "\n## The oops {}\n\n```\n{}\n```\n\nAs the kernel printed it:\n\n```\n{}\n```",
                 words(result.variant),
+                excerpt(oops, &result.verdict.inlined).join("\n"),
                 oops.text.join("\n")
             );
         }
@@ -247,6 +251,11 @@ mod tests {
         assert!(line("page fault").contains("285.8 ms") && line("page fault").ends_with('-'), "{text}");
         assert!(text.contains("RIP: ioread32+0x2e/0x60"), "{text}");
         assert!(text.contains(" rtsx_pci_runtime_idle+0xa7/0x160 [rtsx_pci]"), "{text}");
+        let lines: Vec<_> = text.lines().collect();
+        let inlined =
+            "   rtsx_pci_write_register (inlined into rtsx_set_l1off_sub: rtsx_pci.ko calls ioread32 there)";
+        let at = lines.iter().position(|line| *line == inlined).unwrap();
+        assert!(lines[at + 1].starts_with("   rtsx_set_l1off_sub+0x3d"), "{text}");
         assert!(!text.contains("rescuer_thread"), "unreliable frames are left out:\n{text}");
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     }
@@ -278,6 +287,7 @@ mod tests {
             "| verdict | fault | clean |",
             "| link down | 257.1 ms | 252.5 ms |",
             "Workqueue: pm pm_runtime_work",
+            " rtsx_pci_write_register (inlined into rtsx_set_l1off_sub: rtsx_pci.ko calls ioread32 there)\n rtsx_set",
         ] {
             assert!(text.contains(part), "no `{part}` in\n{text}");
         }

@@ -195,6 +195,7 @@ pub(crate) mod tests {
             record: &record,
             unmodelled: Some(&[]),
             cut_short: None,
+            modules: &[crate::inlining::tests::rtsx_pci()],
         };
         let facts = RunFacts {
             run: 1,
@@ -243,6 +244,16 @@ pub(crate) mod tests {
         assert_eq!(json["variant"], "without-fix");
         assert_eq!(json["disagreements"], serde_json::json!([]));
         assert_eq!(json["oops"]["rip"]["symbol"], "ioread32");
+        assert_eq!(
+            json["inlined"][0],
+            serde_json::json!({
+                "function": "rtsx_pci_write_register",
+                "into": "rtsx_set_l1off_sub",
+                "module": "rtsx_pci",
+                "calls": "ioread32",
+                "chain_index": 0,
+            })
+        );
         assert_eq!(json["counts"]["rule_hits"]["bar-dies"], 1);
         assert_eq!(json["counts"]["dead_reads"], 8);
     }

@@ -44,7 +44,7 @@ pub struct Scenario {
     pub guest: Guest,
     /// The verdicts that mean success.
     pub expect: Expect,
-    /// What the kernel may say.
+    /// What the kernel may say, and how it may be built.
     #[serde(default)]
     pub kernel: Kernel,
     /// The device's fault rules, unread.
@@ -124,7 +124,7 @@ pub enum Expected {
     Any,
 }
 
-/// What the kernel may say.
+/// What the kernel may say, and how it may be built.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
@@ -134,6 +134,9 @@ pub struct Kernel {
     /// What the guest module logs when it has taken the fix out; checked in both variants.
     #[serde(default)]
     pub fix_skipped: Option<String>,
+    /// Functions of the oops's `chain` that may lack a frame of their own, as it is built.
+    #[serde(default)]
+    pub inlined: Vec<Inlined>,
 }
 
 /// What has to be seen for each verdict.
@@ -186,8 +189,7 @@ pub struct OopsPattern {
     /// The function that faulted.
     #[serde(default)]
     pub rip: Option<String>,
-    /// Functions among its callers, from the inside out; others may stand between them. `a|b` is either of two: a
-    /// compiler may have put one into the other.
+    /// Functions among its callers, from the inside out; others may stand between them.
     #[serde(default)]
     pub chain: Vec<String>,
     /// The workqueue.
@@ -196,6 +198,18 @@ pub struct OopsPattern {
     /// A console line that has to come before it.
     #[serde(default)]
     pub after: Option<String>,
+}
+
+/// A function that compilers may have put into its caller; the module that was loaded has to prove it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inlined {
+    /// The function of `chain`.
+    pub function: String,
+    /// Its caller, whose frame then is its own.
+    pub into: String,
+    /// What `into` calls itself if `function` is inlined, and would not call otherwise.
+    pub calls: Vec<String>,
 }
 
 /// A moment that the report shows.
@@ -341,6 +355,19 @@ impl Scenario {
         if fault_expected && !known {
             let message = "`fault` is expected, and there is no [verdict.fault.oops] to know it by";
             return Err(("expect", message.to_owned()));
+        }
+        let oops = self.verdict.fault.as_ref().and_then(|evidence| evidence.oops.as_ref());
+        for inlined in &self.kernel.inlined {
+            let function = &inlined.function;
+            if !oops.is_some_and(|oops| oops.chain.contains(function)) {
+                return Err((
+                    "function",
+                    format!("inlined function `{function}` is not in the oops's `chain`"),
+                ));
+            }
+            if inlined.calls.is_empty() {
+                return Err(("calls", format!("nothing would prove that `{function}` was inlined")));
+            }
         }
         for moment in &self.moments {
             let one = match (&moment.first, &moment.last) {
@@ -501,7 +528,7 @@ mod tests {
     fn rules_are_handed_on_unchanged() {
         let rules = Scenario::load("sd7-idle-race").unwrap().rules_json().unwrap();
         assert_eq!(
-            rules[0],
+            rules[1],
             serde_json::json!({
                 "name": "bar-dies",
                 "on": { "write": "L1SUB_CONFIG3", "after": "express-switch-requested" },
@@ -549,6 +576,15 @@ mod tests {
         let (_, tail) = tail.split_once("[verdict.clean]").unwrap();
         let tail = tail.split_once('\n').unwrap().1;
         assert!(error(&format!("{head}[verdict.clean]\n{tail}")).contains("[verdict.fault.oops]"));
+    }
+
+    #[test]
+    fn an_inlined_function_that_nobody_looks_for_or_nothing_proves_is_refused() {
+        let function = "function = \"rtsx_pci_write_register\"";
+        let message = error(&RACE.replace(function, "function = \"x\""));
+        assert!(message.contains("`x` is not in the oops's `chain`"), "{message}");
+        let message = error(&RACE.replace("calls = [\"iowrite32\", \"ioread32\"]", "calls = []"));
+        assert!(message.contains("nothing would prove"), "{message}");
     }
 
     #[test]

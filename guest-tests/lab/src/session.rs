@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::assets::{Assets, Contents, GuestKernel};
 use crate::failure::Failure;
+use crate::inlining::LoadedModule;
 use crate::interrupt;
 use crate::keeper::Keeper;
 use crate::klog::Klog;
@@ -91,6 +92,8 @@ impl Bench<'_> {
 
         let record = Record::read(&files.record)?;
         let unmodelled = unmodelled(&status);
+        let loaded = modules.iter().map(|path| LoadedModule::read(path).map_err(Failure::file("read", path)));
+        let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
         let evidence = Evidenced {
             scenario: self.scenario,
             variant,
@@ -99,6 +102,7 @@ impl Bench<'_> {
             record: &record,
             unmodelled: unmodelled.as_deref(),
             cut_short: cut_short.as_deref(),
+            modules: &loaded,
         };
         let facts = RunFacts {
             run,

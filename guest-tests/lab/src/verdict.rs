@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::inlining::{self, InlinedFrame, LoadedModule};
 use crate::klog::{Klog, KtapOutcome, matches};
 use crate::oops::Oops;
 use crate::record::Record;
@@ -79,9 +80,19 @@ pub struct Verdict {
     pub reason: Option<String>,
     /// In what the guest and the device contradict each other; empty if they agree.
     pub disagreements: Vec<String>,
+    /// Functions that the scenario's oops has without a frame of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inlined: Vec<InlinedFrame>,
     /// Which of the log's oopses is the scenario's.
     #[serde(skip)]
     pub oops: Option<usize>,
+}
+
+/// The oops that the scenario looks for.
+struct FoundOops<'a> {
+    index: usize,
+    evidence: &'a Evidence,
+    inlined: Vec<InlinedFrame>,
 }
 
 /// All that is known of a run.
@@ -101,23 +112,27 @@ pub struct Evidenced<'a> {
     pub unmodelled: Option<&'a [String]>,
     /// Why the run was ended, if the guest's script did not end it: names what was waited for.
     pub cut_short: Option<&'a str>,
+    /// The modules that the guest was given.
+    pub modules: &'a [LoadedModule],
 }
 
 impl Evidenced<'_> {
     /// Judge the run.
     pub fn judge(&self) -> Verdict {
         let disagreements = self.disagreements();
-        let (outcome, reason, oops) = match self.decide(&disagreements) {
-            Ok((outcome, oops)) => (outcome, None, oops),
+        let (outcome, reason, found) = match self.decide(&disagreements) {
+            Ok((outcome, found)) => (outcome, None, found),
             Err(reason) => (Outcome::Inconclusive, Some(reason), None),
         };
-        Verdict { outcome, reason, disagreements, oops }
+        let (oops, inlined) = found.map_or((None, Vec::new()), |found| (Some(found.index), found.inlined));
+        Verdict { outcome, reason, disagreements, inlined, oops }
     }
 
-    fn decide(&self, disagreements: &[String]) -> Result<(Outcome, Option<usize>), String> {
-        let (outcome, evidence, oops) = match self.scenario_oops()? {
-            Some((index, evidence)) => (Outcome::Fault, evidence, Some(index)),
-            None => (Outcome::Clean, &self.scenario.verdict.clean, None),
+    fn decide(&self, disagreements: &[String]) -> Result<(Outcome, Option<FoundOops<'_>>), String> {
+        let found = self.scenario_oops()?;
+        let (outcome, evidence) = match &found {
+            Some(found) => (Outcome::Fault, found.evidence),
+            None => (Outcome::Clean, &self.scenario.verdict.clean),
         };
         if outcome == Outcome::Clean {
             self.check_uneventful()?;
@@ -137,22 +152,57 @@ impl Evidenced<'_> {
         if let Some(difference) = disagreements.first() {
             return Err(format!("guest and device disagree: {difference}"));
         }
-        Ok((outcome, oops))
+        Ok((outcome, found))
     }
 
     /// The scenario's oops, which has to be the first of the log: what comes after a fault may be its consequence.
-    fn scenario_oops(&self) -> Result<Option<(usize, &Evidence)>, String> {
+    fn scenario_oops(&self) -> Result<Option<FoundOops<'_>>, String> {
         let Some(first) = self.log.oopses.first() else { return Ok(None) };
         let fault = self.scenario.verdict.fault.as_ref();
         let Some((evidence, pattern)) = fault.and_then(|fault| Some((fault, fault.oops.as_ref()?))) else {
             return Err(format!("the kernel complained, and the scenario has no fault: {}", first.headline));
         };
-        match self.difference(first, pattern) {
-            None => Ok(Some((0, evidence))),
-            Some(difference) => {
+        let difference = match self.difference(first, pattern) {
+            None => self.match_chain(first, pattern),
+            Some(difference) => Err(difference),
+        };
+        match difference {
+            Ok(inlined) => Ok(Some(FoundOops { index: 0, evidence, inlined })),
+            Err(difference) => {
                 Err(format!("the kernel's fault is not the scenario's: {difference} ({})", first.headline))
             }
         }
+    }
+
+    /// Find the pattern's functions in an oops's call chain, in their order. Returns those that are there only as
+    /// part of their callers, or what is not there.
+    fn match_chain(&self, oops: &Oops, pattern: &OopsPattern) -> Result<Vec<InlinedFrame>, String> {
+        let mut inlined = Vec::new();
+        let mut from = 0;
+        let find = |symbol: &str, from: usize| {
+            let mut frames = oops.chain.iter().enumerate().skip(from);
+            frames.find(|(_, frame)| frame.reliable && frame.symbol == symbol)
+        };
+        for symbol in &pattern.chain {
+            if let Some((index, _)) = find(symbol, from) {
+                from = index + 1;
+                continue;
+            }
+            let candidates = self.scenario.kernel.inlined.iter().filter(|rule| rule.function == *symbol);
+            let found = candidates.filter_map(|rule| Some((rule, find(&rule.into, from)?))).next();
+            let Some((rule, (index, frame))) = found else {
+                return Err(format!("{symbol} is not in the call chain, or not where it should be"));
+            };
+            inlined.push(inlining::prove(rule, frame, index, self.modules).map_err(|missing| {
+                let into = &rule.into;
+                format!(
+                    "{symbol} is not in the call chain, and not proven to be inlined into {into}: {missing}"
+                )
+            })?);
+            // The caller's own frame may be looked for next.
+            from = index;
+        }
+        Ok(inlined)
     }
 
     /// In what an oops differs from the one that is looked for.
@@ -174,14 +224,6 @@ impl Evidenced<'_> {
             if symbol != rip {
                 return Some(format!("RIP is {symbol}, not {rip}"));
             }
-        }
-        let mut frames = oops.chain.iter().filter(|frame| frame.reliable);
-        if let Some(absent) = pattern
-            .chain
-            .iter()
-            .find(|one_of| !frames.any(|frame| one_of.split('|').any(|symbol| symbol == frame.symbol)))
-        {
-            return Some(format!("{absent} is not in the call chain, or not where it should be"));
         }
         if let Some(workqueue) = &pattern.workqueue {
             if oops.workqueue.as_ref() != Some(workqueue) {
@@ -324,6 +366,7 @@ mod tests {
             record: &record,
             unmodelled: Some(unmodelled),
             cut_short: cut,
+            modules: &[inlining::tests::rtsx_pci()],
         };
         evidenced.judge()
     }
@@ -344,6 +387,29 @@ mod tests {
         let verdict = judge(Variant::WithoutFix, FAULT, FAULT_RECORD);
         assert_eq!((verdict.outcome, verdict.reason), (Outcome::Fault, None));
         assert_eq!(verdict.disagreements, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_inlined_function_is_in_the_chain_only_if_the_module_proves_it() {
+        let verdict = judge(Variant::WithoutFix, FAULT, FAULT_RECORD);
+        let inlined: Vec<_> =
+            verdict.inlined.iter().map(|frame| (frame.function.as_str(), frame.chain_index)).collect();
+        assert_eq!(inlined, [("rtsx_pci_write_register", 0)]);
+        let elsewhere = FAULT.replace("rtsx_set_l1off_sub+0x3d", "rtsx_set_l1off_sub+0x30");
+        let reason = reason(Variant::WithoutFix, &elsewhere, FAULT_RECORD);
+        assert!(
+            reason.contains("not proven to be inlined into rtsx_set_l1off_sub: rtsx_set_l1off_sub+0x30"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_function_with_a_frame_of_its_own_needs_no_proof() {
+        let (head, tail) = FAULT.split_once("rtsx_set_l1off_sub+0x3d/0x50 [rtsx_pci]\n").unwrap();
+        let own = "rtsx_pci_write_register+0x56/0x80 [rtsx_pci]\n";
+        let sub = "<4>[    6.432339]  rtsx_set_l1off_sub+0x1d/0x50 [rtsx_pci]\n";
+        let verdict = judge(Variant::WithoutFix, &format!("{head}{own}{sub}{tail}"), FAULT_RECORD);
+        assert_eq!((verdict.outcome, verdict.inlined), (Outcome::Fault, Vec::new()));
     }
 
     #[test]
