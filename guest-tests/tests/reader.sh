@@ -29,7 +29,7 @@ exec 8<>/tmp/nap
 nap() {
 	# `read -t` is in every ash and bash, though POSIX lacks it.
 	# shellcheck disable=SC3045
-	read -r -t "$1" _ <&8
+	read -r -t "$1" _ <&8 || :
 }
 
 # Sets uptime, in seconds.
@@ -127,12 +127,6 @@ kernel_faulted() {
 # $1: a line of the kernel's log, as a basic regular expression
 logged() {
 	dmesg | grep -q "$1"
-}
-
-# The kernel has died or warned, by its taint: TAINT_DIE (bit 7), TAINT_WARN (bit 9).
-kernel_tainted() {
-	read -r taint </proc/sys/kernel/tainted
-	[ $((taint & 0x280)) -ne 0 ]
 }
 
 # No kworker is running or ready to run. One that spins on a dead register is in state R all the time.
