@@ -3,6 +3,9 @@
 //! A shell waits for the end of a pipe whose other end only the lab holds. However the lab goes, that end closes;
 //! the shell then ends the processes that it was told of and removes the run's directory. A run that ends by itself
 //! ends its shell first, which then does nothing.
+//!
+//! A process is named right after its start: a lab that is killed in that instant leaves it. QEMU from 10.2 on ends
+//! by itself then.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
