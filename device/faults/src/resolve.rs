@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sdmorph_pci::seam::mask_of_size;
+use sdmorph_pci::mask_of_size;
 
 use crate::error::RuleError;
 use crate::nearest::Nearest;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sdmorph_pci::seam::mask_of_size;
+use sdmorph_pci::mask_of_size;
 use sdmorph_pci::{Access, Direction};
 
 use crate::registry::RegisterInfo;

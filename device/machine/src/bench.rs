@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sdmorph_faults::{Engine, Fired};
-use sdmorph_pci::seam::Answer;
-use sdmorph_pci::{Direction, Effect, Event, Happening, Observer, Space};
+use sdmorph_pci::{Answer, Direction, Effect, Event, Happening, Observer, Space};
 use serde::Serialize;
 
 use crate::record::{Recorded, Recorder, space_name};
@@ -31,6 +30,8 @@ pub struct Counters {
     pub dma: u64,
     /// DMA transfers that failed.
     pub dma_errors: u64,
+    /// Calls in which rules set each other off without end, and were stopped.
+    pub rule_storms: u64,
     /// Accesses to registers that no table has.
     pub unmodelled: u64,
     /// The same by place, such as `reader internal 0xfe12 read`.

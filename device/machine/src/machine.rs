@@ -7,10 +7,11 @@ use std::time::Duration;
 use sdmorph_faults::rule::{Action, BarAction, LinkAction};
 use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus};
 use sdmorph_pci::port::{PortProfile, RootPort};
-use sdmorph_pci::seam::{self, World, mask_of_size};
+use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
     Card, CardError, CardResponse, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, SdCard,
+    World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
@@ -395,7 +396,11 @@ impl Machine {
             }
         }
         let dropped = self.bench.events.len() + self.bench.fired.len();
-        tracing::warn!(dropped, "rules set each other off without end; what is left is dropped");
+        // A guest can repeat this: said once, counted always.
+        if self.bench.counters.rule_storms == 0 {
+            tracing::warn!(dropped, "rules set each other off without end; what is left is dropped");
+        }
+        self.bench.counters.rule_storms = self.bench.counters.rule_storms.saturating_add(1);
         self.bench.events = VecDeque::new();
         self.bench.fired = VecDeque::new();
     }

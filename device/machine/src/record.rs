@@ -18,8 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sdmorph_pci::seam::Answer;
-use sdmorph_pci::{Access, Direction, DmaError, Event, Happening, Message, Space};
+use sdmorph_pci::{Access, Answer, Direction, DmaError, Event, Happening, Message, Space};
 use serde_json::{Map, Value, json};
 
 /// Records kept; the oldest go first. A boot, an insertion and a removal make some 5,000.

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use crate::register::Register;
-use crate::seam::{ResetKind, mask_of_size};
+use crate::happening::ResetKind;
+use crate::register::{Register, mask_of_size};
 
 /// Bytes in a PCI Express configuration space.
 pub const SIZE: usize = 4096;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::capability::{self, EXP, Link, Msi};
 use crate::config::{ConfigSpace, Identity, offset};
-use crate::seam::{Ctx, Event, PciFunction, ResetKind};
+use crate::happening::{Event, ResetKind};
+use crate::seam::{Ctx, PciFunction};
 use crate::slot::Slot;
 
 /// What a port is made with.
@@ -269,7 +270,7 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
 
     // A bridge of this kind has no BAR, so nothing decodes to these two.
     fn bar_read(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, size: u8) -> u64 {
-        crate::seam::mask_of_size(size)
+        crate::register::mask_of_size(size)
     }
 
     fn bar_write(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, _size: u8, _value: u64) {}

@@ -58,6 +58,16 @@ impl Register {
     }
 }
 
+/// All-ones in the low `size` bytes: what a read gets when nobody answers.
+#[must_use]
+pub fn mask_of_size(size: u8) -> u64 {
+    match size {
+        0 => 0,
+        1..=7 => (1u64 << (8 * u32::from(size))) - 1,
+        _ => u64::MAX,
+    }
+}
+
 /// Values for a table of registers, with the access rules of their rows.
 ///
 /// Lookup is by binary search, so the table must be sorted by address without overlaps; [`check_table`] says what is
@@ -120,7 +130,7 @@ impl RegisterFile {
         let index = self.index(address)?;
         let row = self.table.get(index)?;
         let slot = self.values.get_mut(index)?;
-        *slot = row.after_write(*slot, value, crate::seam::mask_of_size(row.size));
+        *slot = row.after_write(*slot, value, mask_of_size(row.size));
         Some(*slot)
     }
 
@@ -140,7 +150,7 @@ impl RegisterFile {
 pub fn check_table(table: &[Register]) -> Vec<String> {
     let mut faults = Vec::new();
     for row in table {
-        let mask = crate::seam::mask_of_size(row.size);
+        let mask = mask_of_size(row.size);
         if !matches!(row.size, 1 | 2 | 4 | 8) {
             faults.push(format!("{}: size {} is not 1, 2, 4 or 8", row.name, row.size));
         }

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::ConfigSpace;
+use crate::happening::{
+    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, ResetKind, Space,
+};
+use crate::register::mask_of_size;
 
 /// Guest memory as a bus master sees it: physical addresses of the guest, any length.
 pub trait GuestMemory {
@@ -23,39 +26,6 @@ pub trait GuestMemory {
     /// # Errors
     /// [`DmaError::Unmapped`] or [`DmaError::ReadOnly`]; nothing or a leading part may have been written then.
     fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError>;
-}
-
-/// Why a DMA did not happen. A device turns it into its own error status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DmaError {
-    /// Bus Master Enable is clear in the function or in a bridge above it, or the link is down.
-    #[error("bus mastering is off")]
-    NotBusMaster,
-    /// The range is not guest memory, or wraps around the end of the address space.
-    #[error("no guest memory at {address:#x}, {length} bytes")]
-    Unmapped {
-        /// First byte of the refused range.
-        address: u64,
-        /// Its length in bytes.
-        length: u64,
-    },
-    /// The guest memory there may not be written by devices.
-    #[error("guest memory at {address:#x} is read-only")]
-    ReadOnly {
-        /// First byte of the refused range.
-        address: u64,
-    },
-}
-
-/// A message-signalled interrupt on its way up (PCIe 6.1.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Message {
-    /// The sender's own number for it: MSI message number or MSI-X table index.
-    pub vector: u16,
-    /// Address of the posted write.
-    pub address: u64,
-    /// Its data.
-    pub data: u32,
 }
 
 /// Where interrupt messages go.
@@ -79,179 +49,6 @@ pub trait Clock {
 pub trait Observer {
     /// `function` did or suffered `what` at `now`.
     fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect;
-}
-
-/// Something that happened in a device.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Happening<'a> {
-    /// A register was read or written.
-    Access(Access),
-    /// An interrupt message left the function.
-    Interrupt(Message),
-    /// The function read or wrote guest memory.
-    Dma {
-        /// Read is from guest memory, write is to it.
-        direction: Direction,
-        /// Guest physical address.
-        address: u64,
-        /// Length in bytes.
-        length: u64,
-        /// Whether it succeeded.
-        result: Result<(), DmaError>,
-    },
-    /// A storage command reached the card.
-    Command {
-        /// Name as its specification spells it, such as `CMD8` or `ACMD41`.
-        name: &'a str,
-        /// Its argument.
-        argument: u32,
-        /// What the card answered; `None` is a response time-out.
-        response: Option<&'a [u8]>,
-    },
-    /// Something that is not an access.
-    Event(Event),
-}
-
-/// Which way data goes, as the initiator sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// Data to the initiator.
-    Read,
-    /// Data from the initiator.
-    Write,
-}
-
-/// Which registers of a function an access is meant for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Space {
-    /// Configuration space, 4 KiB.
-    Config,
-    /// A memory BAR.
-    Bar(u8),
-    /// Registers behind an index register of the function, such as the reader's behind HAIMR.
-    Internal,
-}
-
-/// Who answered an access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// A register that a table has.
-    Modelled,
-    /// A function that has no such register; it answered as hardware would. Counted, and a failure of a guest test.
-    Unmodelled,
-    /// A function that cannot answer now: link down, BAR vanished, D3hot. Reads are all-ones, writes are lost.
-    Dead,
-    /// Nobody: no function decodes the address. Reads are all-ones, writes are lost (PCIe 2.3.2).
-    Absent,
-}
-
-/// One register access, already answered if it is a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
-    /// Which registers.
-    pub space: Space,
-    /// Read or write.
-    pub direction: Direction,
-    /// Byte offset in the space.
-    pub offset: u64,
-    /// Width in bytes: 1, 2, 4 or 8.
-    pub size: u8,
-    /// The register's name in its table.
-    pub register: Option<&'static str>,
-    /// The value read or written.
-    pub value: u64,
-    /// Who answers.
-    pub answer: Answer,
-}
-
-/// What a rule makes of an access.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effect {
-    /// Bits that a read shows set whatever the register holds (a stuck busy bit).
-    pub stuck: u64,
-}
-
-/// Things that happen to a card reader which are not accesses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "name", rename_all = "kebab-case")]
-pub enum Event {
-    /// The card detect switch closed.
-    CardInserted,
-    /// The card detect switch opened.
-    CardEjected,
-    /// A driver is at work on the function: it enabled the first interrupt source since reset.
-    DriverBound,
-    /// The driver asked the reader's firmware to hand the slot to the card (SD Express).
-    ExpressSwitchRequested {
-        /// The relink time registers RTS5261_FW_CFG (0xff01..0xff03), little endian, as the driver left them.
-        relink_time: u32,
-    },
-    /// The BAR stopped answering.
-    BarVanished,
-    /// The BAR answers again.
-    BarReturned,
-    /// The data link layer went down.
-    LinkDown,
-    /// The data link layer came up.
-    LinkUp,
-    /// The slot's presence detect state changed.
-    PresenceChanged {
-        /// The new state.
-        present: bool,
-    },
-    /// The function was reset.
-    Reset {
-        /// How.
-        kind: ResetKind,
-    },
-}
-
-impl Event {
-    /// Names of all events, as rules and records spell them.
-    pub const NAMES: &'static [&'static str] = &[
-        "card-inserted",
-        "card-ejected",
-        "driver-bound",
-        "express-switch-requested",
-        "bar-vanished",
-        "bar-returned",
-        "link-down",
-        "link-up",
-        "presence-changed",
-        "reset",
-    ];
-
-    /// This event's name, one of [`Event::NAMES`].
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Event::CardInserted => "card-inserted",
-            Event::CardEjected => "card-ejected",
-            Event::DriverBound => "driver-bound",
-            Event::ExpressSwitchRequested { .. } => "express-switch-requested",
-            Event::BarVanished => "bar-vanished",
-            Event::BarReturned => "bar-returned",
-            Event::LinkDown => "link-down",
-            Event::LinkUp => "link-up",
-            Event::PresenceChanged { .. } => "presence-changed",
-            Event::Reset { .. } => "reset",
-        }
-    }
-}
-
-/// How far a reset reaches (PCIe 6.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResetKind {
-    /// Power was off: everything, sticky bits included.
-    Cold,
-    /// The link was reset (secondary bus reset, link down): everything but sticky bits.
-    Hot,
-    /// Function level reset.
-    Function,
 }
 
 /// One call's world. See the module's text.
@@ -393,16 +190,6 @@ impl<'a> Ctx<'a> {
     }
 }
 
-/// All-ones in the low `size` bytes: what a read gets when nobody answers.
-#[must_use]
-pub fn mask_of_size(size: u8) -> u64 {
-    match size {
-        0 => 0,
-        1..=7 => (1u64 << (8 * u32::from(size))) - 1,
-        _ => u64::MAX,
-    }
-}
-
 /// A PCI function: the side of a device that a bridge or a host sees.
 ///
 /// Offsets and sizes are checked by the caller: `size` is 1, 2, 4 or 8, and the access is inside the space. A guest can
@@ -522,58 +309,3 @@ fn bar_access(
     let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
     Access { space: Space::Bar(bar), direction, offset, size, register, value, answer }
 }
-
-/// An SD card as a host controller sees it: commands in, responses and data blocks out. A scripted card can stand in.
-pub trait SdCard {
-    /// Runs one command. `now` is the time since the machine was made.
-    ///
-    /// # Errors
-    /// [`CardError`]: no response, or one with a bad CRC.
-    fn command(&mut self, now: Duration, index: u8, argument: u32) -> Result<CardResponse, CardError>;
-
-    /// Power was cut or restored: back to the state after power-up.
-    fn power_cycle(&mut self);
-
-    /// The card's name for the last command, `ACMDn` where it took it as application command.
-    fn last_command(&self) -> String;
-
-    /// The whole state as JSON.
-    fn snapshot(&self) -> Value;
-}
-
-/// A response as it stands on the CMD line, start bit to end bit: 6 bytes, or 17 for R2 (SD Physical 4.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardResponse {
-    /// The command has none (CMD0, CMD4, CMD15).
-    None,
-    /// 48 bits: R1, R1b, R3, R6, R7.
-    Short([u8; 6]),
-    /// 136 bits: R2.
-    Long([u8; 17]),
-}
-
-impl CardResponse {
-    /// The bytes on the line, first byte first; empty for none.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            CardResponse::None => &[],
-            CardResponse::Short(bytes) => bytes,
-            CardResponse::Long(bytes) => bytes,
-        }
-    }
-}
-
-/// A command that got no usable response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CardError {
-    /// No response within N_CR: no card, an illegal command, or a card that does not take it in its state.
-    #[error("no response")]
-    Timeout,
-    /// The response's CRC7 is wrong.
-    #[error("response CRC error")]
-    Crc,
-}
-
-/// A boxed card: what a reader has in its socket.
-pub type Card = Box<dyn SdCard + Send>;

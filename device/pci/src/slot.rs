@@ -7,7 +7,9 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use crate::config::command;
-use crate::seam::{self, Access, Answer, Ctx, Direction, Event, PciFunction, ResetKind, Space, mask_of_size};
+use crate::happening::{Access, Answer, Direction, Event, ResetKind, Space};
+use crate::register::mask_of_size;
+use crate::seam::{self, Ctx, PciFunction};
 
 /// A slot and the function in it. Device 0, function 0 of the bus below the port.
 #[derive(Debug)]

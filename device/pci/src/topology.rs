@@ -1,7 +1,9 @@
 //! The root bus: routes a configuration or memory access to the port, the function behind it, or nobody.
 
+use crate::happening::{Access, Answer, Direction, Space};
 use crate::port::RootPort;
-use crate::seam::{self, Access, Answer, Ctx, Direction, PciFunction, Space, mask_of_size};
+use crate::register::mask_of_size;
+use crate::seam::{self, Ctx, PciFunction};
 
 /// A place in a bus, as a configuration request carries it. The numbers are the guest's: it may renumber buses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub mod vendor_config;
 
 use std::fmt;
 
-use sdmorph_pci::seam::mask_of_size;
+use sdmorph_pci::mask_of_size;
 use sdmorph_pci::{Card, ConfigSpace, Ctx, Event, PciFunction, Register, RegisterFile, ResetKind};
 use serde_json::{Value, json};
 

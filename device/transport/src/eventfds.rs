@@ -46,7 +46,7 @@ impl InterruptSink for Eventfds {
         if let Some(Some(file)) = vectors.get(usize::from(message.vector)) {
             let mut file: &File = file;
             if let Err(error) = file.write_all(&1u64.to_ne_bytes()) {
-                tracing::warn!(vector = message.vector, %error, "the client's eventfd does not take an interrupt");
+                tracing::debug!(vector = message.vector, %error, "the client's eventfd does not take an interrupt");
             }
         }
     }

@@ -15,9 +15,12 @@
 
 use sdmorph_pci::capability::{MsiX, MsiXPlace};
 use sdmorph_pci::config::{Bar, Identity};
-use sdmorph_pci::seam::{self, Access, Answer, Direction, mask_of_size};
+use sdmorph_pci::seam;
 use sdmorph_pci::topology::{RootBus, RoutedId};
-use sdmorph_pci::{ConfigSpace, Ctx, InterruptSink, Message, PciFunction, Register, ResetKind, Space};
+use sdmorph_pci::{
+    Access, Answer, ConfigSpace, Ctx, Direction, InterruptSink, Message, PciFunction, Register, ResetKind,
+    Space, mask_of_size,
+};
 use serde_json::{Value, json};
 
 /// Sizes of BAR0, BAR2 and BAR4 in bytes.

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use sdmorph_machine::names::tables;
+use sdmorph_pci::mask_of_size;
 use sdmorph_pci::register::check_table;
-use sdmorph_pci::seam::mask_of_size;
 use sdmorph_pci::{Register, RegisterFile};
 
 fn leaked_tables() -> Vec<&'static [Register]> {

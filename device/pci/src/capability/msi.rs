@@ -1,8 +1,9 @@
 //! Message Signalled Interrupts (PCIe 7.7.1): one message, 64-bit address.
 
 use crate::config::ConfigSpace;
+use crate::happening::Message;
 use crate::register::Register;
-use crate::seam::{Ctx, Message};
+use crate::seam::Ctx;
 
 const SOURCE: &str = "PCIe 7.7.1";
 

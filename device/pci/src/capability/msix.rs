@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::config::ConfigSpace;
+use crate::happening::Message;
 use crate::register::Register;
-use crate::seam::{Ctx, Message};
+use crate::seam::Ctx;
 
 const SOURCE: &str = "PCIe 7.7.2";
 /// Bytes of one table entry: address, upper address, data, vector control.
@@ -128,7 +129,7 @@ impl MsiX {
         };
         let aligned = matches!(size, 4 | 8) && offset % u64::from(size) == 0;
         if let Some(entry) = self.entries.get_mut(index).filter(|_| aligned) {
-            let lanes = crate::seam::mask_of_size(size) << (8 * (at % 8));
+            let lanes = crate::register::mask_of_size(size) << (8 * (at % 8));
             let written = value << (8 * (at % 8));
             if at < 8 {
                 entry.address = (entry.address & !lanes | written & lanes) & !3;

@@ -3,7 +3,6 @@
 use sdmorph_pci::capability::{self, EXP, Link, Msi};
 use sdmorph_pci::config::{Bar, Identity, command, offset};
 use sdmorph_pci::port::{PortProfile, RootPort};
-use sdmorph_pci::seam;
 use sdmorph_pci::topology::{RootBus, RoutedId};
 use sdmorph_pci::{ConfigSpace, Ctx, DmaError, Message, PciFunction, ResetKind, Space};
 use sdmorph_testkit::Bench;
@@ -78,7 +77,7 @@ impl PciFunction for Toy {
 
     fn bar_read(&mut self, _ctx: &mut Ctx<'_>, bar: u8, offset: u64, size: u8) -> u64 {
         let value = if bar == 0 && offset == DATA { self.data } else { u64::from(bar) << 32 | offset };
-        value & seam::mask_of_size(size)
+        value & sdmorph_pci::mask_of_size(size)
     }
 
     fn bar_write(&mut self, _ctx: &mut Ctx<'_>, bar: u8, offset: u64, _size: u8, value: u64) {

@@ -221,7 +221,7 @@ proptest! {
         for (bar, offset, size, value, write) in accesses {
             let bytes = BAR_SIZES.iter().find(|(index, _)| *index == bar).unwrap().1;
             let offset = (offset % bytes) & !(u64::from(size) - 1);
-            let mask = sdmorph_pci::seam::mask_of_size(size);
+            let mask = sdmorph_pci::mask_of_size(size);
             if write {
                 carrier.write(bar, offset, size, value & mask);
             } else {

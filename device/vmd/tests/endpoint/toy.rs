@@ -59,7 +59,7 @@ impl PciFunction for Toy {
     }
 
     fn bar_read(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, size: u8) -> u64 {
-        self.data & seam::mask_of_size(size)
+        self.data & sdmorph_pci::mask_of_size(size)
     }
 
     fn bar_write(&mut self, _ctx: &mut Ctx<'_>, _bar: u8, _offset: u64, _size: u8, value: u64) {

@@ -1,0 +1,210 @@
+//! What can happen in a device, as recorders see it and rules match it.
+
+use serde::Serialize;
+
+/// Something that happened in a device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening<'a> {
+    /// A register was read or written.
+    Access(Access),
+    /// An interrupt message left the function.
+    Interrupt(Message),
+    /// The function read or wrote guest memory.
+    Dma {
+        /// Read is from guest memory, write is to it.
+        direction: Direction,
+        /// Guest physical address.
+        address: u64,
+        /// Length in bytes.
+        length: u64,
+        /// Whether it succeeded.
+        result: Result<(), DmaError>,
+    },
+    /// A storage command reached the card.
+    Command {
+        /// Name as its specification spells it, such as `CMD8` or `ACMD41`.
+        name: &'a str,
+        /// Its argument.
+        argument: u32,
+        /// What the card answered; `None` is a response time-out.
+        response: Option<&'a [u8]>,
+    },
+    /// Something that is not an access.
+    Event(Event),
+}
+
+/// Which way data goes, as the initiator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Data to the initiator.
+    Read,
+    /// Data from the initiator.
+    Write,
+}
+
+/// Which registers of a function an access is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Space {
+    /// Configuration space, 4 KiB.
+    Config,
+    /// A memory BAR.
+    Bar(u8),
+    /// Registers behind an index register of the function, such as the reader's behind HAIMR.
+    Internal,
+}
+
+/// Who answered an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// A register that a table has.
+    Modelled,
+    /// A function that has no such register; it answered as hardware would. Counted, and a failure of a guest test.
+    Unmodelled,
+    /// A function that cannot answer now: link down, BAR vanished, D3hot. Reads are all-ones, writes are lost.
+    Dead,
+    /// Nobody: no function decodes the address. Reads are all-ones, writes are lost (PCIe 2.3.2).
+    Absent,
+}
+
+/// One register access, already answered if it is a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Which registers.
+    pub space: Space,
+    /// Read or write.
+    pub direction: Direction,
+    /// Byte offset in the space.
+    pub offset: u64,
+    /// Width in bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// The register's name in its table.
+    pub register: Option<&'static str>,
+    /// The value read or written.
+    pub value: u64,
+    /// Who answers.
+    pub answer: Answer,
+}
+
+/// What a rule makes of an access.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// Bits that a read shows set whatever the register holds (a stuck busy bit).
+    pub stuck: u64,
+}
+
+/// Things that happen to a card reader which are not accesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Event {
+    /// The card detect switch closed.
+    CardInserted,
+    /// The card detect switch opened.
+    CardEjected,
+    /// A driver is at work on the function: it enabled the first interrupt source since reset.
+    DriverBound,
+    /// The driver asked the reader's firmware to hand the slot to the card (SD Express).
+    ExpressSwitchRequested {
+        /// The relink time registers RTS5261_FW_CFG (0xff01..0xff03), little endian, as the driver left them.
+        relink_time: u32,
+    },
+    /// The BAR stopped answering.
+    BarVanished,
+    /// The BAR answers again.
+    BarReturned,
+    /// The data link layer went down.
+    LinkDown,
+    /// The data link layer came up.
+    LinkUp,
+    /// The slot's presence detect state changed.
+    PresenceChanged {
+        /// The new state.
+        present: bool,
+    },
+    /// The function was reset.
+    Reset {
+        /// How. A record's own `kind` is another thing.
+        #[serde(rename = "reset")]
+        kind: ResetKind,
+    },
+}
+
+impl Event {
+    /// Names of all events, as rules and records spell them.
+    pub const NAMES: &'static [&'static str] = &[
+        "card-inserted",
+        "card-ejected",
+        "driver-bound",
+        "express-switch-requested",
+        "bar-vanished",
+        "bar-returned",
+        "link-down",
+        "link-up",
+        "presence-changed",
+        "reset",
+    ];
+
+    /// This event's name, one of [`Event::NAMES`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::CardInserted => "card-inserted",
+            Event::CardEjected => "card-ejected",
+            Event::DriverBound => "driver-bound",
+            Event::ExpressSwitchRequested { .. } => "express-switch-requested",
+            Event::BarVanished => "bar-vanished",
+            Event::BarReturned => "bar-returned",
+            Event::LinkDown => "link-down",
+            Event::LinkUp => "link-up",
+            Event::PresenceChanged { .. } => "presence-changed",
+            Event::Reset { .. } => "reset",
+        }
+    }
+}
+
+/// How far a reset reaches (PCIe 6.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetKind {
+    /// Power was off: everything, sticky bits included.
+    Cold,
+    /// The link was reset (secondary bus reset, link down): everything but sticky bits.
+    Hot,
+    /// Function level reset.
+    Function,
+}
+
+/// A message-signalled interrupt on its way up (PCIe 6.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// The sender's own number for it: MSI message number or MSI-X table index.
+    pub vector: u16,
+    /// Address of the posted write.
+    pub address: u64,
+    /// Its data.
+    pub data: u32,
+}
+
+/// Why a DMA did not happen. A device turns it into its own error status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DmaError {
+    /// Bus Master Enable is clear in the function or in a bridge above it, or the link is down.
+    #[error("bus mastering is off")]
+    NotBusMaster,
+    /// The range is not guest memory, or wraps around the end of the address space.
+    #[error("no guest memory at {address:#x}, {length} bytes")]
+    Unmapped {
+        /// First byte of the refused range.
+        address: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// The guest memory there may not be written by devices.
+    #[error("guest memory at {address:#x} is read-only")]
+    ReadOnly {
+        /// First byte of the refused range.
+        address: u64,
+    },
+}
