@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use sdmorph_lab::oops::OopsKind;
-use sdmorph_lab::scenario::{Evidence, Expected, Happening, Moment, OopsPattern, SHIPPED_TESTS, Scenario};
+use sdmorph_lab::scenario::{
+    Evidence, Expected, Happening, Inlined, Moment, OopsPattern, SHIPPED_TESTS, Scenario,
+};
 
 /// The page `docs/src/scenario-list.md`.
 pub(crate) fn markdown(scenarios: &[Scenario]) -> String {
@@ -44,6 +46,14 @@ fn describe(page: &mut String, scenario: &Scenario) {
     let _ = writeln!(page, "| expected with the fix | {} |", expected(expect.with_fix));
     if !kernel.expected_errors.is_empty() {
         let _ = writeln!(page, "| kernel errors that belong to it | {} |", codes(&kernel.expected_errors));
+    }
+    for inlined in &kernel.inlined {
+        let Inlined { function, into, calls } = inlined;
+        let calls = codes(calls);
+        let _ = writeln!(
+            page,
+            "| may be inlined | `{function}` into `{into}`, if the module shows that it calls {calls} itself |"
+        );
     }
     if let Some(line) = &kernel.fix_skipped {
         let _ = writeln!(page, "| says that the fix is out | `{}` |", cell(line));
@@ -120,7 +130,7 @@ fn pattern(oops: &OopsPattern) -> String {
         let _ = write!(text, ", in `{rip}`");
     }
     if !chain.is_empty() {
-        let chain: Vec<_> = chain.iter().map(|frame| format!("`{}`", frame.replace('|', "` or `"))).collect();
+        let chain: Vec<_> = chain.iter().map(|frame| format!("`{frame}`")).collect();
         let _ = write!(text, ", called by {}", chain.join(", from "));
     }
     if let Some(workqueue) = workqueue {
