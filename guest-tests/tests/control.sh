@@ -62,12 +62,18 @@ control_open() {
 	exec 9<>"$CONTROL_PORT"
 	# No echo, no line editing, no CR/LF conversion: the other end is a program.
 	stty raw -echo 115200 <&9 || return 1
-	# What the tty had echoed by then is not to be taken for the start of our first command.
-	echo >&9
-	# Until stty ran, the greeting was echoed. What came back is a line that the other end refuses, and
-	# would take our first command for the rest of: end that line.
-	printf '\n' >&9
-	control_execute qmp_capabilities
+	# Until stty ran, the greeting was echoed, and what is left of the echo may still come in between our own
+	# bytes. Of two commands on lines of their own the server understands the second, whatever came before;
+	# so ask again, and soon.
+	control_patience=$CONTROL_TIMEOUT
+	CONTROL_TIMEOUT=5
+	for _ in 1 2 3 4 5 6; do
+		printf '\n' >&9
+		control_execute qmp_capabilities
+		[ -n "$control_answer" ] && break
+	done
+	CONTROL_TIMEOUT=$control_patience
+	[ -n "$control_answer" ]
 }
 
 control_close() {
