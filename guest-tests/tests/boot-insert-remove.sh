@@ -20,7 +20,7 @@ no_fault() {
 }
 
 ktap_print_header
-ktap_set_plan 6
+ktap_set_plan 10
 
 if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
 	ktap_test_pass "the drivers bind"
@@ -30,7 +30,7 @@ else
 	ktap_finished
 fi
 
-wait_for "the SD host to be idle" reader_idle
+ktap_test_result "the SD host becomes idle" wait_for "the SD host to be idle" reader_idle
 
 if control_open; then
 	mark "inserting sd-express"
@@ -41,8 +41,9 @@ else
 fi
 
 # The driver holds the SD host while it looks at the card, and lets go when it has dealt with it.
-wait_for "the SD host to take up the card" eval '! reader_idle'
-wait_for "the SD host to be idle again" reader_idle
+ktap_test_result "the SD host takes up the card" \
+	wait_for "the SD host to take up the card" eval '! reader_idle'
+ktap_test_result "the SD host is done with the card" wait_for "the SD host to be idle again" reader_idle
 
 mark "link down"
 ktap_test_result "the link can be taken down" control_execute link-set '{"up":false}'
@@ -52,7 +53,7 @@ if wait_for "the reader removed" reader_gone; then
 else
 	ktap_test_fail "the reader is removed"
 fi
-wait_for "the workers quiet" workers_quiet
+ktap_test_result "the workers become quiet" wait_for "the workers quiet" workers_quiet
 
 ktap_test_result "nothing faults" no_fault
 ktap_test_result "every register accessed is modelled" no_unmodelled_access

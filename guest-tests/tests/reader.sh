@@ -117,7 +117,7 @@ reader_gone() {
 # Prints the first line of a fault that the kernel reported, without its time; fails if there is none.
 kernel_fault() {
 	dmesg | sed 's/^\[[^]]*\] //' |
-		grep -m 1 -e '^BUG: ' -e '^Oops: ' -e '^general protection fault' -e '^WARNING: CPU:' -e ': BUG: '
+		grep -m 1 -e '^BUG: ' -e '^Oops: ' -e '^general protection fault' -e '^WARNING: ' -e ': BUG: '
 }
 
 kernel_faulted() {

@@ -295,8 +295,8 @@ impl ConfigSpace {
         }
     }
 
-    /// All registers back to their reset values. (No register of a modelled function is sticky yet, so every kind of
-    /// reset is the same here.)
+    /// All registers back to their reset values. Sticky bits (RWS, RW1CS of PCIe 7.4) are not told apart from others: every
+    /// kind of reset is the same here.
     pub fn reset(&mut self, _kind: ResetKind) {
         let rows = std::mem::take(&mut self.rows);
         for row in &rows {

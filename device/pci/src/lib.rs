@@ -19,6 +19,8 @@
 //! - I/O space, INTx and legacy interrupts: the carrier (Intel VMD) has neither below it;
 //! - expansion ROMs, VPD, ATS, SR-IOV, peer-to-peer traffic between functions;
 //! - the physical and data link layers: the link is up, down or disabled, nothing in between;
+//! - sticky register bits: a hot reset clears what only a cold one should;
+//! - a secondary bus reset as a link event: it resets what is below, and the link stays up;
 //! - attention button, MRL sensor, power controller and electromechanical interlock (the slot has none).
 
 pub mod capability;

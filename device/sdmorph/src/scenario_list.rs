@@ -94,7 +94,7 @@ fn guest_part(script: &str) -> String {
 }
 
 fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
-    let Evidence { means, log, events, rules, dead_reads, oops, may_fail } = evidence;
+    let Evidence { means, log, events, rules, dead_reads, order, oops, may_fail } = evidence;
     let means = means.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(page, "\n### `{verdict}`: what has to be seen\n\n{means}\n");
     let mut point = |what: &str, seen: String| {
@@ -114,6 +114,9 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
     }
     if *dead_reads > 0 {
         point("reads of the vanished BAR, at least", dead_reads.to_string());
+    }
+    if !order.is_empty() {
+        point("in this order", order.join(", then "));
     }
     if !may_fail.is_empty() {
         point("the guest's tests that may fail", codes(may_fail));

@@ -252,7 +252,7 @@ fn headline_kind(text: &str) -> Option<OopsKind> {
         Some(OopsKind::GeneralProtection)
     } else if starts(&["kernel BUG at "]) {
         Some(OopsKind::Bug)
-    } else if starts(&["WARNING: CPU:", "WARNING: drivers/", "WARNING: kernel/"]) {
+    } else if starts(&["WARNING: "]) {
         Some(OopsKind::Warning)
     } else if starts(&["watchdog: BUG: ", "rcu: INFO: ", "NMI watchdog: Watchdog detected "])
         || (starts(&["INFO: task "]) && text.contains(" blocked for more than "))

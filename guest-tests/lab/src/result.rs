@@ -184,7 +184,7 @@ pub(crate) mod tests {
     use crate::verdict::Outcome;
 
     fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
-        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let scenario = crate::verdict::tests::scenario();
         let log = Klog::from_bytes(log);
         let record = Record::parse(record).unwrap();
         let evidence = Evidenced {

@@ -169,6 +169,9 @@ pub struct Evidence {
     /// The least number of reads of a BAR that was gone.
     #[serde(default)]
     pub dead_reads: usize,
+    /// Moments of `[[time]]` by name, each of which came before the next one.
+    #[serde(default)]
+    pub order: Vec<String>,
     /// The oops.
     #[serde(default)]
     pub oops: Option<OopsPattern>,
@@ -349,6 +352,13 @@ impl Scenario {
                 "test",
                 format!("guest.test is `{test}`, and has to be the file name of a .sh script"),
             ));
+        }
+        for evidence in self.verdict.fault.iter().chain([&self.verdict.clean]) {
+            let names = || self.moments.iter().map(|moment| moment.name.as_str());
+            if let Some(unknown) = evidence.order.iter().find(|name| !names().any(|known| known == *name)) {
+                let hint = nearest(unknown, names());
+                return Err(("order", format!("order: there is no [[time]] called `{unknown}`{hint}")));
+            }
         }
         let fault_expected = [self.expect.without_fix, self.expect.with_fix].contains(&Expected::Fault);
         let known = self.verdict.fault.as_ref().is_some_and(|evidence| evidence.oops.is_some());

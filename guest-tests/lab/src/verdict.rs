@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::inlining::{self, InlinedFrame, LoadedModule};
 use crate::klog::{Klog, KtapOutcome, matches};
+use crate::moments;
 use crate::oops::Oops;
 use crate::record::Record;
 use crate::scenario::{Evidence, Expected, OopsPattern, Scenario};
@@ -267,10 +268,31 @@ impl Evidenced<'_> {
             let least = evidence.dead_reads;
             return Err(format!("{dead_reads} reads of the vanished BAR, and at least {least} were to be"));
         }
+        self.check_order(&evidence.order)?;
         match evidence.log.iter().find(|pattern| self.log.find(pattern).is_none()) {
             Some(pattern) => Err(format!("the guest never logged `{pattern}`")),
             None => Ok(()),
         }
+    }
+
+    /// Each of these moments came before the next one.
+    fn check_order(&self, names: &[String]) -> Result<(), String> {
+        let moments = moments::locate(&self.scenario.moments, self.record, self.log);
+        let mut times = Vec::new();
+        for name in names {
+            let found = moments.iter().find(|moment| moment.name == *name).and_then(|moment| moment.t_ms);
+            times.push((name, found.ok_or_else(|| format!("`{name}` never came"))?));
+        }
+        for pair in times.windows(2) {
+            if let [(before, first), (after, second)] = pair {
+                if first >= second {
+                    return Err(format!(
+                        "`{before}` ({first:.1} ms) did not come before `{after}` ({second:.1} ms)"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The module that takes the fix out did so, or was not there at all.
@@ -336,13 +358,21 @@ impl Evidenced<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const FAULT: &str = include_str!("../fixtures/fault-6.1.log");
     const CLEAN: &str = include_str!("../fixtures/clean-6.1.log");
     const FAULT_RECORD: &str = include_str!("../fixtures/fault.jsonl");
     const CLEAN_RECORD: &str = include_str!("../fixtures/clean.jsonl");
+
+    /// The scenario of the fixtures. The clean one keeps a few reads from the begin and the end of each loop.
+    pub(crate) fn scenario() -> Scenario {
+        let mut scenario = Scenario::load("sd7-idle-race").unwrap();
+        assert_eq!(scenario.verdict.clean.dead_reads, 1024);
+        scenario.verdict.clean.dead_reads = 8;
+        scenario
+    }
 
     fn judge(variant: Variant, log: &str, record: &str) -> Verdict {
         judge_cut(variant, log, record, &[], None)
@@ -355,7 +385,7 @@ mod tests {
         unmodelled: &[String],
         cut: Option<&str>,
     ) -> Verdict {
-        let scenario = Scenario::load("sd7-idle-race").unwrap();
+        let scenario = scenario();
         let log = Klog::from_bytes(log.as_bytes());
         let record = Record::parse(record).unwrap();
         let evidenced = Evidenced {
@@ -410,6 +440,16 @@ mod tests {
         let sub = "<4>[    6.432339]  rtsx_set_l1off_sub+0x1d/0x50 [rtsx_pci]\n";
         let verdict = judge(Variant::WithoutFix, &format!("{head}{own}{sub}{tail}"), FAULT_RECORD);
         assert_eq!((verdict.outcome, verdict.inlined), (Outcome::Fault, Vec::new()));
+    }
+
+    #[test]
+    fn a_removal_that_did_not_wait_for_the_callback_is_not_clean() {
+        // .remove's write, moved to right behind the link's fall.
+        let early = CLEAN_RECORD.replace("\"t_ns\":13441727632", "\"t_ns\":13057000000");
+        assert_ne!(early, CLEAN_RECORD);
+        let reason = reason(Variant::WithFix, CLEAN, &early);
+        assert!(reason.contains("`idle callback's last read`"), "{reason}");
+        assert!(reason.contains("did not come before `.remove at the BAR"), "{reason}");
     }
 
     #[test]

@@ -14,7 +14,6 @@ pub struct EXP;
 
 #[allow(missing_docs)] // Names of pci_regs.h.
 impl EXP {
-    pub const DEVCTL2: u16 = 0x28;
     pub const LNKCTL: u16 = 0x10;
     pub const LNKSTA: u16 = 0x12;
     pub const SLTCTL: u16 = 0x18;
@@ -23,7 +22,6 @@ impl EXP {
     pub const LNKSTA_DLLLA: u32 = 1 << 13;
     pub const LNKSTA_SLC: u32 = 1 << 12;
     pub const SLTSTA_PDC: u32 = 1 << 3;
-    pub const SLTSTA_CC: u32 = 1 << 4;
     pub const SLTSTA_PDS: u32 = 1 << 6;
     pub const SLTSTA_DLLSC: u32 = 1 << 8;
     pub const SLTCTL_PDCE: u32 = 1 << 3;
@@ -117,7 +115,8 @@ pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u1
         // Bits 15:14 (link bandwidth) never come up; the rest is derived from the slot.
         Register::new("LNKSTA", 0x12, 2, 0, SOURCE).w1c(0xc000),
         Register::new("SLTCAP", 0x14, 4, sltcap, SOURCE),
-        Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x1fff),
+        // Every event's enable bit; the controls of what the slot does not have read as zero.
+        Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x103f),
         Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
         Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
         Register::new("RTCAP", 0x1e, 2, 0, SOURCE),

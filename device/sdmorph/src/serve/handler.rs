@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use super::timestamp;
 
+/// Longest marker: the record is bounded by its number of entries, and so they have to be.
+const MARKER_BYTES: usize = 1024;
 /// Records looked through at once for notices.
 const BATCH: usize = 4096;
 
@@ -139,6 +141,11 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn marker(&self, text: &str) -> Result<(), CommandError> {
+        if text.len() > MARKER_BYTES {
+            let length = text.len();
+            let why = format!("a marker may have {MARKER_BYTES} bytes, and this one has {length}");
+            return Err(CommandError::generic(why));
+        }
         self.shared.with_machine(|machine, now| machine.marker(now, text));
         Ok(())
     }
