@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use crate::capability::Link;
 use crate::happening::ResetKind;
 use crate::register::{Register, mask_of_size};
 
@@ -81,6 +82,8 @@ pub struct ConfigSpace {
     last_extended: Option<u16>,
     /// Offset of the power management capability, if any.
     pub(crate) pm: Option<u16>,
+    /// What the function's end of its link can do, if it has one.
+    pub(crate) link: Option<Link>,
 }
 
 const HEADER: &str = "PCIe 7.5.1.1";
@@ -148,6 +151,7 @@ impl ConfigSpace {
             last_capability: offset::CAPABILITY_LIST,
             last_extended: None,
             pm: None,
+            link: None,
         };
         let class = u64::from(identity.class);
         space.add_row(Register::new("VENDOR_ID", 0x00, 2, u64::from(identity.vendor), HEADER));

@@ -107,8 +107,10 @@ impl<F: PciFunction> RootPort<F> {
 
     /// LNKSTA and SLTSTA as the slot makes them; of SLTSTA, the latched bits are what is stored.
     fn derived(&self) -> (u32, u32) {
+        let other_end = self.slot.function().and_then(|function| function.config().link);
+        let trained = other_end.map_or(self.link, |other| self.link.trained_with(other));
         let link =
-            if self.slot.link_active() { self.link.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
+            if self.slot.link_active() { trained.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
         let latched = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !EXP::SLTSTA_PDS;
         (link, if self.slot.is_present() { latched | EXP::SLTSTA_PDS } else { latched })
     }

@@ -60,6 +60,12 @@ impl Link {
         u64::from(self.speed) | u64::from(self.width) << 4 | LNKCAP_ASPM_L0S_L1 | LNKCAP_AOC
     }
 
+    /// What two ends that can do `self` and `other` train to.
+    #[must_use]
+    pub fn trained_with(self, other: Self) -> Self {
+        Self { speed: self.speed.min(other.speed), width: self.width.min(other.width) }
+    }
+
     /// LNKSTA of a link that is up, without DLLLA.
     #[must_use]
     pub fn lnksta(self) -> u32 {
@@ -99,6 +105,7 @@ pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
     let mut rows = link_rows(link, ENDPOINT, LNKCAP_CLKPM, LNKCTL_WRITABLE);
     rows.push(Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE));
     config.add_capability(at, 0x10, "EXP_CAP", &rows);
+    config.link = Some(link);
 }
 
 /// A root port (version 2) with a hot-plug slot of this physical number.
