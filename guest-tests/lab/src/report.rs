@@ -55,6 +55,11 @@ pub fn text(summary: &RunSummary, style: Style) -> String {
     let results: Vec<&RunResult> = summary.results.iter().collect();
     text.push_str(&side_by_side(&summary.scenario, &results, style));
     for result in results {
+        let title = format!("The guest's kernel ({})", words(result.variant));
+        let _ = writeln!(text, "\n{}", style.paint("1", &title));
+        for line in &result.kernel_log {
+            let _ = writeln!(text, "  {line}");
+        }
         if let Some(oops) = &result.oops {
             let _ =
                 writeln!(text, "\n{}", style.paint("1", &format!("The oops ({})", words(result.variant))));

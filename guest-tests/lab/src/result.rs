@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::klog::{Klog, KtapResult};
+use crate::klog::{Klog, KtapResult, matches};
 use crate::moments::{MomentTime, locate};
 use crate::oops::Oops;
 use crate::record::Record;
@@ -78,6 +78,8 @@ pub struct RunResult {
     pub wall_s: f64,
     /// The scenario's moments.
     pub moments: Vec<MomentTime>,
+    /// The lines of the guest's console that the verdict stands on, in their order, with the kernel's time.
+    pub kernel_log: Vec<String>,
     /// The scenario's oops, or else the first one.
     pub oops: Option<Oops>,
     /// The guest's own test results.
@@ -118,6 +120,7 @@ impl RunResult {
         let verdict = evidence.judge();
         let expected = variant.expected(scenario);
         let log = evidence.log;
+        let oops = verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned();
         Self {
             format: FORMAT,
             scenario: scenario.name.clone(),
@@ -133,7 +136,8 @@ impl RunResult {
             placed: facts.placed,
             wall_s: facts.wall_s,
             moments: locate(&scenario.moments, evidence.record, log),
-            oops: verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned(),
+            kernel_log: witnesses(scenario, log, oops.as_ref()),
+            oops,
             ktap: log.ktap.results.clone(),
             counts: count(scenario, evidence.record, log),
             unmodelled: evidence.unmodelled.map(<[String]>::to_vec),
@@ -155,6 +159,21 @@ impl RunResult {
             (&self.scenario, self.variant.as_str(), self.verdict.outcome.as_str());
         format!("{scenario} {variant} on {}: {outcome} ({mark}){detail}", self.kernel)
     }
+}
+
+/// The console's lines that some criterion of the scenario is about, and the oops's headline.
+fn witnesses(scenario: &Scenario, log: &Klog, oops: Option<&Oops>) -> Vec<String> {
+    let criteria = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
+    let patterns: Vec<&str> = criteria.flat_map(|evidence| &evidence.log).map(String::as_str).collect();
+    let patterns = patterns.into_iter().chain(scenario.kernel.fix_skipped.as_deref());
+    let patterns: Vec<&str> = patterns.chain(oops.map(|oops| oops.headline.as_str())).collect();
+    let lines = log.lines.iter().filter(|line| patterns.iter().any(|pattern| matches(pattern, &line.text)));
+    lines
+        .map(|line| match line.time_us {
+            Some(us) => format!("[{:5}.{:06}] {}", us / 1_000_000, us % 1_000_000, line.text),
+            None => line.text.clone(),
+        })
+        .collect()
 }
 
 fn count(scenario: &Scenario, record: &Record, log: &Klog) -> Counts {
@@ -225,6 +244,16 @@ pub(crate) mod tests {
         result.verdict.reason = Some(reason.to_owned());
         result.as_expected = false;
         result
+    }
+
+    #[test]
+    fn the_kernel_s_lines_are_in_their_order_and_end_with_the_fault() {
+        let log = fault().kernel_log;
+        let at = |words: &str| log.iter().position(|line| line.contains(words)).unwrap();
+        assert!(at("Slot(8): Link Down") < at("pm_runtime_barrier skipped"));
+        assert!(at("pm_runtime_barrier skipped") < at("BUG: unable to handle page fault"));
+        assert!(log.iter().all(|line| line.starts_with('[')), "with the kernel's time: {log:?}");
+        assert!(!clean().kernel_log.iter().any(|line| line.contains("BUG:")));
     }
 
     #[test]
