@@ -114,12 +114,6 @@ impl<'a> Ctx<'a> {
         at
     }
 
-    /// Whether the function may master the bus.
-    #[must_use]
-    pub fn is_bus_master(&self) -> bool {
-        self.bus_master
-    }
-
     /// Reads guest memory as a bus master.
     ///
     /// # Errors

@@ -42,11 +42,6 @@ impl<F: PciFunction> Slot<F> {
         self.function.as_ref()
     }
 
-    /// The function, whether or not it can be reached.
-    pub fn function_mut(&mut self) -> Option<&mut F> {
-        self.function.as_mut()
-    }
-
     /// SLTSTA.PDS.
     pub fn is_present(&self) -> bool {
         self.present
