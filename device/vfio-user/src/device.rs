@@ -1,0 +1,40 @@
+//! What a device does when a client asks.
+
+use rustix::io::Errno;
+
+use crate::interrupts::Change;
+
+/// A device behind the server. Its methods are called by the one thread that serves, in the order of the client's
+/// messages.
+///
+/// Accesses are checked before: they lie inside a region that can be read or written, and are not empty.
+pub trait Device {
+    /// Fills `data`, zeroes so far, from `offset` in `region` on.
+    ///
+    /// # Errors
+    /// The errno that the client is answered.
+    fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes `data` from `offset` in `region` on.
+    ///
+    /// # Errors
+    /// The errno that the client is answered, unless it wants no answer.
+    fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
+
+    /// Resets the device. Called only if its description says that it can be reset.
+    ///
+    /// # Errors
+    /// The errno that the client is answered.
+    fn reset(&mut self) -> Result<(), Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    /// A vector can be delivered from now on, or cannot be any more: the client routed or masked it.
+    fn interrupt_changed(&mut self, change: Change) {
+        let _ = change;
+    }
+
+    /// The client has gone. Its memory and its eventfds are let go already. The specification wants the device's state
+    /// to be retained; a device that shall be as new for the next client resets itself here.
+    fn disconnected(&mut self) {}
+}

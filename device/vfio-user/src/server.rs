@@ -1,0 +1,355 @@
+//! One client after the other; a second one meanwhile is turned away.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use crate::description::Description;
+use crate::device::Device;
+use crate::faults::{WireFault, WireFaults};
+use crate::framing::Message;
+use crate::interrupts::Interrupts;
+use crate::link::{Calls, Ended, Link};
+use crate::memory::GuestMemory;
+use crate::reply::Reply;
+use crate::session::{Counters, Limits, Next, Session};
+
+/// How long the server waits for descriptors to become free before it accepts again.
+const OUT_OF_DESCRIPTORS: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Settings of a server.
+#[derive(Clone)]
+pub struct Options {
+    /// What clients are told to keep to.
+    pub limits: Limits,
+    /// How long to poll for the next message before sleeping; zero turns polling off. See [`Server`].
+    pub polling: Duration,
+    /// How long a DMA message's answer is waited for. A client that is waiting for the server itself cannot answer
+    /// meanwhile: QEMU's main loop does not while a virtual CPU waits for a read, and gives that up after 5 s
+    /// (`x-msg-timeout`).
+    pub dma_timeout: Duration,
+    /// Faults at the wire, on purpose.
+    pub faults: Option<Arc<dyn WireFaults>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            polling: Duration::from_micros(50),
+            dma_timeout: Duration::from_secs(2),
+            faults: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("limits", &self.limits)
+            .field("polling", &self.polling)
+            .field("dma_timeout", &self.dma_timeout)
+            .field("faults", &self.faults.is_some())
+            .finish()
+    }
+}
+
+/// One client's visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// Why it ended.
+    pub ended: Ended,
+    /// Messages.
+    pub counters: Counters,
+    /// Calls of the kernel.
+    pub calls: Calls,
+    /// Other clients that were turned away meanwhile.
+    pub turned_away: u64,
+}
+
+/// Stops a server, from any thread.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    inner: Arc<StopInner>,
+}
+
+#[derive(Debug)]
+struct StopInner {
+    stopped: AtomicBool,
+    /// Readable once the server is stopped.
+    told: OwnedFd,
+    /// The client that is being served.
+    client: Mutex<Weak<UnixStream>>,
+}
+
+impl Stop {
+    /// Ends the connection there is, and [`Server::serve`]. A server that was stopped stays so.
+    pub fn stop(&self) {
+        self.inner.stopped.store(true, Ordering::SeqCst);
+        tell(&self.inner.told);
+        let client = lock(&self.inner.client).upgrade();
+        if let Some(client) = client {
+            let _ = client.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::SeqCst)
+    }
+}
+
+/// A vfio-user server on a listening socket.
+///
+/// Before it sleeps it polls for the next message for at most [`Options::polling`], and only as long as that often finds
+/// one; an idle server uses no processor.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    description: Arc<Description>,
+    memory: GuestMemory,
+    interrupts: Interrupts,
+    options: Options,
+    stop: Stop,
+    /// A client that came when the one before it had just left.
+    next: Mutex<Option<UnixStream>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tell(eventfd: &OwnedFd) {
+    // It cannot fail: the counter is far from full.
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+}
+
+/// Waits until one of `fds` is readable; says which are.
+fn wait_for(fds: [&dyn AsFd; 2], timeout: Option<&Timespec>) -> io::Result<[bool; 2]> {
+    let mut ready = fds.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
+    rustix::io::retry_on_intr(|| poll(&mut ready, timeout))?;
+    Ok(ready.map(|fd| !fd.revents().is_empty()))
+}
+
+/// Has the other end closed?
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut ready = [PollFd::new(stream, PollFlags::RDHUP)];
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = rustix::io::retry_on_intr(|| poll(&mut ready, Some(&zero)));
+    polled.is_ok_and(|count| count != 0)
+}
+
+impl Server {
+    /// A server on `listener` for the device that is described. It fills `memory` and routes `interrupts`.
+    ///
+    /// # Errors
+    /// The listener cannot be set up, or there are no descriptors left.
+    pub fn new(
+        listener: UnixListener,
+        description: Description,
+        memory: GuestMemory,
+        interrupts: Interrupts,
+        options: Options,
+    ) -> io::Result<Self> {
+        // A client may leave between the news of it and accept(), which must not wait for the next one then.
+        listener.set_nonblocking(true)?;
+        let told = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let inner = StopInner { stopped: AtomicBool::new(false), told, client: Mutex::default() };
+        Ok(Self {
+            listener,
+            description: Arc::new(description),
+            memory,
+            interrupts,
+            options,
+            stop: Stop { inner: Arc::new(inner) },
+            next: Mutex::default(),
+        })
+    }
+
+    /// What stops this server.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves clients, one after the other, until it is stopped.
+    ///
+    /// # Errors
+    /// The listening socket cannot be used any more.
+    pub fn serve(&self, device: &mut dyn Device) -> io::Result<()> {
+        while self.serve_one(device)?.is_some() {}
+        Ok(())
+    }
+
+    /// Serves one client until it leaves, however it leaves. None if the server is stopped before one comes.
+    ///
+    /// # Errors
+    /// The listening socket cannot be used any more, or no thread can be made to watch it.
+    pub fn serve_one(&self, device: &mut dyn Device) -> io::Result<Option<Visit>> {
+        let Some(client) = self.accept()? else { return Ok(None) };
+        let client = Arc::new(client);
+        *lock(&self.stop.inner.client) = Arc::downgrade(&client);
+        let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        tracing::info!("a client has come");
+        let visit = std::thread::scope(|scope| {
+            let doorkeeper = std::thread::Builder::new().name("vfio-user-door".to_owned());
+            let doorkeeper = doorkeeper.spawn_scoped(scope, || self.turn_away(&client, &done))?;
+            let mut visit = self.visit(&client, device);
+            tell(&done);
+            // It does not panic; if it did, nobody was counted.
+            visit.turned_away = doorkeeper.join().unwrap_or_default();
+            Ok::<_, io::Error>(visit)
+        })?;
+        let Counters { messages, refused, .. } = visit.counters;
+        let ended = &visit.ended;
+        match ended {
+            Ended::ClientLeft | Ended::Stopped => {
+                tracing::info!(%ended, messages, refused, "connection closed")
+            }
+            _ => tracing::warn!(%ended, messages, refused, "connection closed"),
+        }
+        Ok(Some(visit))
+    }
+
+    /// The next client; None if the server is stopped.
+    fn accept(&self) -> io::Result<Option<UnixStream>> {
+        loop {
+            if self.stop.is_stopped() {
+                return Ok(None);
+            }
+            if let Some(client) = lock(&self.next).take() {
+                return Ok(Some(client));
+            }
+            wait_for([&self.listener, &self.stop.inner.told], None)?;
+            if let Some(client) = self.accept_now(&self.stop.inner.told)? {
+                return Ok(Some(client));
+            }
+        }
+    }
+
+    /// A client that is there already. When there are no descriptors for it, waits a little, or until `end` is told.
+    fn accept_now(&self, end: &OwnedFd) -> io::Result<Option<UnixStream>> {
+        let error = match self.listener.accept() {
+            Ok((client, _)) => {
+                client.set_nonblocking(false)?;
+                return Ok(Some(client));
+            }
+            Err(error) => error,
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                tracing::warn!(%error, "cannot accept a client now");
+                wait_for([end, end], Some(&OUT_OF_DESCRIPTORS))?;
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Turns other clients away until `done` is told, or until one comes after `client` has gone: that one is next.
+    /// Returns how many.
+    fn turn_away(&self, client: &UnixStream, done: &OwnedFd) -> u64 {
+        let mut count = 0u64;
+        loop {
+            let Ok([_, false]) = wait_for([&self.listener, done], None) else { return count };
+            match self.accept_now(done) {
+                Ok(None) => {}
+                // Whoever closed before another one connected has gone, read or not.
+                Ok(Some(other)) if hung_up(client) => {
+                    *lock(&self.next) = Some(other);
+                    return count;
+                }
+                Ok(Some(_)) => {
+                    count += 1;
+                    if count.is_power_of_two() {
+                        tracing::warn!(count, "turned a client away: another one is being served");
+                    }
+                }
+                Err(error) => {
+                    // Whoever accepts the next client meets the same error, and reports it.
+                    tracing::warn!(%error, "cannot watch for other clients");
+                    return count;
+                }
+            }
+        }
+    }
+
+    fn visit(&self, client: &Arc<UnixStream>, device: &mut dyn Device) -> Visit {
+        let options = &self.options;
+        let limits = options.limits;
+        let link =
+            Arc::new(Link::new(client.clone(), limits.message_bytes(), options.polling, options.dma_timeout));
+        let mut session =
+            Session::new(self.description.clone(), self.memory.clone(), self.interrupts.clone(), limits);
+        self.memory.set_port(Some(link.clone()));
+        let ended = self.converse(&link, &mut session, device);
+        let ended = if self.stop.is_stopped() { Ended::Stopped } else { ended };
+        // Whoever waits for a DMA reply must not keep its range from being unmapped.
+        link.end(ended.clone());
+        self.memory.set_port(None);
+        self.memory.clear();
+        self.interrupts.disconnect().into_iter().for_each(|change| device.interrupt_changed(change));
+        device.disconnected();
+        Visit { ended, counters: session.counters(), calls: link.calls(), turned_away: 0 }
+    }
+
+    /// Answers one message after the other, until it cannot go on.
+    fn converse(&self, link: &Link, session: &mut Session, device: &mut dyn Device) -> Ended {
+        let mut message = Message::default();
+        let mut reply = Reply::default();
+        let mut dma_limited = false;
+        loop {
+            // A server that is stopped before its client was known to it has not shut that one down.
+            if self.stop.is_stopped() {
+                return Ended::Stopped;
+            }
+            if let Err(ended) = link.next_request(&mut message) {
+                return ended;
+            }
+            let header = message.header;
+            let fault = self.options.faults.as_ref().filter(|_| header.is_command());
+            let fault = fault.and_then(|faults| faults.fault(&header));
+            if let Some(fault) = fault {
+                tracing::info!(
+                    command = header.command_name(),
+                    id = header.id,
+                    ?fault,
+                    "a fault at the wire"
+                );
+            }
+            let next = match fault {
+                Some(WireFault::Close) => return Ended::Fault,
+                Some(WireFault::Drop) => continue,
+                Some(WireFault::Error(errno)) => {
+                    session.refuse(&message, errno, &mut reply);
+                    Next::Continue
+                }
+                Some(WireFault::Delay(_) | WireFault::Truncate(_)) | None => {
+                    session.handle(&mut message, device, &mut reply)
+                }
+            };
+            match fault {
+                Some(WireFault::Delay(delay)) => std::thread::sleep(delay),
+                Some(WireFault::Truncate(bytes)) => reply.truncate(bytes),
+                _ => {}
+            }
+            if let Err(ended) = link.send(&reply) {
+                return ended;
+            }
+            if let Next::Close(refusal) = next {
+                return Ended::Version(refusal);
+            }
+            if let Some(client) = session.client().filter(|_| !dma_limited) {
+                let ours = self.options.limits.max_data_xfer_bytes;
+                link.set_dma_bytes(client.data_xfer_bytes().min(ours));
+                dma_limited = true;
+            }
+        }
+    }
+}
