@@ -40,6 +40,16 @@ pub struct Message {
     pub damage: Option<Refusal>,
 }
 
+/// Descriptors of one receive.
+#[derive(Debug)]
+struct Received {
+    /// Position behind the last byte that they came with.
+    end: u64,
+    fds: Vec<OwnedFd>,
+    /// The kernel dropped some.
+    lost: bool,
+}
+
 /// A stream of messages.
 #[derive(Debug)]
 pub struct Framer {
@@ -51,10 +61,7 @@ pub struct Framer {
     end: usize,
     /// Position of `buffer[start]` in the stream.
     position: u64,
-    /// Descriptors, with the position of the last byte that they came with.
-    fds: VecDeque<(u64, Vec<OwnedFd>)>,
-    /// Positions of last bytes that came with descriptors of which the kernel dropped some.
-    lost_fds: VecDeque<u64>,
+    fds: VecDeque<Received>,
     /// A message that is too long, and how many bytes of it are still to be dropped.
     skipping: Option<(Header, u64)>,
 }
@@ -70,7 +77,6 @@ impl Framer {
             end: 0,
             position: 0,
             fds: VecDeque::new(),
-            lost_fds: VecDeque::new(),
             skipping: None,
         }
     }
@@ -97,12 +103,9 @@ impl Framer {
     /// dropped descriptors for want of room (`MSG_CTRUNC`).
     pub fn received(&mut self, bytes: usize, fds: Vec<OwnedFd>, lost: bool) {
         self.end = self.end.saturating_add(bytes).min(self.buffer.len());
-        let last = self.position + (self.end - self.start) as u64;
-        if !fds.is_empty() {
-            self.fds.push_back((last, fds));
-        }
-        if lost {
-            self.lost_fds.push_back(last);
+        if lost || !fds.is_empty() {
+            let end = self.position + (self.end - self.start) as u64;
+            self.fds.push_back(Received { end, fds, lost });
         }
     }
 
@@ -121,8 +124,6 @@ impl Framer {
             message.header = header;
             let (is, most) = (header.message_bytes, self.limit);
             message.damage = Some(Refusal::new(Errno::MSGSIZE, format!("{is} bytes are more than {most}")));
-            self.take_fds(message)?;
-            message.fds.clear();
             return Ok(true);
         }
         let Some(header) = self.header() else { return self.not_yet() };
@@ -172,6 +173,10 @@ impl Framer {
         let here = self.end - self.start;
         let now = usize::try_from(left).unwrap_or(usize::MAX).min(here);
         self.consume(now);
+        // The descriptors go with the bytes.
+        while self.fds.front().is_some_and(|received| received.end <= self.position) {
+            self.fds.pop_front();
+        }
         let left = left - now as u64;
         self.skipping = Some((header, left));
         left == 0
@@ -179,19 +184,20 @@ impl Framer {
 
     /// A message of which a part is missing: a sender that adds descriptors to it without end is stopped.
     fn not_yet(&self) -> Result<bool, Unframed> {
-        let waiting: usize = self.fds.iter().map(|(_, fds)| fds.len()).sum();
+        let waiting: usize =
+            self.fds.iter().map(|received| received.fds.len() + usize::from(received.lost)).sum();
         if waiting > SCM_MAX_FDS { Err(Unframed::Descriptors) } else { Ok(false) }
     }
 
     /// Gives the message that was just consumed its descriptors.
     fn take_fds(&mut self, message: &mut Message) -> Result<(), Unframed> {
-        while self.fds.front().is_some_and(|(last, _)| *last <= self.position) {
-            message.fds.extend(self.fds.pop_front().into_iter().flat_map(|(_, fds)| fds));
-        }
-        while self.lost_fds.front().is_some_and(|last| *last <= self.position) {
-            self.lost_fds.pop_front();
-            message.damage =
-                Some(Refusal::new(Errno::MFILE, "descriptors were lost: too many are open here"));
+        while self.fds.front().is_some_and(|received| received.end <= self.position) {
+            let Some(received) = self.fds.pop_front() else { break };
+            message.fds.extend(received.fds);
+            if received.lost {
+                let why = "descriptors were lost: too many are open here";
+                message.damage = Some(Refusal::new(Errno::MFILE, why));
+            }
         }
         if message.fds.len() > SCM_MAX_FDS { Err(Unframed::Descriptors) } else { Ok(()) }
     }

@@ -116,6 +116,8 @@ pub struct Server {
     interrupts: Interrupts,
     options: Options,
     stop: Stop,
+    /// Readable while whoever watches the door shall stop to.
+    done: OwnedFd,
     /// A client that came when the one before it had just left.
     next: Mutex<Option<UnixStream>>,
 }
@@ -158,7 +160,8 @@ impl Server {
     ) -> io::Result<Self> {
         // A client may leave between the news of it and accept(), which must not wait for the next one then.
         listener.set_nonblocking(true)?;
-        let told = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let (told, done) = (eventfd(0, flags)?, eventfd(0, flags)?);
         let inner = StopInner { stopped: AtomicBool::new(false), told, client: Mutex::default() };
         Ok(Self {
             listener,
@@ -167,6 +170,7 @@ impl Server {
             interrupts,
             options,
             stop: Stop { inner: Arc::new(inner) },
+            done,
             next: Mutex::default(),
         })
     }
@@ -189,22 +193,25 @@ impl Server {
     /// Serves one client until it leaves, however it leaves. None if the server is stopped before one comes.
     ///
     /// # Errors
-    /// The listening socket cannot be used any more, or no thread can be made to watch it.
+    /// The listening socket cannot be used any more.
     pub fn serve_one(&self, device: &mut dyn Device) -> io::Result<Option<Visit>> {
         let Some(client) = self.accept()? else { return Ok(None) };
         let client = Arc::new(client);
         *lock(&self.stop.inner.client) = Arc::downgrade(&client);
-        let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         tracing::info!("a client has come");
         let visit = std::thread::scope(|scope| {
             let doorkeeper = std::thread::Builder::new().name("vfio-user-door".to_owned());
-            let doorkeeper = doorkeeper.spawn_scoped(scope, || self.turn_away(&client, &done))?;
+            let doorkeeper = doorkeeper
+                .spawn_scoped(scope, || self.turn_away(&client))
+                .inspect_err(|error| tracing::warn!(%error, "no thread for it: other clients have to wait"));
             let mut visit = self.visit(&client, device);
-            tell(&done);
+            tell(&self.done);
             // It does not panic; if it did, nobody was counted.
-            visit.turned_away = doorkeeper.join().unwrap_or_default();
-            Ok::<_, io::Error>(visit)
-        })?;
+            visit.turned_away = doorkeeper.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
+            visit
+        });
+        // Reading an eventfd empties it.
+        let _ = rustix::io::read(&self.done, &mut [0u8; 8]);
         let Counters { messages, refused, .. } = visit.counters;
         let ended = &visit.ended;
         match ended {
@@ -252,13 +259,13 @@ impl Server {
         }
     }
 
-    /// Turns other clients away until `done` is told, or until one comes after `client` has gone: that one is next.
+    /// Turns other clients away until it is told to stop, or until one comes after `client` has gone: that one is next.
     /// Returns how many.
-    fn turn_away(&self, client: &UnixStream, done: &OwnedFd) -> u64 {
+    fn turn_away(&self, client: &UnixStream) -> u64 {
         let mut count = 0u64;
         loop {
-            let Ok([_, false]) = wait_for([&self.listener, done], None) else { return count };
-            match self.accept_now(done) {
+            let Ok([_, false]) = wait_for([&self.listener, &self.done], None) else { return count };
+            match self.accept_now(&self.done) {
                 Ok(None) => {}
                 // Whoever closed before another one connected has gone, read or not.
                 Ok(Some(other)) if hung_up(client) => {
