@@ -1,6 +1,7 @@
 //! VERSION: what a client proposes and what it is answered ("Version" in the specification).
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::header::Refusal;
 use crate::spec::{DEFAULT_MAX_DATA_XFER_BYTES, DEFAULT_MAX_MSG_FDS};
@@ -64,10 +65,9 @@ impl Capabilities {
 }
 
 /// The JSON of the version data.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct VersionData {
-    #[serde(default)]
-    capabilities: Option<Capabilities>,
+    capabilities: Capabilities,
 }
 
 impl Proposal {
@@ -83,9 +83,17 @@ impl Proposal {
             Some((0, text)) if !text.contains(&0) => text,
             _ => return Err(Refusal::invalid("version data without exactly one NUL, at the end")),
         };
-        let data: VersionData = serde_json::from_slice(text)
-            .map_err(|error| Refusal::invalid(format!("version data are not the JSON expected: {error}")))?;
-        Ok(Self { major, minor, capabilities: Some(data.capabilities.unwrap_or_default()) })
+        let malformed = |error| Refusal::invalid(format!("version data are not the JSON expected: {error}"));
+        // Objects first: a structure by itself would be read from an array, too.
+        let mut data: Map<String, Value> = serde_json::from_slice(text).map_err(malformed)?;
+        let capabilities = match data.remove("capabilities") {
+            None => Capabilities::default(),
+            Some(value @ Value::Object(_)) => serde_json::from_value(value).map_err(malformed)?,
+            Some(_) => {
+                return Err(Refusal::invalid("the capabilities of the version data are not an object"));
+            }
+        };
+        Ok(Self { major, minor, capabilities: Some(capabilities) })
     }
 
     /// The body of a VERSION message.
@@ -94,7 +102,7 @@ impl Proposal {
         let mut body = self.major.to_ne_bytes().to_vec();
         body.extend(self.minor.to_ne_bytes());
         if let Some(capabilities) = self.capabilities {
-            let data = VersionData { capabilities: Some(capabilities) };
+            let data = VersionData { capabilities };
             // Numbers and booleans under fixed names cannot fail to be written.
             body.extend(serde_json::to_vec(&data).unwrap_or_default());
             body.push(0);
@@ -114,7 +122,7 @@ mod tests {
     #[test]
     fn version_data_may_be_missing_and_so_may_everything_in_them() {
         assert_eq!(decode(b"").unwrap().capabilities, None);
-        for empty in [&b"{}\0"[..], b"{\"capabilities\":{}}\0", b"{\"capabilities\":null}\0"] {
+        for empty in [&b"{}\0"[..], b"{\"capabilities\":{}}\0"] {
             let capabilities = decode(empty).unwrap().capabilities.unwrap();
             assert_eq!(capabilities, Capabilities::default());
             assert_eq!((capabilities.msg_fds(), capabilities.data_xfer_bytes()), (1, 1 << 20));
@@ -131,8 +139,10 @@ mod tests {
     #[test]
     fn malformed_version_data_are_refused() {
         let deep = [&b"["[..]; 4096].concat();
-        let bad: [&[u8]; 10] = [
+        let bad: [&[u8]; 12] = [
             b"\0\0",
+            b"{\"capabilities\":[16]}\0",
+            b"{\"capabilities\":null}\0",
             b"{}",
             b"{}\0\0",
             b"{\0}\0",
