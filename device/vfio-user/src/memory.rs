@@ -1,12 +1,16 @@
 //! Guest memory: the ranges of a client's address space that the device may use.
 //!
-//! A range that came with a descriptor is mapped and read directly. One without is read and written by messages to the
-//! client, which is slower: [`Port`].
+//! A range that came with a descriptor is mapped, if its file cannot shrink any more (`F_SEAL_SHRINK`; QEMU's
+//! `memory-backend-memfd` sees to that). To touch a mapping behind the end of its file would end this process with
+//! SIGBUS, so files that can shrink are read and written by system calls instead. A range without a descriptor is read
+//! and written by messages to the client, which is slower still: [`Port`].
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl};
 use rustix::io::Errno;
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionBuilder;
@@ -19,6 +23,9 @@ use crate::request::{DmaMap, DmaUnmap};
 const PROT_READ: i32 = 1;
 const PROT_WRITE: i32 = 2;
 const MAP_SHARED: i32 = 1;
+
+/// The page size that clients are told of.
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
 /// Why a device cannot reach guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -85,8 +92,18 @@ struct Range {
     size: u64,
     readable: bool,
     writable: bool,
-    /// None: by messages.
-    mapping: Option<MmapRegion<()>>,
+    backing: Backing,
+}
+
+/// How a range is reached.
+#[derive(Debug)]
+enum Backing {
+    /// Directly.
+    Mapping(MmapRegion<()>),
+    /// By system calls, from that offset in the file on.
+    File(File, u64),
+    /// By messages to the client.
+    Messages,
 }
 
 struct Table {
@@ -223,13 +240,10 @@ impl GuestMemory {
     /// Adds a range: `fd` mapped, or by messages if there is none.
     ///
     /// # Errors
-    /// EINVAL: a range that is empty, wraps, or is not wholly in the file; EEXIST: it overlaps another; ENOSPC: one too
-    /// many; else what `mmap` says.
-    ///
-    /// DEVNOTE: a client that shrinks its file later still ends this process with SIGBUS. QEMU seals its memfds
-    /// against that (`memory-backend-memfd`, `seal=on` by default).
+    /// EINVAL: a range that is empty, wraps, or is not wholly in the file; EACCES: the descriptor does not allow what the
+    /// range does; EEXIST: it overlaps another; ENOSPC: one too many; else what `mmap` says.
     pub fn map(&self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), Refusal> {
-        let DmaMap { readable, writable, offset, address, size } = *map;
+        let DmaMap { readable, writable, address, size, .. } = *map;
         let end = address.checked_add(size).filter(|_| size != 0);
         let end =
             end.ok_or_else(|| Refusal::invalid(format!("{size:#x} bytes at {address:#x} are no range")))?;
@@ -246,8 +260,11 @@ impl GuestMemory {
             let most = self.table.most;
             return Err(Refusal::new(Errno::NOSPC, format!("more than {most} ranges")));
         }
-        let mapping = fd.map(|fd| map_file(File::from(fd), offset, size, writable)).transpose()?;
-        ranges.insert(at, Arc::new(Range { start: address, size, readable, writable, mapping }));
+        let backing = match fd {
+            Some(fd) => back(File::from(fd), map)?,
+            None => Backing::Messages,
+        };
+        ranges.insert(at, Arc::new(Range { start: address, size, readable, writable, backing }));
         Ok(())
     }
 
@@ -361,24 +378,26 @@ impl Lease {
     fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), DmaError> {
         let range = self.range.as_ref().ok_or(DmaError::Gone)?;
         let address = range.start + offset;
-        match &range.mapping {
-            Some(mapping) => mapping
-                .as_volatile_slice()
-                .read_slice(data, to_usize(offset))
-                .map_err(|_| DmaError::Unmapped { address, length: data.len() as u64 }),
-            None => self.port()?.read(address, data),
+        let unmapped = DmaError::Unmapped { address, length: data.len() as u64 };
+        match &range.backing {
+            Backing::Mapping(mapping) => {
+                mapping.as_volatile_slice().read_slice(data, to_usize(offset)).map_err(|_| unmapped)
+            }
+            Backing::File(file, start) => file.read_exact_at(data, start + offset).map_err(|_| unmapped),
+            Backing::Messages => self.port()?.read(address, data),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), DmaError> {
         let range = self.range.as_ref().ok_or(DmaError::Gone)?;
         let address = range.start + offset;
-        match &range.mapping {
-            Some(mapping) => mapping
-                .as_volatile_slice()
-                .write_slice(data, to_usize(offset))
-                .map_err(|_| DmaError::Unmapped { address, length: data.len() as u64 }),
-            None => self.port()?.write(address, data),
+        let unmapped = DmaError::Unmapped { address, length: data.len() as u64 };
+        match &range.backing {
+            Backing::Mapping(mapping) => {
+                mapping.as_volatile_slice().write_slice(data, to_usize(offset)).map_err(|_| unmapped)
+            }
+            Backing::File(file, start) => write_inside(file, start + offset, data).ok_or(unmapped),
+            Backing::Messages => self.port()?.write(address, data),
         }
     }
 
@@ -387,13 +406,29 @@ impl Lease {
     }
 }
 
-/// Maps `size` bytes of `file` from `offset` on.
-fn map_file(file: File, offset: u64, size: u64, writable: bool) -> Result<MmapRegion<()>, Refusal> {
-    // Touching a mapping behind the end of its file is SIGBUS, for the whole process.
+/// Writes `data` at `at`, unless that is behind the file's end by now: it must not grow.
+fn write_inside(file: &File, at: u64, data: &[u8]) -> Option<()> {
+    let end = at.checked_add(data.len() as u64)?;
+    if file.metadata().ok()?.len() < end { None } else { file.write_all_at(data, at).ok() }
+}
+
+/// What a range of `file` is reached by.
+fn back(file: File, map: &DmaMap) -> Result<Backing, Refusal> {
+    let DmaMap { offset, size, writable, .. } = *map;
     let length = file.metadata().map_or(0, |is| is.len());
     if offset.checked_add(size).is_none_or(|end| end > length) {
         let why = format!("the file has {length:#x} bytes, not {size:#x} from {offset:#x} on");
         return Err(Refusal::invalid(why));
+    }
+    if offset % PAGE_BYTES != 0 {
+        return Err(Refusal::invalid(format!("offset {offset:#x} is inside a page")));
+    }
+    let mode = fcntl_getfl(&file)? & OFlags::ACCMODE;
+    if mode == OFlags::WRONLY || (writable && mode != OFlags::RDWR) {
+        return Err(Refusal::new(Errno::ACCESS, "the descriptor cannot be used as the range's flags say"));
+    }
+    if !fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK)) {
+        return Ok(Backing::File(file, offset));
     }
     let bytes = usize::try_from(size).map_err(|_| Refusal::invalid(format!("{size:#x} bytes do not fit")))?;
     MmapRegionBuilder::new(bytes)
@@ -401,6 +436,7 @@ fn map_file(file: File, offset: u64, size: u64, writable: bool) -> Result<MmapRe
         .with_mmap_flags(MAP_SHARED)
         .with_file_offset(FileOffset::new(file, offset))
         .build()
+        .map(Backing::Mapping)
         .map_err(|error| Refusal::new(errno_of(&error), format!("mmap: {error}")))
 }
 

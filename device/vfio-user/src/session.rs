@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::framing::Message;
 use crate::header::{Header, Refusal};
 use crate::interrupts::{Change, Interrupts};
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, PAGE_BYTES};
 use crate::reply::Reply;
 use crate::request::{RegionAccess, Request};
 use crate::spec::{
@@ -271,7 +271,7 @@ impl Session {
             max_msg_fds: Some(self.limits.max_msg_fds),
             max_data_xfer_size: Some(self.limits.max_data_xfer_bytes),
             max_dma_maps: Some(self.limits.max_dma_maps),
-            pgsizes: Some(4096),
+            pgsizes: Some(PAGE_BYTES),
             write_multiple: Some(true),
         };
         let answer = Proposal {
