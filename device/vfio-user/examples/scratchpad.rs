@@ -18,6 +18,7 @@ use vfio_user_server::{
 };
 
 const PAGE_BYTES: usize = 4096;
+const COMMAND: u64 = 0x4;
 const ADDRESS: usize = 0x0;
 const COPY: u64 = 0x8;
 const DATA: usize = 0x10;
@@ -79,13 +80,11 @@ impl Device for Scratchpad {
         if (region, offset) == (pci_region::BAR0, COPY) {
             return self.copy(data.first_chunk().map_or(0, |count| u16::from_le_bytes(*count).into()));
         }
-        // Only what a guest may change: in configuration space COMMAND and the address bits of BAR 0 and 1.
-        let writable =
-            |at: u64| region != pci_region::CONFIG || matches!(at, 0x4 | 0x11..=0x13 | 0x15..=0x17 | 0x43);
-        for (at, byte) in (offset..).zip(data).filter(|(at, _)| writable(*at)) {
-            let mask = if region == pci_region::CONFIG && matches!(at, 0x11 | 0x15) { 0xf0 } else { 0xff };
-            self.bytes(region, at, 1)?.fill(byte & mask);
+        // In configuration space only COMMAND is the device's to keep: QEMU keeps the BARs and MSI-X's control itself.
+        if region == pci_region::CONFIG && offset != COMMAND {
+            return Ok(());
         }
+        self.bytes(region, offset, data.len())?.copy_from_slice(data);
         Ok(())
     }
 
@@ -98,17 +97,17 @@ impl Device for Scratchpad {
 fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().init();
     let path = std::env::args_os().nth(1).ok_or("usage: scratchpad SOCKET")?;
-    let mut description = Description { resettable: true, ..Description::default() };
-    for index in 0..pci_region::COUNT {
-        description.regions.push(match index {
-            pci_region::BAR0 | 1 => Region::read_write(4096),
-            pci_region::CONFIG => Region::read_write(256),
-            _ => Region::default(),
-        });
-    }
-    for index in 0..pci_irq::COUNT {
-        description.irqs.push(if index == pci_irq::MSIX { IrqType::eventfds(1) } else { IrqType::default() });
-    }
+    let region = |index| match index {
+        pci_region::BAR0 | 1 => Region::read_write(4096),
+        pci_region::CONFIG => Region::read_write(256),
+        _ => Region::default(),
+    };
+    let irq = |index| IrqType::eventfds(u32::from(index == pci_irq::MSIX));
+    let description = Description {
+        regions: (0..pci_region::COUNT).map(region).collect(),
+        irqs: (0..pci_irq::COUNT).map(irq).collect(),
+        resettable: true,
+    };
     let options = Options::default();
     let memory = GuestMemory::new(options.limits.max_dma_maps as usize);
     let interrupts = Interrupts::new(&description);
