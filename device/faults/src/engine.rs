@@ -13,7 +13,8 @@
 //!
 //! The access that sets a rule off is answered as if there were no rule: what an action changes, the next access sees.
 //! For actions of the machine that is the machine's part (carry them out when the access is over); `read-latency` and
-//! `stuck-busy` are in force as soon as the access was observed. A machine asks for [`Engine::read_latency`] before it
+//! `stuck-busy` are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
+//! before it is acted on: what an action changes, the accesses in that message see. A machine asks for [`Engine::read_latency`] before it
 //! hands a read to the function, not after.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -273,6 +274,23 @@ impl Engine {
         Outcome { effect: Effect::default(), fired: self.hit(hits, now) }
     }
 
+    /// Shows the engine a message of the vfio-user client before it is acted on; `number` is that of its command on the
+    /// wire. The hits come in order: the message meets the first [`Action::Wire`] in them. It is one look-up if no rule
+    /// waits for it.
+    pub fn message(&mut self, now: Duration, number: u16) -> Vec<Fired> {
+        let mut hits = VecDeque::new();
+        for id in self.watches.message(number) {
+            self.book.matches(*id, now, &mut hits, |_| true);
+        }
+        self.hit(hits, now)
+    }
+
+    /// The messages that rules wait for: bit n stands for the command of number n.
+    #[must_use]
+    pub fn watched_messages(&self) -> u32 {
+        self.watches.messages().fold(0, |bits, number| bits | 1u32.checked_shl(number.into()).unwrap_or(0))
+    }
+
     /// The time of the next delayed hit.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
@@ -314,7 +332,11 @@ impl Engine {
                 match action {
                     Action::ReadLatency(latency) => self.set_latency(*latency),
                     Action::StuckBusy(stuck) => self.set_stuck(stuck),
-                    Action::Bar(_) | Action::Link(_) | Action::Presence(_) | Action::Relink(_) => {}
+                    Action::Bar(_)
+                    | Action::Link(_)
+                    | Action::Presence(_)
+                    | Action::Relink(_)
+                    | Action::Wire(_) => {}
                 }
             }
             fired.push(Fired { rule, hit, actions });

@@ -38,7 +38,7 @@ fn events_of(action: &Action) -> &'static [Event] {
         Action::Link(LinkAction::Up) => &[Event::LinkUp],
         Action::Presence(_) => &[Event::PresenceChanged { present: true }],
         // A relink time has its effect later, through a timer of the slot.
-        Action::ReadLatency(_) | Action::Relink(_) | Action::StuckBusy(_) => &[],
+        Action::ReadLatency(_) | Action::Relink(_) | Action::StuckBusy(_) | Action::Wire(_) => &[],
     }
 }
 
@@ -69,7 +69,7 @@ impl<'a> Graph<'a> {
             match &rule.on.cause {
                 Cause::Rule(name) => edge(by_name.get(name.as_str()).copied(), Some(index)),
                 Cause::Event { name, .. } => edge(event_node(name), Some(index)),
-                Cause::Access { .. } | Cause::Command { .. } | Cause::Start => {}
+                Cause::Access { .. } | Cause::Command { .. } | Cause::Message(_) | Cause::Start => {}
             }
             for event in rule.actions.iter().flat_map(&events) {
                 edge(Some(index), event_node(event.name()));

@@ -15,19 +15,21 @@ use crate::nearest::{Nearest, quoted};
 use crate::rule::{
     Action, BarAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger, hexadecimal,
 };
+use crate::wire::{Errno, WireAction};
 
 type Table = Map<String, Value>;
 type Parsed<T> = Result<T, String>;
 
 const RULE_KEYS: &[&str] = &["name", "on", "do", "times"];
-const CAUSES: &[&str] = &["read", "write", "access", "event", "rule", "command", "start"];
+const CAUSES: &[&str] = &["read", "write", "access", "event", "rule", "command", "message", "start"];
 const ON_KEYS: &[&str] = &[
-    "read", "write", "access", "event", "rule", "command", "start", "function", "value", "mask", "nth",
-    "after", "delay",
+    "read", "write", "access", "event", "rule", "command", "message", "start", "function", "value", "mask",
+    "nth", "after", "delay",
 ];
-const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "stuck-busy"];
+const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "stuck-busy", "wire"];
 const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
+const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
 
 /// Most actions of one rule. More would be several rules.
 const MAX_ACTIONS: usize = 16;
@@ -51,6 +53,7 @@ fn rule_parts(value: &Value) -> Parsed<Rule> {
     let on = trigger(on)?;
     let actions = table.get("do").ok_or_else(|| format!("do: one of {} is needed", ACTIONS.join(", ")))?;
     let actions = action_list(actions)?;
+    wire_fits(&on, &actions)?;
     let times = table.get("times").map(|value| count("times", value)).transpose()?;
     let once = on.nth.is_some() || on.cause == Cause::Start;
     if once && times.is_some_and(|times| times.get() > 1) {
@@ -91,6 +94,10 @@ fn trigger(value: &Value) -> Parsed<Trigger> {
         "command" => {
             allow(&["value", "mask", "nth", "after"])?;
             Cause::Command { name: text(&place, target)?, argument: pattern(table)? }
+        }
+        "message" => {
+            allow(&["nth", "after"])?;
+            Cause::Message(text(&place, target)?)
         }
         "start" => {
             allow(&[])?;
@@ -169,7 +176,8 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
         "presence" => Action::Presence(boolean(&place, value)?),
         "relink" => Action::Relink(relink(&place, value)?),
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
-        _ => Action::StuckBusy(stuck_busy(&place, value)?),
+        "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
+        _ => Action::Wire(wire(&place, value)?),
     })
 }
 
@@ -179,14 +187,14 @@ fn relink(place: &str, value: &Value) -> Parsed<Duration> {
 
 fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
     let Value::Object(_) = value else {
-        let latency = latency(place, value)?;
+        let latency = latency(place, value, "a latency")?;
         return Ok(if latency.is_zero() { ReadLatency::Off } else { ReadLatency::Fixed(latency) });
     };
     let table = table(place, value, UNIFORM_KEYS)?;
     let end = |key: &str| {
         let place = format!("{place}.{key}");
         let value = table.get(key).ok_or_else(|| format!("{place}: is needed, such as \"500us\""))?;
-        latency(&place, value)
+        latency(&place, value, "a latency")
     };
     let (min, max) = (end("min")?, end("max")?);
     if min > max {
@@ -196,9 +204,9 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
     Ok(ReadLatency::Uniform { min, max, seed })
 }
 
-fn latency(place: &str, value: &Value) -> Parsed<Duration> {
+fn latency(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
     let limit = format!("{} (QEMU gives up on a reply after 5 s)", spaced(MAX_LATENCY));
-    time(place, value, "a latency", MAX_LATENCY, &limit)
+    time(place, value, what, MAX_LATENCY, &limit)
 }
 
 fn stuck_busy(place: &str, value: &Value) -> Parsed<StuckBusy> {
@@ -220,6 +228,65 @@ fn stuck_busy(place: &str, value: &Value) -> Parsed<StuckBusy> {
         mask: mask_value.map(|value| mask(&mask_place, value)).transpose()?,
         clear: clear.map_or(Ok(false), |value| boolean(&clear_place, value))?,
     })
+}
+
+fn wire(place: &str, value: &Value) -> Parsed<WireAction> {
+    if let Value::String(kind) = value {
+        return match word(place, value, WIRE_KINDS)? {
+            "drop" => Ok(WireAction::Drop),
+            "close" => Ok(WireAction::Close),
+            _ => Err(format!("{place}: {kind} needs a value: wire = {{ {kind} = … }}")),
+        };
+    }
+    let table = table(place, value, WIRE_KINDS)?;
+    let mut entries = table.iter();
+    let (kind, value) =
+        entries.next().ok_or_else(|| format!("{place}: one of {} is needed", WIRE_KINDS.join(", ")))?;
+    if let Some((other, _)) = entries.next() {
+        return Err(format!("{place}: a message has one fault, not {kind} and {other}"));
+    }
+    let inner = format!("{place}.{kind}");
+    match kind.as_str() {
+        "delay" => Ok(WireAction::Delay(latency(&inner, value, "a delay")?)),
+        "error" => Ok(WireAction::Error(errno(&inner, value)?)),
+        "truncate" => {
+            let bytes = number(&inner, value)?;
+            let fits = u32::try_from(bytes).map(WireAction::Truncate);
+            fits.map_err(|_| format!("{inner}: no answer has {bytes} bytes"))
+        }
+        _ => Err(format!("{place}: {kind} has no value: wire = \"{kind}\"")),
+    }
+}
+
+/// An error by its name or its number.
+fn errno(place: &str, value: &Value) -> Parsed<Errno> {
+    let known: Vec<&str> = Errno::NAMES.iter().map(|(_, name)| *name).collect();
+    if let Value::String(name) = value {
+        return Errno::from_name(name).ok_or_else(|| {
+            let suggestion = suggestion(name, &known);
+            format!("{place}: unknown error {}{suggestion}; a number will do, too", quoted(name))
+        });
+    }
+    value.as_u64().and_then(Errno::from_number).ok_or_else(|| {
+        let (most, what) = (Errno::MAX, describe(value));
+        format!("{place}: a name such as \"EIO\" or a number from 1 to {most} is needed, not {what}")
+    })
+}
+
+/// A fault at the wire needs a message that it happens to, and a message has only one.
+fn wire_fits(on: &Trigger, actions: &[Action]) -> Parsed<()> {
+    let faults = actions.iter().filter(|action| matches!(action, Action::Wire(_))).count();
+    match (faults, &on.cause) {
+        (0, _) => Ok(()),
+        (1, Cause::Message(_)) if on.delay.is_zero() => Ok(()),
+        (1, Cause::Message(_)) => Err(concat!(
+            "on.delay: does not go with wire, which happens to the message at hand; to have it answered later, write ",
+            "do = { wire = { delay = … } }"
+        )
+        .into()),
+        (_, Cause::Message(_)) => Err(format!("do: a message has one fault, not {faults}; make it {faults} rules")),
+        _ => Err("do.wire: happens to a message of the client: on = { message = … } is needed".into()),
+    }
 }
 
 /// A table that has no other keys than these.

@@ -9,6 +9,7 @@ use crate::nearest::Nearest;
 use crate::registry::{RegisterInfo, Registry};
 use crate::rule::{Action, Cause, Pattern, Rule, StuckBusy};
 use crate::watch::Key;
+use crate::wire::{self, MESSAGES};
 
 /// A rule's names, looked up.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ pub(crate) fn rule(rule: &Rule, names: &Registry, rules: &HashSet<&str>) -> Resu
             }
             lookup.pattern_fits(*argument, "a command's argument", 4)?;
             Key::Command(name.clone())
+        }
+        Cause::Message(name) => {
+            let number = wire::message_number(name);
+            let known = || MESSAGES.iter().map(|(_, name)| *name);
+            Key::Message(number.ok_or_else(|| lookup.unknown("message", name, known()))?)
         }
         Cause::Rule(other) => {
             if !rules.contains(other.as_str()) {

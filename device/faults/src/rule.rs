@@ -8,8 +8,8 @@
 //! times = 1
 //! ```
 //!
-//! Reading a rule checks its form; whether the registers, events, commands and rules that it names exist is the
-//! engine's business, which knows them. What is written is what was read, in its shortest form.
+//! Reading a rule checks its form; whether the registers, events, commands, messages and rules that it names exist is
+//! the engine's business, which knows them. What is written is what was read, in its shortest form.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::RuleError;
 use crate::latency::ReadLatency;
+use crate::wire::WireAction;
 use crate::{duration, parse};
 
 /// When something happens, do something.
@@ -82,6 +83,8 @@ pub enum Cause {
         /// Its argument; `None` is any.
         argument: Option<Pattern>,
     },
+    /// `message`: a message of the vfio-user client, before it is acted on.
+    Message(String),
     /// `rule`: another rule's hit.
     Rule(RuleName),
     /// `start`: the moment the rule is added.
@@ -113,6 +116,9 @@ pub enum Action {
     Relink(Duration),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
     StuckBusy(StuckBusy),
+    /// `wire`: what becomes of the message that the rule waits for. Only in a rule with [`Cause::Message`] and without
+    /// `delay`, and once in it.
+    Wire(WireAction),
 }
 
 /// What becomes of a BAR.
@@ -251,6 +257,10 @@ impl Trigger {
                 table.insert("command".into(), json!(name));
                 *argument
             }
+            Cause::Message(name) => {
+                table.insert("message".into(), json!(name));
+                None
+            }
             Cause::Rule(name) => {
                 table.insert("rule".into(), json!(name));
                 None
@@ -284,6 +294,7 @@ impl Action {
             Action::Presence(present) => json!({ "presence": present }),
             Action::Relink(time) => json!({ "relink": duration::text(*time) }),
             Action::StuckBusy(stuck) => json!({ "stuck-busy": stuck.to_json() }),
+            Action::Wire(wire) => json!({ "wire": wire.to_json() }),
         }
     }
 }

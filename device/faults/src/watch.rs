@@ -1,6 +1,6 @@
 //! Which rules care about what: the index that makes an access nobody cares about cost one look-up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sdmorph_pci::mask_of_size;
 use sdmorph_pci::{Access, Direction};
@@ -20,6 +20,7 @@ pub(crate) enum Key {
     Register(RegisterKey, Option<Direction>),
     Event(&'static str),
     Command(String),
+    Message(u16),
     Rule(RuleName),
     Start,
 }
@@ -42,6 +43,8 @@ pub(crate) struct Watches {
     /// Rules that are not armed before this event.
     arming: HashMap<&'static str, Vec<RuleId>>,
     commands: HashMap<String, Vec<RuleId>>,
+    /// By the number of the command on the wire.
+    messages: BTreeMap<u16, Vec<RuleId>>,
     chained: HashMap<RuleName, Vec<RuleId>>,
 }
 
@@ -61,6 +64,15 @@ impl Watches {
 
     pub(crate) fn command(&self, name: &str) -> &[RuleId] {
         self.commands.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn message(&self, number: u16) -> &[RuleId] {
+        self.messages.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// The messages that rules wait for.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = u16> + '_ {
+        self.messages.iter().filter(|(_, rules)| !rules.is_empty()).map(|(number, _)| *number)
     }
 
     pub(crate) fn chained_to(&self, name: &RuleName) -> &[RuleId] {
@@ -86,6 +98,7 @@ impl Watches {
             }
             (Key::Event(name), _) => self.events.entry(name).or_default().push(id),
             (Key::Command(name), _) => self.commands.entry(name.clone()).or_default().push(id),
+            (Key::Message(number), _) => self.messages.entry(*number).or_default().push(id),
             (Key::Rule(name), _) => self.chained.entry(name.clone()).or_default().push(id),
             (Key::Register(..), None) | (Key::Start, _) => {}
         }
@@ -110,6 +123,7 @@ impl Watches {
             }
             Key::Event(name) => without(self.events.get_mut(name)),
             Key::Command(name) => without(self.commands.get_mut(name)),
+            Key::Message(number) => without(self.messages.get_mut(number)),
             Key::Rule(name) => without(self.chained.get_mut(name)),
             Key::Start => {}
         }

@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, Cause, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy, Trigger,
+    Action, BarAction, Cause, Errno, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy, Trigger,
+    WireAction,
 };
 use sdmorph_pci::Direction;
 use serde_json::{Value, json};
@@ -57,6 +58,10 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
             }),
         ),
         (
+            json!({ "message": "region-read", "nth": 3, "after": "link-up" }),
+            Trigger { nth, after: Some("link-up".into()), ..once(Cause::Message("region-read".into())) },
+        ),
+        (
             json!({ "start": true, "delay": "1500us" }),
             Trigger { delay: Duration::from_micros(1500), ..once(Cause::Start) },
         ),
@@ -100,6 +105,99 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
     let rule = rule(json!({ "read": "HAIMR" }), list.clone());
     assert_eq!(rule.actions, [Action::Bar(BarAction::Vanish), Action::Link(LinkAction::Down)]);
     assert_eq!(rule.to_json()["do"], list);
+}
+
+#[test]
+fn every_fault_at_the_wire_is_read_and_written_back_in_the_same_form() {
+    let error = |number| WireAction::Error(Errno::from_number(number).unwrap());
+    let cases = [
+        (json!({ "delay": "10ms" }), WireAction::Delay(Duration::from_millis(10))),
+        (json!({ "delay": "4s" }), WireAction::Delay(Duration::from_secs(4))),
+        (json!("drop"), WireAction::Drop),
+        (json!({ "error": "EIO" }), error(5)),
+        (json!({ "error": "EREMOTEIO" }), error(121)),
+        (json!({ "error": 3 }), error(3)),
+        (json!({ "error": 4095 }), error(4095)),
+        (json!("close"), WireAction::Close),
+        (json!({ "truncate": 0 }), WireAction::Truncate(0)),
+        (json!({ "truncate": 8 }), WireAction::Truncate(8)),
+    ];
+    for (wire, expected) in cases {
+        let action = json!({ "wire": wire });
+        let rule = rule(json!({ "message": "region-read" }), action.clone());
+        assert_eq!(rule.actions, [Action::Wire(expected)], "{action}");
+        assert_eq!(rule.to_json()["do"], action);
+    }
+    let by_number = rule(json!({ "message": "version" }), json!({ "wire": { "error": 5 } }));
+    assert_eq!(by_number.to_json()["do"], json!({ "wire": { "error": "EIO" } }), "a number that has a name");
+    let list = json!([{ "wire": "drop" }, { "link": "down" }]);
+    let rule = rule(json!({ "message": "device-reset" }), list.clone());
+    assert_eq!(rule.to_json()["do"], list, "with other actions");
+}
+
+#[test]
+fn wrong_faults_at_the_wire_are_refused_with_the_place_and_the_remedy() {
+    let rule = |on: Value, action: Value| json!({ "name": "lost", "on": on, "do": action });
+    let wire = |fault: Value| rule(json!({ "message": "region-read" }), json!({ "wire": fault }));
+    let cases = [
+        (wire(json!("drp")), "rule \"lost\": do.wire: unknown word \"drp\"; did you mean \"drop\"?"),
+        (wire(json!("delay")), "do.wire: delay needs a value: wire = { delay = … }"),
+        (wire(json!({ "close": true })), "do.wire: close has no value: wire = \"close\""),
+        (wire(json!({ "eror": "EIO" })), "do.wire: unknown key \"eror\"; did you mean \"error\"?"),
+        (wire(json!({})), "do.wire: one of delay, drop, error, close, truncate is needed"),
+        (wire(json!(true)), "do.wire: a table is needed, not true"),
+        (
+            wire(json!({ "delay": "1ms", "error": "EIO" })),
+            "do.wire: a message has one fault, not delay and error",
+        ),
+        (
+            wire(json!({ "delay": "4001ms" })),
+            "do.wire.delay: 4001 ms is above the limit of 4 s (QEMU gives up on a reply after 5 s)",
+        ),
+        (wire(json!({ "delay": "-1ms" })), "do.wire.delay: a delay cannot be negative"),
+        (wire(json!({ "delay": 10 })), "do.wire.delay: 10 has no unit"),
+        (
+            wire(json!({ "error": "EOI" })),
+            "do.wire.error: unknown error \"EOI\"; did you mean \"EIO\"?; a number will do, too",
+        ),
+        (
+            wire(json!({ "error": 0 })),
+            "do.wire.error: a name such as \"EIO\" or a number from 1 to 4095 is needed, not the number 0",
+        ),
+        (wire(json!({ "error": 4096 })), "or a number from 1 to 4095 is needed, not the number 4096"),
+        (wire(json!({ "error": -5 })), "or a number from 1 to 4095 is needed, not the number -5"),
+        (wire(json!({ "truncate": -1 })), "do.wire.truncate: a whole number from 0"),
+        (wire(json!({ "truncate": 1u64 << 32 })), "do.wire.truncate: no answer has 4294967296 bytes"),
+        (
+            rule(json!({ "read": "HAIMR" }), json!({ "wire": "drop" })),
+            "do.wire: happens to a message of the client: on = { message = … } is needed",
+        ),
+        (
+            rule(json!({ "rule": "other" }), json!([{ "bar": "vanish" }, { "wire": "drop" }])),
+            "do.wire: happens to a message of the client: on = { message = … } is needed",
+        ),
+        (
+            rule(json!({ "message": "region-read", "delay": "1ms" }), json!({ "wire": "drop" })),
+            "on.delay: does not go with wire, which happens to the message at hand; to have it answered later, write do = { wire = { delay = … } }",
+        ),
+        (
+            rule(json!({ "message": "region-read" }), json!([{ "wire": "drop" }, { "wire": "close" }])),
+            "do: a message has one fault, not 2; make it 2 rules",
+        ),
+        (
+            rule(json!({ "message": "region-read", "value": 1 }), json!({ "wire": "drop" })),
+            "on.value: does not go with message",
+        ),
+        (
+            rule(json!({ "message": 9 }), json!({ "wire": "drop" })),
+            "on.message: a name is needed, not the number 9",
+        ),
+    ];
+    for (value, expected) in cases {
+        let text = value.to_string();
+        let message = refusal(value);
+        assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
+    }
 }
 
 #[test]
@@ -180,16 +278,16 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (whole("times", json!(0)), "times: a whole number from 1 is needed, not the number 0"),
         (
             json!({ "name": "a", "do": { "bar": "vanish" } }),
-            "rule \"a\": on: one of read, write, access, event, rule, command, start is needed",
+            "rule \"a\": on: one of read, write, access, event, rule, command, message, start is needed",
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, relink, stuck-busy is needed",
+            "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed",
         ),
-        (on(json!({})), "on: one of read, write, access, event, rule, command, start is needed"),
+        (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
         (
             on(json!({ "delay": "5ms" })),
-            "on: one of read, write, access, event, rule, command, start is needed",
+            "on: one of read, write, access, event, rule, command, message, start is needed",
         ),
         (on(json!({ "wrte": "HAIMR" })), "on: unknown key \"wrte\"; did you mean \"write\"?"),
         (
@@ -236,7 +334,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (on(json!({ "read": "HAIMR", "delay": "-5ms" })), "on.delay: a delay cannot be negative"),
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
-        (act(json!({})), "do: one of bar, read-latency, link, presence, relink, stuck-busy is needed"),
+        (act(json!({})), "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed"),
         (act(json!([])), "do: a rule needs an action; the list is empty"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (

@@ -33,8 +33,21 @@ fn any_json() -> impl Strategy<Value = Value> {
         "\\PC*",
         "-?[0-9]{0,20}(\\.[0-9]{0,12})? ?(ns|us|µs|ms|s)?",
         "0x[0-9a-f_]{0,18}",
-        prop::sample::select(vec!["HAIMR", "link-down", "CMD8", "vanish", "return", "down", "up", "a-rule"])
-            .prop_map(String::from),
+        prop::sample::select(vec![
+            "HAIMR",
+            "link-down",
+            "CMD8",
+            "vanish",
+            "return",
+            "down",
+            "up",
+            "a-rule",
+            "region-read",
+            "drop",
+            "close",
+            "EIO"
+        ])
+        .prop_map(String::from),
     ];
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -72,6 +85,10 @@ fn any_json() -> impl Strategy<Value = Value> {
         "seed",
         "register",
         "clear",
+        "message",
+        "wire",
+        "error",
+        "truncate",
         "other",
     ]);
     leaf.prop_recursive(4, 32, 6, move |inner| {
@@ -141,6 +158,8 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         (event, common.clone()).prop_map(|(event, common)| merge(json!({ "event": event }), common)),
         (one_of(&["CMD0", "CMD8"]), data, common.clone())
             .prop_map(|(name, data, common)| merge(merge(json!({ "command": name }), data), common)),
+        (one_of(&["region-read", "device-reset"]), common.clone())
+            .prop_map(|(name, common)| merge(json!({ "message": name }), common)),
         ("r[0-7]", common).prop_map(|(name, common)| merge(json!({ "rule": name }), common)),
         duration().prop_map(|delay| json!({ "start": true, "delay": delay })),
     ];
@@ -152,6 +171,10 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         duration().prop_map(|latency| json!({ "read-latency": latency })),
         (duration(), duration(), number())
             .prop_map(|(min, max, seed)| json!({ "read-latency": { "min": min, "max": max, "seed": seed } })),
+        one_of(&["drop", "close"]).prop_map(|word| json!({ "wire": word })),
+        duration().prop_map(|delay| json!({ "wire": { "delay": delay } })),
+        number().prop_map(|errno| json!({ "wire": { "error": errno } })),
+        number().prop_map(|bytes| json!({ "wire": { "truncate": bytes } })),
         (one_of(&REGISTERS), number(), any::<bool>())
             .prop_map(|(register, mask, clear)| json!({ "stuck-busy": { "register": register, "mask": mask, "clear": clear } })),
     ];
@@ -165,6 +188,7 @@ enum Step {
     Access(&'static str, Direction, u64, Answer),
     Event(Event),
     Command(&'static str, u32),
+    Message(u16),
     Time(u64),
 }
 
@@ -177,6 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::sample::select(vec![Event::LinkDown, Event::LinkUp, Event::CardInserted]).prop_map(Step::Event),
         (prop::sample::select(vec!["CMD0", "CMD8", "CMD99"]), 0u32..4)
             .prop_map(|(name, argument)| Step::Command(name, argument)),
+        prop::sample::select(vec![9, 13, 14, u16::MAX]).prop_map(Step::Message),
         (0u64..3_000_000_000).prop_map(Step::Time),
     ]
 }
@@ -240,6 +265,11 @@ proptest! {
                 })),
                 Step::Event(event) => show(&Happening::Event(event)),
                 Step::Command(name, argument) => show(&Happening::Command { name, argument, response: None }),
+                Step::Message(number) => {
+                    let hits = engine.message(now, number);
+                    prop_assert_eq!(&twin.message(now, number), &hits);
+                    fired += hits.len() as u64;
+                }
                 Step::Time(nanoseconds) => {
                     now += Duration::from_nanos(nanoseconds);
                     let due = engine.due(now);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use sdmorph_faults::{Engine, Fired};
+use sdmorph_faults::{Action, Engine, Fired, WireAction};
 use sdmorph_pci::{Answer, Direction, Effect, Event, Happening, Observer, Space};
 use serde::Serialize;
 
@@ -68,10 +68,21 @@ impl Bench {
     pub(crate) fn fire(&mut self, now: Duration, fired: impl IntoIterator<Item = Fired>) {
         for fired in fired {
             let name = fired.rule.as_str().to_owned();
-            let actions = fired.actions.iter().map(sdmorph_faults::Action::to_json).collect();
+            let actions = fired.actions.iter().map(Action::to_json).collect();
             self.recorder.push(now, Recorded::Rule { name, hit: fired.hit, actions });
             self.fired.push_back(fired);
         }
+    }
+
+    /// Shows the rules a message of the client; what becomes of it is what the first of them says.
+    pub(crate) fn message(&mut self, now: Duration, number: u16) -> Option<WireAction> {
+        let fired = self.faults.message(now, number);
+        let wire = fired.iter().flat_map(|fired| &fired.actions).find_map(|action| match action {
+            Action::Wire(wire) => Some(*wire),
+            _ => None,
+        });
+        self.fire(now, fired);
+        wire
     }
 
     fn count(&mut self, function: &'static str, what: &Happening<'_>) {

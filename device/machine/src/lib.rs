@@ -4,6 +4,7 @@
 //! - [`morph`]: what becomes of the slot when a card is inserted, switched to SD Express and ejected;
 //! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
 //! - [`record`]: the flight recorder;
+//! - [`messages`]: which messages of the vfio-user client rules wait for;
 //! - [`time`]: virtual time, and what the host's clock has to do with it;
 //! - [`names`]: all registers, events and commands by name, for rules, control and the docs.
 //!
@@ -18,6 +19,7 @@
 
 mod bench;
 mod machine;
+pub mod messages;
 pub mod morph;
 pub mod names;
 pub mod record;
@@ -25,6 +27,7 @@ pub mod time;
 
 pub use bench::Counters;
 pub use machine::{CardKind, Host, InsertError, Machine, Region};
+pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};
 pub use time::Timebase;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, LinkAction};
-use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus};
+use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus, WireAction};
 use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::bench::{Bench, Counters};
+use crate::messages::MessageWatch;
 use crate::morph::{self, Later, Phase};
 use crate::names;
 use crate::record::{Record, Recorded};
@@ -82,6 +83,8 @@ pub struct Machine {
     card: Option<CardKind>,
     /// How long a switch takes if a rule says so, instead of what the driver programmed.
     relink: Option<Duration>,
+    /// The messages that rules wait for, for whoever serves the client.
+    message_watch: MessageWatch,
     /// What the slot does later. No entry stands twice: asking again replaces.
     later: BTreeSet<(Duration, Later)>,
 }
@@ -103,6 +106,7 @@ impl Machine {
             phase: Phase::Reader,
             card: None,
             relink: None,
+            message_watch: MessageWatch::default(),
             later: BTreeSet::new(),
         }
     }
@@ -174,6 +178,22 @@ impl Machine {
         });
     }
 
+    /// Tells, without the machine's lock, which messages [`Machine::message`] is to be called for.
+    #[must_use]
+    pub fn message_watch(&self) -> MessageWatch {
+        self.message_watch.clone()
+    }
+
+    /// A message of the vfio-user client has come and is about to be acted on; `number` is that of its command. Returns
+    /// what is to become of it, if a rule says so. What else the rules do is done when this returns: the message finds it
+    /// done.
+    pub fn message(&mut self, now: Duration, number: u16) -> Option<WireAction> {
+        self.call(now, |machine| {
+            let now = sdmorph_pci::Clock::now(&machine.clock);
+            machine.bench.message(now, number)
+        })
+    }
+
     /// The host resets the device (VFIO_USER_DEVICE_RESET): registers, not the card, not the rules, not the record.
     pub fn reset(&mut self, now: Duration) {
         self.call(now, |machine| machine.reset_all(ResetKind::Function));
@@ -243,7 +263,11 @@ impl Machine {
     /// # Errors
     /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
     pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
-        self.call(now, |machine| machine.bench.faults.add(rule, now))
+        self.call(now, |machine| {
+            machine.bench.faults.add(rule, now)?;
+            machine.watch_messages();
+            Ok(())
+        })
     }
 
     /// Removes a rule.
@@ -251,7 +275,9 @@ impl Machine {
     /// # Errors
     /// [`RuleError`] if there is none of that name.
     pub fn rule_remove(&mut self, name: &str) -> Result<Rule, RuleError> {
-        self.bench.faults.remove(name)
+        let rule = self.bench.faults.remove(name)?;
+        self.watch_messages();
+        Ok(rule)
     }
 
     /// The rules and their counters.
@@ -282,8 +308,13 @@ impl Machine {
         } else {
             self.bench.faults.load(rules, now)?;
         }
+        self.watch_messages();
         self.call(now, |machine| machine.mark(&format!("scenario {name}")));
         Ok(())
+    }
+
+    fn watch_messages(&self) {
+        self.message_watch.set(self.bench.faults.watched_messages());
     }
 
     /// Writes a line of text into the record.
@@ -446,6 +477,8 @@ impl Machine {
             }
             // The rules' engine keeps these two itself.
             Action::ReadLatency(_) | Action::StuckBusy(_) => {}
+            // Whoever asked with the message does it.
+            Action::Wire(_) => {}
         }
     }
 

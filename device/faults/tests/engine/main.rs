@@ -4,4 +4,5 @@
 mod actions;
 mod bench;
 mod matching;
+mod messages;
 mod set;

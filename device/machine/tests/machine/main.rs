@@ -4,6 +4,7 @@
 mod calls;
 mod guest;
 mod life;
+mod messages;
 mod properties;
 mod race;
 mod registers;
