@@ -1,6 +1,7 @@
 //! The whole device, driven through VMD's regions as a host would, with a clock that stands still until it is moved.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod book;
 mod calls;
 mod guest;
 mod life;
