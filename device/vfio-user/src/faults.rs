@@ -9,7 +9,7 @@ use crate::header::Header;
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WireFault {
-    /// It is acted on, and answered later.
+    /// It is acted on, and not answered before this long after it came.
     ///
     /// DEVNOTE: QEMU gives an answer up after 5 s (`x-msg-timeout`) and takes a late one for a stray.
     Delay(Duration),

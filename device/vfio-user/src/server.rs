@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -311,6 +311,7 @@ impl Server {
         let mut message = Message::default();
         let mut reply = Reply::default();
         let mut dma_limited = false;
+        let mut faulty = 0u64;
         loop {
             // A server that is stopped before its client was known to it has not shut that one down.
             if self.stop.is_stopped() {
@@ -322,13 +323,17 @@ impl Server {
             let header = message.header;
             let fault = self.options.faults.as_ref().filter(|_| header.is_command());
             let fault = fault.and_then(|faults| faults.fault(&header));
+            // Counted from here: a device that takes its time to answer must not come on top of it.
+            let mut not_before = None;
             if let Some(fault) = fault {
-                tracing::info!(
-                    command = header.command_name(),
-                    id = header.id,
-                    ?fault,
-                    "a fault at the wire"
-                );
+                faulty += 1;
+                if faulty.is_power_of_two() {
+                    let (command, id, count) = (header.command_name(), header.id, faulty);
+                    tracing::info!(command, id, ?fault, count, "a fault at the wire");
+                }
+                if let WireFault::Delay(delay) = fault {
+                    not_before = Instant::now().checked_add(delay);
+                }
             }
             let next = match fault {
                 Some(WireFault::Close) => return Ended::Fault,
@@ -341,10 +346,11 @@ impl Server {
                     session.handle(&mut message, device, &mut reply)
                 }
             };
-            match fault {
-                Some(WireFault::Delay(delay)) => std::thread::sleep(delay),
-                Some(WireFault::Truncate(bytes)) => reply.truncate(bytes),
-                _ => {}
+            if let Some(not_before) = not_before {
+                std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
+            }
+            if let Some(WireFault::Truncate(bytes)) = fault {
+                reply.truncate(bytes);
             }
             if let Err(ended) = link.send(&reply) {
                 return ended;
