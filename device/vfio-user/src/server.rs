@@ -287,6 +287,26 @@ impl Server {
         }
     }
 
+    /// Waits until then, or until the server is stopped.
+    fn wait_until(&self, then: Instant) -> Result<(), Ended> {
+        let told = &self.stop.inner.told;
+        loop {
+            let left = then.saturating_duration_since(Instant::now());
+            if self.stop.is_stopped() {
+                return Err(Ended::Stopped);
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
+            // What does not fit is longer than anybody waits.
+            let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+            match poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Ended::Socket(errno)),
+            }
+        }
+    }
+
     fn visit(&self, client: &Arc<UnixStream>, device: &mut dyn Device) -> Visit {
         let options = &self.options;
         let limits = options.limits;
@@ -347,7 +367,9 @@ impl Server {
                 }
             };
             if let Some(not_before) = not_before {
-                std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
+                if let Err(ended) = self.wait_until(not_before) {
+                    return ended;
+                }
             }
             if let Some(WireFault::Truncate(bytes)) = fault {
                 reply.truncate(bytes);
@@ -364,5 +386,25 @@ impl Server {
                 dma_limited = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_ends_a_wait_that_would_be_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("vfu.sock")).unwrap();
+        let (description, options) = (Description::default(), Options::default());
+        let interrupts = Interrupts::new(&description);
+        let server = Server::new(listener, description, GuestMemory::new(1), interrupts, options).unwrap();
+        assert_eq!(server.wait_until(Instant::now()), Ok(()), "it is then already");
+        let an_hour = Instant::now() + Duration::from_secs(3600);
+        let stopper = server.stopper();
+        let stopping = std::thread::spawn(move || stopper.stop());
+        assert_eq!(server.wait_until(an_hour), Err(Ended::Stopped));
+        stopping.join().unwrap();
     }
 }
