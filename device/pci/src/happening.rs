@@ -207,4 +207,22 @@ pub enum DmaError {
         /// First byte of the refused range.
         address: u64,
     },
+    /// The guest memory there may not be read by devices.
+    #[error("guest memory at {address:#x} is write-only")]
+    WriteOnly {
+        /// First byte of the refused range.
+        address: u64,
+    },
+    /// The host did not do it, for reasons of its own. On a bus: Completer Abort.
+    #[error("the host refused the access at {address:#x}")]
+    Refused {
+        /// First byte of the range.
+        address: u64,
+    },
+    /// The host did not answer in time. On a bus: Completion Timeout.
+    #[error("the host did not answer for {address:#x} in time")]
+    TimedOut {
+        /// First byte of the range.
+        address: u64,
+    },
 }

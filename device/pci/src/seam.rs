@@ -18,13 +18,14 @@ pub trait GuestMemory {
     /// Fills `data` from guest memory at `address`.
     ///
     /// # Errors
-    /// [`DmaError::Unmapped`] if any byte of the range is not mapped; `data` may be partly filled then.
+    /// Any [`DmaError`] but [`DmaError::NotBusMaster`]: not every byte of the range is memory that can be read, or the
+    /// host does not answer; `data` may be partly filled then.
     fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError>;
 
     /// Stores `data` in guest memory at `address`.
     ///
     /// # Errors
-    /// [`DmaError::Unmapped`] or [`DmaError::ReadOnly`]; nothing or a leading part may have been written then.
+    /// Likewise; nothing or a leading part may have been written then.
     fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError>;
 }
 

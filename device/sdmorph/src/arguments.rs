@@ -69,11 +69,12 @@ pub(crate) enum Command {
   sdmorph serve
   sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
   sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
+  sdmorph serve --on-disconnect keep
 
 Without paths the sockets are vfu.sock and control.sock in $XDG_RUNTIME_DIR/sdmorph, or in /tmp/sdmorph-UID where that
 is not set; the directory is made with mode 0700, the sockets with 0600. QEMU attaches with
   -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
-and needs shared guest memory; qemu-config/ has the rest.")]
+and is faster with shared guest memory; qemu-config/ has the rest. A second QEMU meanwhile is turned away.")]
 pub(crate) struct ServeOptions {
     /// Where to make the vfio-user socket
     #[arg(long, value_name = "PATH")]
@@ -90,6 +91,28 @@ pub(crate) struct ServeOptions {
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
+    /// What becomes of the device when QEMU leaves; its memory and interrupt routes go, rules and the card stay
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) on_disconnect: OnDisconnect,
+    /// Look for QEMU's next message for this long before sleeping, while there is traffic; 0 turns that off
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = default_poll_us())]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    pub(crate) poll: u64,
+}
+
+fn default_poll_us() -> u64 {
+    let polling = sdmorph_transport::Options::default().wire.polling;
+    u64::try_from(polling.as_micros()).unwrap_or(0)
+}
+
+/// `--on-disconnect`.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum OnDisconnect {
+    /// It is as after power-on.
+    #[default]
+    Reset,
+    /// Registers, slot and link stay as they are. (QEMU resets the registers itself when it attaches.)
+    Keep,
 }
 
 #[derive(Debug, Args)]

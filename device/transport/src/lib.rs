@@ -1,32 +1,35 @@
 //! Puts the [`Machine`](sdmorph_machine::Machine) behind a vfio-user socket, so that stock QEMU attaches it with
 //! `-device vfio-user-pci`.
 //!
-//! - [`socket`]: a listening socket that is inherited;
-//! - [`guest_ram`]: guest memory that the client shares, as mapped memfds;
-//! - [`eventfds`]: MSI-X vectors as eventfds of the client;
-//! - [`backend`]: regions, DMA table, interrupts and reset of the vfio-user protocol, put onto the machine;
-//! - [`Server`]: accepts one client after the other.
+//! The protocol is the crate [`vfio_user_server`]'s. Here is what the two have to do with each other:
 //!
-//! The protocol is the crate `vfio_user`'s. What is known to be wrong with its server is in the decision record
-//! `docs/src/decisions/0005-vfio-user-crate-for-now.md`; here it is kept from taking the machine down: a panic in it ends
-//! the connection, not the server, and oversized accesses are refused.
+//! - [`Shared`]: the machine, its time, and what a client gives it; the control socket and the timers hold it as well;
+//! - [`description`]: the regions and interrupts that a client is told of;
+//! - `endpoint`: regions, reset and interrupt routes, put onto the machine;
+//! - `host`: guest memory and interrupts, as the machine asks for them;
+//! - [`Server`]: one client after the other, and what the device is like for the next one: [`OnDisconnect`].
+//!
+//! An injected latency is slept off outside the machine's lock, and a stop cuts it short. DMA by messages (guest memory
+//! without a descriptor) is waited for with the machine locked: an access is answered whole. How long is bounded by
+//! `dma_timeout`.
 //!
 //! # Not modelled
 //!
-//! - memory without a descriptor (DMA_READ and DMA_WRITE messages): such a range is not guest memory for the device;
-//! - two clients at once: the second waits in the listening queue until the first leaves;
-//! - mask, unmask and loopback actions of SET_IRQS, the ERR and REQ interrupts, migration, dirty page tracking.
+//! - regions that a client may map: every access has to reach the machine;
+//! - INTx, MSI, the ERR and REQ interrupts: the device has MSI-X only;
+//! - accesses of more than 4096 bytes, the whole of configuration space, which is more than QEMU ever asks for: a single
+//!   one of a megabyte would push everything else out of the flight record.
 
 // The transport lives on the host's side of the machine: it is where virtual time meets the wall clock.
 #![allow(clippy::disallowed_methods)]
 
-pub mod backend;
-pub mod eventfds;
-pub mod guest_ram;
-pub mod server;
-pub mod socket;
+mod endpoint;
+mod host;
+mod latency;
+mod server;
+mod shared;
 
-pub use eventfds::Eventfds;
-pub use guest_ram::GuestRam;
-pub use server::{Server, Shared};
-pub use socket::{DescriptorError, inherit};
+pub use endpoint::description;
+pub use server::{OnDisconnect, Options, Server, Stop};
+pub use shared::Shared;
+pub use vfio_user_server::{DescriptorError, inherit};

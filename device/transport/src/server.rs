@@ -1,97 +1,101 @@
 //! One client after the other.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use sdmorph_machine::{Machine, Timebase};
+use vfio_user_server::Visit;
 
-use crate::backend::{self, Backend};
-use crate::{Eventfds, GuestRam};
+use crate::endpoint::{Endpoint, description};
+use crate::latency::Latency;
+use crate::shared::Shared;
 
-/// What the transport, the control socket and the timers share.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    /// The machine. An access is answered while the lock is held.
-    pub machine: Arc<Mutex<Machine>>,
-    /// Guest memory as the client shares it; the machine reads it.
-    pub ram: Arc<GuestRam>,
-    /// The client's eventfds; the machine signals them.
-    pub eventfds: Eventfds,
-    /// Virtual time as the host's clock drives it.
-    pub time: Timebase,
-    /// Told after each call that made a new deadline, or a record that clients of the control socket are told of.
-    pub changed: Arc<tokio::sync::Notify>,
+/// What becomes of the device when its client leaves. Its memory and interrupt routes go in any case; rules, the card and
+/// the record stay in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDisconnect {
+    /// Power is off for a moment: the reader is back in the slot, all registers are as after power-on, and no interrupt
+    /// is pending.
+    #[default]
+    Reset,
+    /// Nothing. The next client finds registers, slot and link as they were, and what time made of them: timers go on,
+    /// cards can come and go. DMA fails until it maps memory. Every vector is masked until it routes it, and an interrupt
+    /// that came meanwhile is sent then.
+    ///
+    /// A client that resets the device when it attaches, as QEMU does, takes the registers back to their reset values; the
+    /// slot and the link are still as they were.
+    Keep,
 }
 
-impl Shared {
-    /// Calls `act` on the machine, at the time it is now; then tells whoever waits for deadlines and
-    /// events.
-    pub fn with_machine<R>(&self, act: impl FnOnce(&mut Machine, Duration) -> R) -> R {
-        let mut machine = self.lock();
-        let before = (machine.next_deadline(), machine.notices());
-        let result = act(&mut machine, self.time.now());
-        let after = (machine.next_deadline(), machine.notices());
-        drop(machine);
-        if before != after {
-            self.changed.notify_one();
-        }
-        result
-    }
-
-    /// A poisoned lock is one whose holder panicked: the machine forbids that to itself, and is still whole.
-    fn lock(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Settings of a server.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What becomes of the device when its client leaves.
+    pub on_disconnect: OnDisconnect,
+    /// Settings of the protocol's server: limits, polling, time-outs, faults at the wire.
+    pub wire: vfio_user_server::Options,
 }
 
 /// The vfio-user server.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    server: vfio_user_server::Server,
     shared: Shared,
+    on_disconnect: OnDisconnect,
+    latency: Latency,
+}
+
+/// Stops a server, from any thread.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    server: vfio_user_server::Stop,
+    latency: Latency,
+}
+
+impl Stop {
+    /// Ends the connection there is, cuts an injected latency short, and ends [`Server::serve`]. A server that was stopped
+    /// stays so.
+    pub fn stop(&self) {
+        // First the connection: an answer must not come early.
+        self.server.stop();
+        self.latency.stop();
+    }
 }
 
 impl Server {
     /// A server on `listener` for the machine in `shared`.
-    #[must_use]
-    pub fn new(listener: UnixListener, shared: Shared) -> Self {
-        Self { listener, shared }
+    ///
+    /// # Errors
+    /// The listener cannot be set up, or there are no descriptors left.
+    pub fn new(listener: UnixListener, shared: Shared, options: Options) -> io::Result<Self> {
+        let Options { on_disconnect, wire } = options;
+        let (memory, interrupts) = (shared.memory.clone(), shared.interrupts.clone());
+        let server = vfio_user_server::Server::new(listener, description(), memory, interrupts, wire)?;
+        Ok(Self { server, shared, on_disconnect, latency: Latency::default() })
     }
 
-    /// Serves one client until it leaves, however it leaves; then the machine is as after power-on, and its memory and
-    /// eventfds are let go. Rules and the card stay.
+    /// What stops this server.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        Stop { server: self.server.stopper(), latency: self.latency.clone() }
+    }
+
+    /// Serves clients, one after the other, until it is stopped.
     ///
     /// # Errors
     /// The listening socket cannot be used any more.
-    pub fn serve_one(&self) -> io::Result<()> {
-        let descriptor = OwnedFd::from(self.listener.try_clone()?);
-        let server = vfio_user::Server::from_owned_fd(descriptor, true, backend::irqs(), backend::regions());
-        let mut client = Backend::new(self.shared.clone());
-        // The crate panics on some malformed messages; that must cost the client its connection and nobody else.
-        match catch_unwind(AssertUnwindSafe(|| server.run(&mut client))) {
-            Ok(Ok(())) => tracing::info!("the client has left"),
-            Ok(Err(vfio_user::Error::SocketAccept(error))) => return Err(error),
-            Ok(Err(error)) => tracing::warn!(%error, "the connection to the client broke"),
-            Err(_) => tracing::error!("a malformed message ended the connection to the client"),
-        }
-        self.shared.eventfds.clear();
-        let ranges = self.shared.ram.clear();
-        self.shared.with_machine(|machine, now| machine.power_cycle(now));
-        tracing::info!(ranges, "the device is as after power-on and waits for the next client");
-        Ok(())
+    pub fn serve(&self) -> io::Result<()> {
+        self.server.serve(&mut self.endpoint())
     }
 
-    /// Serves clients until the listening socket fails.
+    /// Serves one client until it leaves, however it leaves. None if the server is stopped before one comes.
     ///
     /// # Errors
-    /// See [`Server::serve_one`].
-    pub fn serve(&self) -> io::Result<()> {
-        loop {
-            self.serve_one()?;
-        }
+    /// The listening socket cannot be used any more, or no thread can be made to watch it.
+    pub fn serve_one(&self) -> io::Result<Option<Visit>> {
+        self.server.serve_one(&mut self.endpoint())
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.shared.clone(), self.on_disconnect, self.latency.clone())
     }
 }

@@ -5,18 +5,19 @@ pub(crate) mod places;
 mod recording;
 
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sdmorph_control::{BoundSocket, EventSender, Server, ServerOptions, Timestamp};
-use sdmorph_machine::{HOST_VECTORS, Host, Machine, Timebase};
-use sdmorph_transport::{Eventfds, GuestRam, Shared};
+use sdmorph_transport::{Shared, Stop};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::Failure;
-use crate::arguments::ServeOptions;
+use crate::arguments::{OnDisconnect, ServeOptions};
 use handler::Handler;
 
 /// Events that clients of the control socket may lag behind before they are cut off.
@@ -72,23 +73,16 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         recording::begin(file).context("--record").map_err(Failure::Surroundings)?;
     }
 
-    let ram = Arc::new(GuestRam::default());
-    let eventfds = Eventfds::new(HOST_VECTORS);
-    let machine = Machine::new(Host { memory: ram.clone(), interrupts: Box::new(eventfds.clone()) });
-    let shared = Shared {
-        machine: Arc::new(Mutex::new(machine)),
-        ram,
-        eventfds,
-        time: Timebase::start(),
-        changed: Arc::new(Notify::new()),
-    };
+    let shared = Shared::new();
     if let Some((name, rules)) = rules {
         shared
             .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))
             .with_context(|| format!("--rules: scenario {name}"))
             .map_err(Failure::BadInput)?;
     }
-    let recording = recording::Recording::start(shared.clone(), record);
+    let recording = recording::Recording::start(shared.clone(), record)
+        .context("--record")
+        .map_err(Failure::Surroundings)?;
     let result = serve(&runtime, ending, options, &sockets, &shared);
     let written = recording.finish();
     result.and(written).map_err(Failure::Surroundings)
@@ -114,6 +108,44 @@ impl Ending {
     }
 }
 
+/// The thread that serves the vfio-user socket.
+struct Transport {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Transport {
+    /// Starts it; the receiver is told how it ended, if it ends by itself.
+    fn start(
+        options: &ServeOptions,
+        sockets: &Sockets,
+        shared: &Shared,
+    ) -> anyhow::Result<(Self, oneshot::Receiver<std::io::Result<()>>)> {
+        let mut settings = sdmorph_transport::Options {
+            on_disconnect: match options.on_disconnect {
+                OnDisconnect::Reset => sdmorph_transport::OnDisconnect::Reset,
+                OnDisconnect::Keep => sdmorph_transport::OnDisconnect::Keep,
+            },
+            ..sdmorph_transport::Options::default()
+        };
+        settings.wire.polling = Duration::from_micros(options.poll);
+        let listener = sockets.vfio_user.try_clone()?;
+        let server = sdmorph_transport::Server::new(listener, shared.clone(), settings)?;
+        let stop = server.stopper();
+        let (tell, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("vfio-user".to_owned()).spawn(move || {
+            let _ = tell.send(server.serve());
+        })?;
+        Ok((Self { stop, thread }, ended))
+    }
+
+    /// Ends the connection there is, and waits until the thread has let everything go.
+    fn stop(self) -> anyhow::Result<()> {
+        self.stop.stop();
+        self.thread.join().map_err(|_| anyhow!("the vfio-user thread panicked"))
+    }
+}
+
 fn serve(
     runtime: &Runtime,
     mut ending: Ending,
@@ -121,18 +153,15 @@ fn serve(
     sockets: &Sockets,
     shared: &Shared,
 ) -> anyhow::Result<()> {
-    let transport = sdmorph_transport::Server::new(sockets.vfio_user.try_clone()?, shared.clone());
-    let (transport_ended, ended) = oneshot::channel();
-    std::thread::Builder::new().name("vfio-user".to_owned()).spawn(move || {
-        let _ = transport_ended.send(transport.serve());
-    })?;
+    let vfio_user = sockets.vfio_user.local_addr().context("vfio-user socket")?;
+    let (transport, ended) = Transport::start(options, sockets, shared).context("vfio-user socket")?;
     match options.fd {
         Some(number) => tracing::info!(fd = number, "vfio-user"),
-        None => tracing::info!(path = ?sockets.vfio_user.local_addr()?.as_pathname(), "vfio-user"),
+        None => tracing::info!(path = ?vfio_user.as_pathname(), "vfio-user"),
     }
     tracing::info!(path = %sockets.control.path().display(), "control");
 
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let time = shared.time;
         let events = EventSender::new(EVENT_RING, move || timestamp(time.wall_clock(time.now())));
         let handler = Arc::new(Handler::new(shared.clone(), events.clone()));
@@ -146,7 +175,9 @@ fn serve(
             () = drive(shared, &handler) => Ok(()),
             () = ending.signal() => Ok(()),
         }
-    })
+    });
+    // A panic of the thread is the cause of its having ended, and so the one to tell.
+    transport.stop().and(result)
 }
 
 /// Does what the machine has to do later when it is due, and tells clients of events. Never ends.

@@ -39,10 +39,13 @@ pub(crate) struct Recording {
 
 impl Recording {
     /// Starts to write to `file`, if there is one.
-    pub(crate) fn start(shared: Shared, file: Option<File>) -> Self {
-        let writer = file.map(|file| {
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(crate) fn start(shared: Shared, file: Option<File>) -> std::io::Result<Self> {
+        let start = |file| {
             let (stop, stopped) = channel();
-            let thread = std::thread::spawn(move || {
+            let write = move || {
                 let mut file = BufWriter::new(file);
                 let mut next = 0;
                 loop {
@@ -56,10 +59,11 @@ impl Recording {
                         return Ok(());
                     }
                 }
-            });
-            (stop, thread)
-        });
-        Self { writer }
+            };
+            let thread = std::thread::Builder::new().name("flight-record".to_owned()).spawn(write)?;
+            Ok::<_, std::io::Error>((stop, thread))
+        };
+        Ok(Self { writer: file.map(start).transpose()? })
     }
 
     /// Writes what is left and closes the file.

@@ -1,15 +1,15 @@
 //! A device behind a socket, and the threads that serve it.
 
-use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sdmorph_machine::{HOST_VECTORS, Host, Machine, Timebase};
-use sdmorph_transport::{Eventfds, GuestRam, Server, Shared};
+use sdmorph_machine::Machine;
+use sdmorph_transport::{OnDisconnect, Options, Server, Shared};
 use vfio_user::Client;
+use vfio_user_server::Visit;
 
 use crate::raw::RawClient;
 
@@ -22,38 +22,43 @@ pub(crate) struct Device {
 }
 
 /// A thread that serves a number of clients and then ends.
-pub(crate) struct Serving(JoinHandle<io::Result<()>>);
+pub(crate) struct Serving(JoinHandle<Vec<Visit>>);
 
 impl Serving {
-    /// Waits until the last client has left and the device is as after power-on.
-    pub(crate) fn ended(self) {
-        self.0.join().expect("the server panicked").expect("the listening socket failed");
+    /// Waits until the last client has left and was cleared up after. Returns how the visits were.
+    pub(crate) fn ended(self) -> Vec<Visit> {
+        self.0.join().expect("the server panicked")
     }
 }
 
 impl Device {
     pub(crate) fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// One that stays as its client leaves it.
+    pub(crate) fn that_keeps_its_state() -> Self {
+        Self::with(Options { on_disconnect: OnDisconnect::Keep, ..Options::default() })
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vfu.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let ram = Arc::new(GuestRam::default());
-        let eventfds = Eventfds::new(HOST_VECTORS);
-        let machine = Machine::new(Host { memory: ram.clone(), interrupts: Box::new(eventfds.clone()) });
-        let shared = Shared {
-            machine: Arc::new(Mutex::new(machine)),
-            ram,
-            eventfds,
-            time: Timebase::start(),
-            changed: Arc::default(),
-        };
-        let server = Arc::new(Server::new(listener, shared.clone()));
+        let shared = Shared::new();
+        let server = Arc::new(Server::new(listener, shared.clone(), options).unwrap());
         Self { _dir: dir, path, shared, server }
     }
 
     /// Serves as many clients as `clients` says, one after the other.
     pub(crate) fn serve(&self, clients: usize) -> Serving {
         let server = self.server.clone();
-        Serving(std::thread::spawn(move || (0..clients).try_for_each(|_| server.serve_one())))
+        let visit = move || server.serve_one().expect("the listening socket failed").expect("stopped");
+        Serving(std::thread::spawn(move || (0..clients).map(|_| visit()).collect()))
+    }
+
+    pub(crate) fn stop(&self) {
+        self.server.stopper().stop();
     }
 
     /// The crate's client, past version negotiation and region info.

@@ -5,21 +5,22 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
 use crate::device::Device;
 use crate::driver::{Access, CONFIG, WINDOW, reader};
 use crate::raw::{DMA_MAP, DMA_UNMAP, dma_map, dma_unmap};
 
 /// Guest physical address of the memory, and its size.
-const RAM_AT: u64 = 0x4000_0000;
-const RAM_BYTES: u64 = 0x10000;
+pub(crate) const RAM_AT: u64 = 0x4000_0000;
+pub(crate) const RAM_BYTES: u64 = 0x10000;
 /// Where in the memory the command list is.
 const LIST: u64 = 0x2000;
 
 /// Flags of DMA_MAP and DMA_UNMAP.
 const READABLE: u32 = 1;
 const READ_WRITE: u32 = 3;
-const UNMAP_ALL: u32 = 4;
+const UNMAP_ALL: u32 = 1 << 1;
 
 /// GPIO_CTL, a plain internal register.
 const GPIO_CTL: u32 = 0xfc1f;
@@ -31,20 +32,35 @@ pub(crate) fn memory(bytes: u64) -> File {
 }
 
 /// A list that writes 0xa5 to GPIO_CTL, checks it, and reads it back; the answers are those of the check and the read.
-fn put_list(memory: &File, at: u64) {
+pub(crate) fn list() -> Vec<u8> {
     let command = |kind: u32, mask: u32, data: u32| kind << 30 | (GPIO_CTL & 0x3fff) << 16 | mask << 8 | data;
     let list = [command(1, 0xff, 0xa5), command(2, 0xff, 0xa5), command(0, 0, 0)];
-    let bytes: Vec<u8> = list.iter().flat_map(|command| command.to_le_bytes()).collect();
-    memory.write_all_at(&bytes, at).unwrap();
+    list.iter().flat_map(|command| command.to_le_bytes()).collect()
+}
+
+fn put_list(memory: &File, at: u64) {
+    memory.write_all_at(&list(), at).unwrap();
+}
+
+/// What HCBCTLR is written to run the list: start, answer automatically, three commands.
+pub(crate) const START: u32 = 1 << 31 | 1 << 30 | 12;
+
+/// Everything but the start of the list at guest address `at`.
+pub(crate) fn prepare_list(client: &mut impl Access, at: u64) {
+    client.put32(WINDOW, reader::BIPR, 0xffff_ffff);
+    client.put32(WINDOW, reader::HCBAR, u32::try_from(at).unwrap());
+}
+
+/// How the list ended.
+pub(crate) fn list_status(client: &mut impl Access) -> u32 {
+    client.get32(WINDOW, reader::BIPR) & (reader::TRANS_OK | reader::TRANS_FAIL)
 }
 
 /// Runs the list at guest address `at` and says how it ended.
-fn run_list(client: &mut impl Access, at: u64) -> u32 {
-    client.put32(WINDOW, reader::BIPR, 0xffff_ffff);
-    client.put32(WINDOW, reader::HCBAR, u32::try_from(at).unwrap());
-    // Start, answer automatically, three commands.
-    client.put32(WINDOW, reader::HCBCTLR, 1 << 31 | 1 << 30 | 12);
-    client.get32(WINDOW, reader::BIPR) & (reader::TRANS_OK | reader::TRANS_FAIL)
+pub(crate) fn run_list(client: &mut impl Access, at: u64) -> u32 {
+    prepare_list(client, at);
+    client.put32(WINDOW, reader::HCBCTLR, START);
+    list_status(client)
 }
 
 fn answers(memory: &File, at: u64) -> [u8; 2] {
@@ -112,15 +128,20 @@ fn read_only_memory_can_be_fetched_from_and_not_answered_into() {
 }
 
 #[test]
-fn range_without_a_descriptor_is_accepted_and_is_no_memory() {
+fn unmap_of_what_was_never_mapped_is_enoent_and_takes_nothing_away() {
     let device = Device::new();
     let serving = device.serve(1);
     let mut client = device.raw();
     client.negotiate();
     client.bring_up();
-    assert!(!client.call(DMA_MAP, &dma_map(READ_WRITE, 0, RAM_AT, RAM_BYTES), &[]).is_error());
-    assert_eq!(run_list(&mut client, RAM_AT), reader::TRANS_FAIL);
-    assert!(!client.call(DMA_UNMAP, &dma_unmap(0, RAM_AT, RAM_BYTES), &[]).is_error());
+    let memory = memory(RAM_BYTES);
+    put_list(&memory, LIST);
+    let body = dma_map(READ_WRITE, 0, RAM_AT, RAM_BYTES);
+    assert!(!client.call(DMA_MAP, &body, &[memory.as_fd()]).is_error());
+    let refused = client.call(DMA_UNMAP, &dma_unmap(0, RAM_AT + RAM_BYTES, RAM_BYTES), &[]);
+    assert!(refused.is_error());
+    assert_eq!(refused.error, Errno::NOENT.raw_os_error().unsigned_abs());
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
     drop(client);
     serving.ended();
 }

@@ -15,6 +15,8 @@ pub(crate) const DMA_UNMAP: u16 = 3;
 pub(crate) const SET_IRQS: u16 = 8;
 pub(crate) const REGION_READ: u16 = 9;
 pub(crate) const REGION_WRITE: u16 = 10;
+pub(crate) const DMA_READ: u16 = 11;
+pub(crate) const DMA_WRITE: u16 = 12;
 pub(crate) const DEVICE_RESET: u16 = 13;
 
 /// Flags of a header.
@@ -27,17 +29,29 @@ pub(crate) const HEADER_BYTES: usize = 16;
 pub(crate) struct RawClient {
     pub(crate) stream: UnixStream,
     next_id: u16,
+    /// Memory that the server reaches by messages, and its guest address.
+    pub(crate) memory: Option<(u64, Vec<u8>)>,
 }
 
-/// A reply as it came.
-pub(crate) struct Reply {
+/// A message as it came: a reply, or a command of the server.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) command: u16,
     pub(crate) flags: u32,
+    pub(crate) error: u32,
     pub(crate) body: Vec<u8>,
 }
 
-impl Reply {
+impl Message {
     pub(crate) fn is_error(&self) -> bool {
         self.flags & ERROR != 0
+    }
+
+    /// Address and bytes of a DMA command.
+    pub(crate) fn dma(&self) -> (u64, usize) {
+        let field = |at: usize| u64::from_ne_bytes(self.body[at..at + 8].try_into().unwrap());
+        (field(0), usize::try_from(field(8)).unwrap())
     }
 }
 
@@ -57,6 +71,13 @@ pub(crate) fn region_access(region: u32, offset: u64, count: u32) -> Vec<u8> {
     let mut body = offset.to_ne_bytes().to_vec();
     body.extend(region.to_ne_bytes());
     body.extend(count.to_ne_bytes());
+    body
+}
+
+/// The body of REGION_WRITE.
+pub(crate) fn region_write(region: u32, offset: u64, data: &[u8]) -> Vec<u8> {
+    let mut body = region_access(region, offset, u32::try_from(data.len()).unwrap());
+    body.extend(data);
     body
 }
 
@@ -83,15 +104,15 @@ pub(crate) fn set_irqs(flags: u32, index: u32, start: u32, count: u32) -> Vec<u8
 
 impl RawClient {
     pub(crate) fn connect(path: &Path) -> Self {
-        Self { stream: UnixStream::connect(path).unwrap(), next_id: 0 }
+        Self { stream: UnixStream::connect(path).unwrap(), next_id: 0, memory: None }
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends one message in one piece, descriptors with it.
-    pub(crate) fn send(&mut self, command: u16, flags: u32, body: &[u8], fds: &[BorrowedFd<'_>]) {
+    /// Sends one command in one piece, descriptors with it. Returns its id.
+    pub(crate) fn send(&mut self, command: u16, flags: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> u16 {
         self.next_id = self.next_id.wrapping_add(1);
         let mut message = header(self.next_id, command, HEADER_BYTES + body.len(), flags);
         message.extend(body);
@@ -102,40 +123,75 @@ impl RawClient {
         }
         let sent = sendmsg(self.stream.as_fd(), &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL);
         assert_eq!(sent.unwrap(), message.len());
+        self.next_id
     }
 
-    /// Takes the reply to the last message.
-    pub(crate) fn reply(&mut self) -> Reply {
+    /// Takes whatever comes next.
+    pub(crate) fn receive(&mut self) -> Message {
         let mut head = [0; HEADER_BYTES];
         self.stream.read_exact(&mut head).unwrap();
+        let half = |at: usize| u16::from_ne_bytes(head[at..at + 2].try_into().unwrap());
         let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().unwrap());
-        assert_eq!(u16::from_ne_bytes([head[0], head[1]]), self.next_id, "a reply to something else");
         let mut body = vec![0; usize::try_from(word(4)).unwrap() - HEADER_BYTES];
         self.stream.read_exact(&mut body).unwrap();
-        let flags = word(8);
-        assert_eq!(flags & REPLY, REPLY);
-        Reply { flags, body }
+        Message { id: half(0), command: half(2), flags: word(8), error: word(12), body }
     }
 
-    pub(crate) fn call(&mut self, command: u16, body: &[u8], fds: &[BorrowedFd<'_>]) -> Reply {
-        self.send(command, 0, body, fds);
-        self.reply()
+    /// Takes the reply to command `id`, which must be the next one; does the DMA that the server asks for until then.
+    pub(crate) fn reply(&mut self, id: u16) -> Message {
+        loop {
+            let message = self.receive();
+            if message.flags & REPLY != 0 {
+                assert_eq!(message.id, id, "a reply to something else");
+                return message;
+            }
+            self.do_dma(&message);
+        }
+    }
+
+    /// Does what a DMA command of the server asks for, and answers it.
+    pub(crate) fn do_dma(&mut self, command: &Message) {
+        let (address, count) = command.dma();
+        let (start, memory) = self.memory.as_mut().expect("DMA by messages");
+        let at = usize::try_from(address - *start).unwrap();
+        let mut body = command.body[..16].to_vec();
+        match command.command {
+            DMA_READ => body.extend(&memory[at..at + count]),
+            // QEMU answers with the header alone.
+            DMA_WRITE => {
+                memory[at..at + count].copy_from_slice(&command.body[16..]);
+                body.clear();
+            }
+            other => panic!("command {other} from the server"),
+        }
+        self.answer(command, 0, 0, &body);
+    }
+
+    /// Answers a command of the server.
+    pub(crate) fn answer(&mut self, command: &Message, flags: u32, error: u32, body: &[u8]) {
+        let mut message = header(command.id, command.command, HEADER_BYTES + body.len(), REPLY | flags);
+        message[12..].copy_from_slice(&error.to_ne_bytes());
+        message.extend(body);
+        self.send_bytes(&message);
+    }
+
+    pub(crate) fn call(&mut self, command: u16, body: &[u8], fds: &[BorrowedFd<'_>]) -> Message {
+        let id = self.send(command, 0, body, fds);
+        self.reply(id)
     }
 
     /// Negotiates the version, as every client does first.
-    pub(crate) fn negotiate(&mut self) -> Reply {
+    pub(crate) fn negotiate(&mut self) {
         let mut body = [0u16, 1].iter().flat_map(|field| field.to_ne_bytes()).collect::<Vec<_>>();
         body.extend(b"{\"capabilities\":{\"max_msg_fds\":16}}\0");
-        self.call(VERSION, &body, &[])
+        assert!(!self.call(VERSION, &body, &[]).is_error());
     }
 
-    pub(crate) fn read(&mut self, region: u32, offset: u64, count: u32) -> Reply {
+    pub(crate) fn read(&mut self, region: u32, offset: u64, count: u32) -> Message {
         self.call(REGION_READ, &region_access(region, offset, count), &[])
     }
 
-    pub(crate) fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> Reply {
-        let mut body = region_access(region, offset, u32::try_from(data.len()).unwrap());
-        body.extend(data);
-        self.call(REGION_WRITE, &body, &[])
+    pub(crate) fn write(&mut self, region: u32, offset: u64, data: &[u8]) -> Message {
+        self.call(REGION_WRITE, &region_write(region, offset, data), &[])
     }
 }

@@ -1,0 +1,120 @@
+//! What a client asks for, put onto the machine.
+
+use std::collections::BTreeSet;
+
+use sdmorph_machine::{HOST_BAR_SIZES, HOST_VECTORS, Region};
+use vfio_user_server::interrupts::Change;
+use vfio_user_server::spec::{pci_irq, pci_region};
+use vfio_user_server::{Description, Device, Errno, IrqType};
+
+use crate::latency::Latency;
+use crate::server::OnDisconnect;
+use crate::shared::Shared;
+
+/// The interrupts that the device has.
+pub(crate) const MSIX: u32 = pci_irq::MSIX;
+
+/// Largest region access that is answered, in bytes. See the crate's text.
+const MAX_ACCESS_BYTES: usize = sdmorph_pci::config::SIZE;
+
+/// What a client is told of the device: configuration space and VMD's BARs, which can be read and written and not mapped;
+/// MSI-X vectors by eventfd; nothing else.
+#[must_use]
+pub fn description() -> Description {
+    let size_of = |index: u32| {
+        if index == pci_region::CONFIG {
+            return sdmorph_pci::config::SIZE as u64;
+        }
+        HOST_BAR_SIZES.iter().find(|(bar, _)| u32::from(*bar) == index).map_or(0, |(_, size)| *size)
+    };
+    let region = |index| match size_of(index) {
+        0 => vfio_user_server::Region::default(),
+        size => vfio_user_server::Region::read_write(size),
+    };
+    let irq = |index| if index == MSIX { IrqType::eventfds(HOST_VECTORS.into()) } else { IrqType::default() };
+    Description {
+        regions: (0..pci_region::COUNT).map(region).collect(),
+        irqs: (0..pci_irq::COUNT).map(irq).collect(),
+        resettable: true,
+    }
+}
+
+/// The machine as a client's device.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    shared: Shared,
+    on_disconnect: OnDisconnect,
+    latency: Latency,
+    /// Vectors that can be delivered.
+    routed: BTreeSet<u16>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(shared: Shared, on_disconnect: OnDisconnect, latency: Latency) -> Self {
+        Self { shared, on_disconnect, latency, routed: BTreeSet::new() }
+    }
+}
+
+/// The machine's name for a region of the client's, for an access of `length` bytes.
+fn region(index: u32, length: usize) -> Result<Region, Errno> {
+    match (index, u8::try_from(index)) {
+        _ if length > MAX_ACCESS_BYTES => Err(Errno::INVAL),
+        (pci_region::CONFIG, _) => Ok(Region::Config),
+        (pci_region::BAR0..=pci_region::BAR5, Ok(bar)) => Ok(Region::Bar(bar)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+impl Device for Endpoint {
+    fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let region = region(index, data.len())?;
+        let delay = self.shared.with_machine(|machine, now| machine.read(now, region, offset, data));
+        self.latency.sleep_off(delay);
+        Ok(())
+    }
+
+    fn region_write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        let region = region(index, data.len())?;
+        self.shared.with_machine(|machine, now| machine.write(now, region, offset, data));
+        Ok(())
+    }
+
+    /// Resets the registers. The client's routes outlive that, and so a vector that has one is unmasked again: the table
+    /// in the device follows the client's.
+    fn reset(&mut self) -> Result<(), Errno> {
+        self.shared.with_machine(|machine, now| {
+            machine.reset(now);
+            for vector in &self.routed {
+                machine.set_vector_masked(now, *vector, false);
+            }
+        });
+        Ok(())
+    }
+
+    fn interrupt_changed(&mut self, change: Change) {
+        let Ok(vector) = u16::try_from(change.vector) else { return };
+        if change.index != MSIX {
+            return;
+        }
+        if change.deliverable {
+            self.routed.insert(vector);
+        } else {
+            self.routed.remove(&vector);
+        }
+        self.shared.with_machine(|machine, now| machine.set_vector_masked(now, vector, !change.deliverable));
+    }
+
+    fn disconnected(&mut self) {
+        match self.on_disconnect {
+            OnDisconnect::Reset => {
+                self.shared.with_machine(|machine, now| {
+                    machine.power_cycle(now);
+                    // One that another thread raised when its route was being taken away.
+                    self.shared.interrupts.forget_pending();
+                });
+                tracing::info!("the device is as after power-on");
+            }
+            OnDisconnect::Keep => tracing::info!("the device stays as the client left it"),
+        }
+    }
+}
