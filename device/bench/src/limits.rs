@@ -1,0 +1,136 @@
+//! The ratios that the server has to keep to, judged on medians over the rounds.
+
+use serde::Serialize;
+
+use crate::placement::Placement;
+use crate::report::{Measured, ThroughQemu, Wire, of};
+use crate::servers::ServerKind;
+
+/// A ratio and its limit.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Limit {
+    /// What is divided by what.
+    pub(crate) what: &'static str,
+    pub(crate) bound: Bound,
+    /// The ratio of the medians; None if one of them was not measured.
+    pub(crate) ratio: Option<f64>,
+    /// Lowest and highest ratio of two values of the same round.
+    pub(crate) rounds: Option<(f64, f64)>,
+    pub(crate) met: Option<bool>,
+}
+
+/// On which side of a number a ratio has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, ratio: f64) -> bool {
+        match self {
+            Self::AtMost(limit) => ratio <= limit,
+            Self::AtLeast(limit) => ratio >= limit,
+        }
+    }
+}
+
+/// What of a server is compared: its median over the rounds, and each round's value.
+type Value = fn(&Measured) -> Option<(f64, Vec<f64>)>;
+
+fn time(of: &Measured) -> Option<(f64, Vec<f64>)> {
+    Some((of.median.p50_ns, of.rounds.iter().map(|round| round.times.p50_ns as f64).collect()))
+}
+
+fn posted(of: &Measured) -> Option<(f64, Vec<f64>)> {
+    let rounds = of.rounds.iter().filter_map(|round| round.posted_writes_per_s).collect();
+    Some((of.median.posted_writes_per_s?, rounds))
+}
+
+/// Judges what was measured.
+pub(crate) fn judge(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> Vec<Limit> {
+    let placed = |is: fn(Placement) -> bool| {
+        let found = wire.iter().find(|wire| is(wire.placement));
+        found.map_or(&[][..], |wire| &wire.servers)
+    };
+    let one_core = placed(|placement| matches!(placement, Placement::OneCore { .. }));
+    let two_cores = placed(|placement| matches!(placement, Placement::TwoCores { .. }));
+    let qemu = through_qemu.map_or(&[][..], |measured| &measured.servers);
+    vec![
+        limit(
+            "read on one core: time / bare socket's",
+            Bound::AtMost(1.15),
+            one_core,
+            ServerKind::Bare,
+            time,
+        ),
+        limit(
+            "read across cores: time / crate's",
+            Bound::AtMost(1.0 / 3.0),
+            two_cores,
+            ServerKind::Crate,
+            time,
+        ),
+        limit(
+            "posted writes across cores: rate / crate's",
+            Bound::AtLeast(1.5),
+            two_cores,
+            ServerKind::Crate,
+            posted,
+        ),
+        limit("read through QEMU: time / crate's", Bound::AtMost(0.5), qemu, ServerKind::Crate, time),
+    ]
+}
+
+fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKind, value: Value) -> Limit {
+    let values = of(servers, ServerKind::Own).and_then(value).zip(of(servers, other).and_then(value));
+    let ratio = values.as_ref().map(|((own, _), (other, _))| own / other);
+    let rounds = values.and_then(|((_, own), (_, other))| {
+        let ratios = own.into_iter().zip(other).map(|(own, other)| own / other);
+        ratios.fold(None, |range: Option<(f64, f64)>, ratio| {
+            let (low, high) = range.unwrap_or((ratio, ratio));
+            Some((low.min(ratio), high.max(ratio)))
+        })
+    });
+    Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Round;
+    use crate::statistics::Percentiles;
+
+    fn measured(server: ServerKind, p50s: &[u64]) -> Measured {
+        let round = |p50_ns: &u64| Round {
+            times: Percentiles { p50_ns: *p50_ns, p90_ns: 0, p99_ns: 0 },
+            reads_per_s: 0.0,
+            cpu_ns: None,
+            calls: None,
+            posted_writes_per_s: None,
+        };
+        Measured::new(server, p50s.iter().map(round).collect()).unwrap()
+    }
+
+    #[test]
+    fn limit_is_judged_on_medians_so_one_bad_round_does_not_count() {
+        let servers = vec![
+            measured(ServerKind::Bare, &[1000, 1000, 1000]),
+            measured(ServerKind::Own, &[1100, 9000, 1100]),
+        ];
+        let wire = [Wire { placement: Placement::OneCore { cpu: 0 }, servers }];
+        let limits = judge(&wire, None);
+        let one = &limits[0];
+        assert_eq!((one.met, one.ratio, one.rounds), (Some(true), Some(1.1), Some((1.1, 9.0))));
+        // Nothing else was measured.
+        assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
+        assert_eq!(limits.len(), 4);
+    }
+
+    #[test]
+    fn bound_itself_is_met() {
+        assert!(Bound::AtMost(0.5).holds(0.5) && !Bound::AtMost(0.5).holds(0.51));
+        assert!(Bound::AtLeast(1.5).holds(1.5) && !Bound::AtLeast(1.5).holds(1.49));
+    }
+}
