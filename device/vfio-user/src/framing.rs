@@ -145,10 +145,11 @@ impl Framer {
         Ok(true)
     }
 
-    /// Bytes of a message that began and is not all there.
+    /// Bytes that came of a message that began and is not all there, those that were dropped included.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.end - self.start
+        let dropped = self.skipping.map_or(0, |(header, left)| u64::from(header.message_bytes) - left);
+        usize::try_from(dropped).unwrap_or(usize::MAX).saturating_add(self.end - self.start)
     }
 
     /// Bytes that are held to receive to.
