@@ -213,12 +213,12 @@ impl Server {
         // Reading an eventfd empties it.
         let _ = rustix::io::read(&self.done, &mut [0u8; 8]);
         let Counters { messages, refused, .. } = visit.counters;
-        let ended = &visit.ended;
+        let (ended, dma_messages) = (&visit.ended, visit.calls.dma_messages);
         match ended {
             Ended::ClientLeft | Ended::Stopped => {
-                tracing::info!(%ended, messages, refused, "connection closed")
+                tracing::info!(%ended, messages, refused, dma_messages, "connection closed")
             }
-            _ => tracing::warn!(%ended, messages, refused, "connection closed"),
+            _ => tracing::warn!(%ended, messages, refused, dma_messages, "connection closed"),
         }
         Ok(Some(visit))
     }
