@@ -65,6 +65,8 @@ pub struct RunOptions {
     pub out_dir: PathBuf,
     /// Place interrupts and threads in the guest; `false` for the statistic of how often it hits by itself.
     pub place: bool,
+    /// The device maps guest memory; `false`: it is QEMU's own, and the device reads and writes it by messages.
+    pub share_memory: bool,
     /// Wall time for one run; the scenario's if `None`.
     pub deadline: Option<Duration>,
     /// Write one JSON document instead of text.
@@ -93,6 +95,7 @@ impl RunOptions {
             repeat: 1,
             out_dir,
             place: true,
+            share_memory: true,
             deadline: None,
             json: false,
             colour: false,
@@ -183,6 +186,7 @@ pub fn run_each(
         tests: &private.path().join(TESTS),
         server_exe: &options.server_exe,
         place: options.place,
+        share_memory: options.share_memory,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };
     let mut results = Vec::new();

@@ -40,6 +40,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) tests: &'a Path,
     pub(crate) server_exe: &'a Path,
     pub(crate) place: bool,
+    pub(crate) share_memory: bool,
     pub(crate) deadline: Duration,
 }
 
@@ -126,6 +127,7 @@ impl Bench<'_> {
             VmConfig::new(assets.qemu.clone(), assets.accel, kernel, initramfs, private.to_path_buf());
         config.vcpus = guest.vcpus;
         config.memory_mib = guest.memory_mib().unwrap_or(config.memory_mib);
+        config.share_memory = self.share_memory;
         config.device_socket = Some(paths.device.clone());
         config.control_socket = Some(paths.control.clone());
         guest.test_name().clone_into(&mut config.test);

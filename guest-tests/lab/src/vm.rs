@@ -45,6 +45,8 @@ pub struct VmConfig {
     pub vcpus: u32,
     /// Guest memory in MiB.
     pub memory_mib: u32,
+    /// The device maps guest memory; else it reads and writes it by messages, which is slower.
+    pub share_memory: bool,
     /// The vfio-user socket of the device; without it the machine has no device.
     pub device_socket: Option<PathBuf>,
     /// The control socket, which becomes the guest's /dev/ttyS1.
@@ -69,6 +71,7 @@ impl VmConfig {
             run_dir,
             vcpus: 2,
             memory_mib: 512,
+            share_memory: true,
             device_socket: None,
             control_socket: None,
             test: String::new(),
@@ -103,11 +106,14 @@ impl VmConfig {
         let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
         add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
         add(&["-cpu", "max", "-smp", &self.vcpus.to_string()]);
-        // The device reads and writes guest memory, so it must be memory that can be shared.
-        let memory = self.memory_mib;
+        let (memory, machine) = (self.memory_mib, format!("q35,accel={}", self.accel.name()));
         add(&["-m", &format!("{memory}M")]);
-        add(&["-object", &format!("memory-backend-memfd,id=m0,size={memory}M,share=on")]);
-        add(&["-machine", &format!("q35,accel={},memory-backend=m0", self.accel.name())]);
+        if self.share_memory {
+            add(&["-object", &format!("memory-backend-memfd,id=m0,size={memory}M,share=on")]);
+            add(&["-machine", &format!("{machine},memory-backend=m0")]);
+        } else {
+            add(&["-machine", &machine]);
+        }
         // Otherwise ACPI keeps hot-plug to itself, VMD copies that from the root bus, and pciehp does not bind.
         add(&["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]);
         add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
@@ -340,6 +346,15 @@ mod tests {
 -append 'console=ttyS0 loglevel=8 preempt=full panic=-1 sdmorph.test=race'
 -device '{\"addr\":\"0x5\",\"bus\":\"pcie.0\",\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"/run/x/vfu.sock\",\"type\":\"unix\"}}'";
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn memory_that_is_not_shared_is_qemus_own() {
+        let mut config = config("q", Path::new("/r"));
+        config.share_memory = false;
+        let line = shell_command(&config.command_line().unwrap());
+        assert!(line.contains(" -m 512M -machine q35,accel=tcg -global "), "{line}");
+        assert!(!line.contains("memory-backend"), "{line}");
     }
 
     #[test]
