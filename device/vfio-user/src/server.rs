@@ -357,8 +357,12 @@ impl Server {
             }
             let next = match fault {
                 Some(WireFault::Close) => return Ended::Fault,
-                Some(WireFault::Drop) => continue,
+                Some(WireFault::Drop) => {
+                    message.fds.clear();
+                    continue;
+                }
                 Some(WireFault::Error(errno)) => {
+                    message.fds.clear();
                     session.refuse(&message, errno, &mut reply);
                     Next::Continue
                 }

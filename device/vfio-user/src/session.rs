@@ -111,11 +111,14 @@ impl Session {
                 let count = self.counters.stray_replies;
                 tracing::warn!(id = header.id, count, "dropped a reply that nobody waits for");
             }
+            message.fds.clear();
             return Next::Continue;
         }
         self.counters.posted += u64::from(header.no_reply());
         reply.begin(&header);
         let result = self.act(message, device, reply);
+        // Those of a refused message: closed by the time its sender is told.
+        message.fds.clear();
         let mut next = Next::Continue;
         match result {
             Ok(()) => reply.finish(),
