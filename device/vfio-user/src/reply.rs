@@ -104,7 +104,7 @@ impl Reply {
         self.u32(full);
         self.u32(region.flags());
         self.u32(index);
-        self.u32(if caps == 0 { 0 } else { REGION_INFO_BYTES });
+        self.u32(if caps == 0 || argsz < full { 0 } else { REGION_INFO_BYTES });
         self.u64(region.size);
         self.u64(region.mapping.as_ref().map_or(0, |mapping| mapping.offset));
         if argsz < full {
@@ -153,5 +153,6 @@ impl Reply {
     /// The first `count` bytes and no descriptors: for a fault.
     pub(crate) fn truncate(&mut self, count: usize) {
         self.bytes.truncate(count);
+        self.fds.clear();
     }
 }
