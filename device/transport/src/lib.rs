@@ -7,6 +7,7 @@
 //! - [`description`]: the regions and interrupts that a client is told of;
 //! - `endpoint`: regions, reset and interrupt routes, put onto the machine;
 //! - `host`: guest memory and interrupts, as the machine asks for them;
+//! - `wire_faults`: faults at the wire, as the machine's rules want them;
 //! - [`Server`]: one client after the other, and what the device is like for the next one: [`OnDisconnect`].
 //!
 //! An injected latency is slept off outside the machine's lock, and a stop cuts it short. DMA by messages (guest memory
@@ -28,6 +29,7 @@ mod host;
 mod latency;
 mod server;
 mod shared;
+mod wire_faults;
 
 pub use endpoint::description;
 pub use server::{OnDisconnect, Options, Server, Stop};

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
 use vfio_user_server::Visit;
 
 use crate::endpoint::{Endpoint, description};
 use crate::latency::Latency;
 use crate::shared::Shared;
+use crate::wire_faults::RuleFaults;
 
 /// What becomes of the device when its client leaves. Its memory and interrupt routes go in any case; rules, the card and
 /// the record stay in any case.
@@ -31,7 +33,8 @@ pub enum OnDisconnect {
 pub struct Options {
     /// What becomes of the device when its client leaves.
     pub on_disconnect: OnDisconnect,
-    /// Settings of the protocol's server: limits, polling, time-outs, faults at the wire.
+    /// Settings of the protocol's server: limits, polling, time-outs. Faults at the wire are the machine's rules: its
+    /// own `faults` are not asked.
     pub wire: vfio_user_server::Options,
 }
 
@@ -67,7 +70,8 @@ impl Server {
     /// # Errors
     /// The listener cannot be set up, or there are no descriptors left.
     pub fn new(listener: UnixListener, shared: Shared, options: Options) -> io::Result<Self> {
-        let Options { on_disconnect, wire } = options;
+        let Options { on_disconnect, mut wire } = options;
+        wire.faults = Some(Arc::new(RuleFaults::new(&shared)));
         let (memory, interrupts) = (shared.memory.clone(), shared.interrupts.clone());
         let server = vfio_user_server::Server::new(listener, description(), memory, interrupts, wire)?;
         Ok(Self { server, shared, on_disconnect, latency: Latency::default() })

@@ -5,6 +5,7 @@
 mod device;
 mod dma;
 mod driver;
+mod faults;
 mod info;
 mod interrupts;
 mod keeping;
