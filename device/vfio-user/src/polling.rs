@@ -3,6 +3,10 @@
 //! To wake a sleeping thread on an idle core takes longer than to answer a read. A client that sends its next message
 //! within some tens of microseconds is met by a thread that is still looking. A client that does not costs that time
 //! for nothing; so after a miss some messages go by without polling, and more after each further miss.
+//!
+//! A client on the same core can only send while this thread does not run. Its message is there before the first look,
+//! or else polling keeps it from being sent; so what is found at the first look says nothing for polling, and the misses
+//! soon end it. Which cores there are is not asked: a server that is pinned to one may have its client on another.
 
 use std::time::{Duration, Instant};
 
@@ -18,19 +22,20 @@ pub(crate) struct Poller {
     /// How many that were after the last miss.
     last_pause: u32,
     until: Option<Instant>,
+    /// How often this wait was looked at.
+    looks: u32,
 }
 
 impl Poller {
-    /// Polls for at most `window` before a sleep; not at all if it is zero, or if there is only one core to be on, where
-    /// polling only keeps the client from running.
+    /// Polls for at most `window` before a sleep; not at all if it is zero.
     pub(crate) fn new(window: Duration) -> Self {
-        let alone = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
-        Self { window: if alone { Duration::ZERO } else { window }, pause: 0, last_pause: 0, until: None }
+        Self { window, pause: 0, last_pause: 0, until: None, looks: 0 }
     }
 
     /// Something was just received or answered: a wait begins that may be polled for.
     pub(crate) fn begin(&mut self) {
         self.until = None;
+        self.looks = 0;
         if self.window.is_zero() {
             return;
         }
@@ -44,6 +49,7 @@ impl Poller {
     pub(crate) fn go_on(&mut self) -> bool {
         let Some(until) = self.until else { return false };
         if Instant::now() < until {
+            self.looks = self.looks.saturating_add(1);
             return true;
         }
         self.until = None;
@@ -52,20 +58,17 @@ impl Poller {
         false
     }
 
-    /// Something came while it was being looked for.
+    /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
-        self.last_pause = 0;
+        if self.looks > 1 {
+            self.last_pause = 0;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A poller as on a machine with several cores, whatever this one has.
-    fn poller(window: Duration) -> Poller {
-        Poller { window, pause: 0, last_pause: 0, until: None }
-    }
 
     /// Lets one wait pass without anything coming. True if it was polled for.
     fn miss(poller: &mut Poller) -> bool {
@@ -76,8 +79,8 @@ mod tests {
     }
 
     #[test]
-    fn misses_make_pauses_that_grow_up_to_a_limit_and_a_hit_ends_them() {
-        let mut poller = poller(Duration::from_nanos(1));
+    fn misses_make_pauses_that_grow_up_to_a_limit() {
+        let mut poller = Poller::new(Duration::from_nanos(1));
         let polled: Vec<_> = (0..20).map(|_| miss(&mut poller)).collect();
         let at: Vec<_> = polled.iter().enumerate().filter(|(_, polled)| **polled).map(|(at, _)| at).collect();
         // Pauses of 1, 3 and 7 messages.
@@ -86,22 +89,28 @@ mod tests {
             miss(&mut poller);
         }
         assert_eq!(poller.last_pause, LONGEST_PAUSE);
-        while !miss(&mut poller) {}
-        poller.hit();
-        poller.pause = 0;
-        assert!(miss(&mut poller));
-        assert_eq!(poller.pause, 1);
+    }
+
+    #[test]
+    fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_was_there_already_does_not() {
+        let mut poller = Poller { last_pause: 7, ..Poller::new(Duration::from_secs(3600)) };
+        for (looks, then) in [(1, 7), (2, 0)] {
+            poller.begin();
+            assert!((0..looks).all(|_| poller.go_on()));
+            poller.hit();
+            assert_eq!(poller.last_pause, then);
+        }
     }
 
     #[test]
     fn window_of_zero_never_polls() {
-        let mut poller = poller(Duration::ZERO);
+        let mut poller = Poller::new(Duration::ZERO);
         assert!((0..1000).all(|_| !miss(&mut poller)));
     }
 
     #[test]
     fn poll_goes_on_within_its_window() {
-        let mut poller = poller(Duration::from_secs(3600));
+        let mut poller = Poller::new(Duration::from_secs(3600));
         poller.begin();
         assert!((0..1000).all(|_| poller.go_on()));
     }
