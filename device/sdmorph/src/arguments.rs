@@ -242,6 +242,9 @@ pub(crate) struct RunOptions {
     /// Do not place interrupts and threads on CPUs in the guest
     #[arg(long)]
     pub(crate) no_place: bool,
+    /// Do not share guest memory with the device: it reads and writes it by messages to QEMU
+    #[arg(long)]
+    pub(crate) no_share: bool,
     /// Seconds of wall time that one run may take; default as the scenario says
     #[arg(long, value_name = "SECONDS")]
     pub(crate) deadline: Option<u64>,
