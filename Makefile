@@ -5,7 +5,7 @@
 SDMORPH := cargo run --locked --bin sdmorph --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check docs clean
+.PHONY: help setup demo test bench check fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: ## unit, property and wire tests, then the guest tests under QEMU
 bench: ## how fast the vfio-user server answers, next to others; ARGS=--quick for a first impression
 	@.ci/prepare build
 	cargo run --locked --release -p sdmorph-bench -- $(ARGS)
+
+fuzz: ## malformed messages for the vfio-user server, to its codec and over connections; TIME=seconds each (60)
+	@.ci/prepare build
+	@device/fuzz/run $(or $(TIME),60)
 
 check: ## formatting, lints, licences, spelling, shell scripts, documentation
 	@.ci/prepare check

@@ -20,7 +20,7 @@ use crate::stream::{End, Stream};
 use crate::{files, limits, wire};
 
 /// How many DMA messages of a script may go without an answer: each takes the server's whole patience.
-const MOST_UNANSWERED: usize = 3;
+const MOST_UNANSWERED: usize = 2;
 
 /// The server's messages, held against what it owes.
 #[derive(Debug, Default)]

@@ -14,8 +14,9 @@ use crate::device::{Fuzzed, description};
 use crate::script::{MAX_DMA_MAPS, Script};
 use crate::{files, limits};
 
-/// How long a server waits for the answer to a DMA message: long enough to get one from a client that gives it.
-const DMA_TIMEOUT: Duration = Duration::from_millis(20);
+/// How long a server waits for the answer to a DMA message: mostly long enough to get one from a client that gives it,
+/// and an answer that is late is only another case.
+const DMA_TIMEOUT: Duration = Duration::from_millis(4);
 
 struct Running {
     path: PathBuf,
