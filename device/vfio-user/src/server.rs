@@ -131,6 +131,16 @@ fn tell(eventfd: &OwnedFd) {
     let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
 }
 
+/// Tells that a visit is over, even if the device panics: whoever is at the door would stay there for ever, and with it
+/// the panic.
+struct Done<'a>(&'a OwnedFd);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        tell(self.0);
+    }
+}
+
 /// Waits until one of `fds` is readable; says which are.
 fn wait_for(fds: [&dyn AsFd; 2], timeout: Option<&Timespec>) -> io::Result<[bool; 2]> {
     let mut ready = fds.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
@@ -204,8 +214,10 @@ impl Server {
             let doorkeeper = doorkeeper
                 .spawn_scoped(scope, || self.turn_away(&client))
                 .inspect_err(|error| tracing::warn!(%error, "no thread for it: other clients have to wait"));
-            let mut visit = self.visit(&client, device);
-            tell(&self.done);
+            let mut visit = {
+                let _done = Done(&self.done);
+                self.visit(&client, device)
+            };
             // It does not panic; if it did, nobody was counted.
             visit.turned_away = doorkeeper.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
             visit
@@ -410,5 +422,36 @@ mod tests {
         let stopping = std::thread::spawn(move || stopper.stop());
         assert_eq!(server.wait_until(an_hour), Err(Ended::Stopped));
         stopping.join().unwrap();
+    }
+
+    /// Panics when a client leaves.
+    struct Broken;
+
+    impl Device for Broken {
+        fn region_read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {
+            Ok(())
+        }
+
+        fn region_write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
+            Ok(())
+        }
+
+        fn disconnected(&mut self) {
+            panic!("a bug in the device");
+        }
+    }
+
+    #[test]
+    fn panic_of_the_device_ends_the_server_and_is_not_waited_upon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vfu.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let description = Description::default();
+        let interrupts = Interrupts::new(&description);
+        let memory = GuestMemory::new(1);
+        let server = Server::new(listener, description, memory, interrupts, Options::default()).unwrap();
+        drop(UnixStream::connect(&path).unwrap());
+        let serving = std::thread::spawn(move || server.serve(&mut Broken));
+        assert!(serving.join().is_err());
     }
 }
