@@ -43,6 +43,12 @@ impl Function {
         qtest.port_out(port, bytes, value);
     }
 
+    /// As [`Function::write`], and does not wait for it to be done.
+    pub(crate) fn post(self, qtest: &mut Qtest, register: u8, bytes: usize, value: u32) {
+        let port = self.select(qtest, register);
+        qtest.post_port_out(port, bytes, value);
+    }
+
     /// Puts 32-bit BAR `bar` at `address`.
     pub(crate) fn place(self, qtest: &mut Qtest, bar: u8, address: u64) {
         self.write(qtest, BAR0 + 4 * bar, 4, u32::try_from(address).unwrap());

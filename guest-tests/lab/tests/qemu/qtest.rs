@@ -64,6 +64,11 @@ impl Qtest {
         u32::try_from(number(&self.reply())).unwrap()
     }
 
+    /// Asks for `count` reads and as many writes of a dword, and leaves the replies where they are.
+    pub(crate) fn send_many(&mut self, address: u64, count: usize) {
+        self.send(&format!("readl {address:#x}\nwritel {address:#x} 0\n").repeat(count));
+    }
+
     /// Reads from an I/O port.
     pub(crate) fn port_in(&mut self, port: u16, bytes: usize) -> u32 {
         u32::try_from(number(&self.ask(&format!("in{} {port:#x}", letter(bytes))))).unwrap()
@@ -72,6 +77,11 @@ impl Qtest {
     /// Writes to an I/O port.
     pub(crate) fn port_out(&mut self, port: u16, bytes: usize, value: u32) {
         self.ask(&format!("out{} {port:#x} {value:#x}", letter(bytes)));
+    }
+
+    /// As [`Qtest::port_out`], and leaves the reply where it is: there may be none.
+    pub(crate) fn post_port_out(&mut self, port: u16, bytes: usize, value: u32) {
+        self.send(&format!("out{} {port:#x} {value:#x}", letter(bytes)));
     }
 
     /// A piece of guest memory.

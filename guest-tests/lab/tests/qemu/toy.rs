@@ -46,12 +46,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(msix: bool) -> Self {
         let mut config = vec![0; 4096];
         let mut put = |at: usize, bytes: &[u8]| config[at..at + bytes.len()].copy_from_slice(bytes);
         put(0x00, &[0x34, 0x12, 0xea, 0x11, 0, 0, 0x10, 0]);
         put(0x08, &[0x01, 0x00, 0x00, 0xff]);
-        put(0x34, &[MSIX]);
+        put(0x34, &[if msix { MSIX } else { 0 }]);
         // MSI-X: table in BAR 1 at 0, PBA in BAR 1 at 0x800.
         put(usize::from(MSIX), &[0x11, 0, u8::try_from(VECTORS - 1).unwrap(), 0, 1, 0, 0, 0, 1, 0x08, 0, 0]);
         // What the tests look for: vendor's own registers, and one in extended configuration space.
@@ -133,7 +133,7 @@ impl Device for Toy {
 
     fn reset(&mut self) -> Result<(), Errno> {
         let mut state = self.state.lock().unwrap();
-        let fresh = State::new();
+        let fresh = State::new(state.config[0x34] != 0);
         (state.config, state.page) = (fresh.config, fresh.page);
         state.asked.push(Asked::Reset);
         Ok(())
@@ -157,22 +157,27 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new() -> Self {
-        Self::with(Options::default())
+        Self::with(Options::default(), true)
+    }
+
+    /// One whose device has no interrupts.
+    pub(crate) fn without_msix() -> Self {
+        Self::with(Options::default(), false)
     }
 
     /// One that takes so many descriptors in a message.
     pub(crate) fn with_msg_fds(most: u32) -> Self {
         let mut options = Options::default();
         options.limits.max_msg_fds = most;
-        Self::with(options)
+        Self::with(options, true)
     }
 
     /// One that gives DMA messages up so soon.
     pub(crate) fn with_dma_timeout(dma_timeout: Duration) -> Self {
-        Self::with(Options { dma_timeout, ..Options::default() })
+        Self::with(Options { dma_timeout, ..Options::default() }, true)
     }
 
-    fn with(options: Options) -> Self {
+    fn with(options: Options, msix: bool) -> Self {
         let description = Description {
             regions: (0..pci_region::COUNT)
                 .map(|index| match index {
@@ -182,7 +187,7 @@ impl Served {
                 })
                 .collect(),
             irqs: (0..pci_irq::COUNT)
-                .map(|index| IrqType::eventfds(if index == pci_irq::MSIX { VECTORS } else { 0 }))
+                .map(|index| IrqType::eventfds(if msix && index == pci_irq::MSIX { VECTORS } else { 0 }))
                 .collect(),
             resettable: true,
         };
@@ -190,7 +195,7 @@ impl Served {
         let listener = UnixListener::bind(dir.path().join("device")).unwrap();
         let memory = GuestMemory::new(1024);
         let interrupts = Interrupts::new(&description);
-        let state = Arc::new(Mutex::new(State::new()));
+        let state = Arc::new(Mutex::new(State::new(msix)));
         let mut toy = Toy { state: state.clone(), memory: memory.clone(), interrupts: interrupts.clone() };
         let server = Server::new(listener, description, memory.clone(), interrupts.clone(), options).unwrap();
         let stop = server.stopper();

@@ -1,0 +1,124 @@
+//! QEMUs come and go, by every way there is, and leave nothing behind in the server.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::pci::{Function, MASTER, MEMORY, WINDOW};
+use crate::qemu::{Machine, Memory, Options, Starting};
+use crate::sdmorph::{Sdmorph, eventually};
+
+const DEVICE: Function = Function::DEVICE;
+/// What the device is: Intel's VMD.
+const IDENTITY: u32 = 0xa77f_8086;
+/// The log's line at the end of each connection.
+const CLOSED: &str = "connection closed";
+
+/// Pseudo-random numbers (xorshift): a run that fails can be had again.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var("SDMORPH_SEED").ok().map(|seed| seed.parse().unwrap());
+        let time = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = seed.unwrap_or_else(|| time().as_nanos() as u64 | 1);
+        println!("SDMORPH_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Attaches a QEMU, sees that the device works, and has it leave.
+fn visit(server: &Sdmorph, memory: Memory) {
+    let mut machine = Machine::start(&Options::new(memory, &server.socket()));
+    assert_eq!(DEVICE.read(&mut machine.qtest, 0, 4), IDENTITY);
+}
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn qemus_that_are_killed_at_any_moment_leave_nothing_behind() {
+    let mut random = Random::new();
+    let server = Sdmorph::new();
+    let began = Instant::now();
+    visit(&server, Memory::Shared);
+    let start_us = u64::try_from(began.elapsed().as_micros()).unwrap();
+    server.wait_for_log(CLOSED, 1);
+    eventually("the first visit's end", || !server.holdings().maps_guest_memory());
+    let before = server.holdings();
+    for number in 0..30 {
+        let memory = if random.below(2) == 0 { Memory::Shared } else { Memory::Private };
+        let options = Options::new(memory, &server.socket());
+        if number % 2 == 0 {
+            // Anywhere in its start, or just behind it.
+            let mut starting = Starting::new(&options);
+            std::thread::sleep(Duration::from_micros(random.below(start_us * 5 / 4)));
+            starting.child.kill().unwrap();
+            starting.child.wait().unwrap();
+        } else {
+            // With accesses under way.
+            let mut machine = Machine::start(&options);
+            DEVICE.place(&mut machine.qtest, 0, WINDOW);
+            DEVICE.command(&mut machine.qtest, MEMORY | MASTER);
+            machine.qtest.send_many(WINDOW, 500);
+            std::thread::sleep(Duration::from_micros(random.below(20_000)));
+        }
+        visit(&server, memory);
+    }
+    eventually("what the server held before", || server.holdings() == before);
+}
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn second_qemu_is_refused_at_once_and_the_first_goes_on() {
+    let server = Sdmorph::new();
+    let options = Options::new(Memory::Shared, &server.socket());
+    let mut first = Machine::start(&options);
+    let stderr = Machine::try_start(&options).err().expect("the second one is refused");
+    // It says "failed to read header: EOF", or, if the socket was closed before it wrote, "Broken pipe".
+    assert!(stderr.contains(&format!("vfio-user:{}", server.socket().display())), "{stderr}");
+    assert_eq!(DEVICE.read(&mut first.qtest, 0, 4), IDENTITY);
+    server.wait_for_log("turned a client away", 1);
+    drop(first);
+    visit(&server, Memory::Shared);
+}
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn reboot_of_the_machine_resets_the_device_and_leaves_nothing_behind() {
+    let mut server = Sdmorph::new();
+    let mut machine = Machine::start(&Options::new(Memory::Shared, &server.socket()));
+    let fresh = server.status();
+    let before = server.holdings();
+    for _ in 0..3 {
+        DEVICE.place(&mut machine.qtest, 0, WINDOW);
+        DEVICE.command(&mut machine.qtest, MEMORY | MASTER);
+        machine.execute("system_reset", json!({}));
+        machine.wait_for_event("RESET");
+        assert_eq!(DEVICE.read(&mut machine.qtest, 0x04, 2) & (MEMORY | MASTER), 0);
+        assert_eq!(DEVICE.read(&mut machine.qtest, 0x10, 4), 0);
+    }
+    assert_eq!(server.holdings(), before);
+    let after = server.status();
+    assert_eq!(after["vmd"], fresh["vmd"]);
+    assert_eq!(after["phase"], fresh["phase"]);
+}
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn server_that_is_terminated_ends_in_good_order_and_qemu_lives_on() {
+    let mut server = Sdmorph::new();
+    let mut machine = Machine::start(&Options::new(Memory::Shared, &server.socket()));
+    DEVICE.place(&mut machine.qtest, 0, WINDOW);
+    DEVICE.command(&mut machine.qtest, MEMORY | MASTER);
+    assert!(server.terminate().success());
+    assert_eq!(machine.qtest.read(WINDOW, 4), 0xffff_ffff);
+    machine.qtest.write(WINDOW, 4, 0);
+    assert_eq!(DEVICE.read(&mut machine.qtest, 0, 4), 0xffff_ffff);
+    assert!(machine.runs());
+}
