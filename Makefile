@@ -23,9 +23,11 @@ demo: ## reproduce the page fault on a stock kernel, then the clean run with the
 	@.ci/prepare build
 	$(SDMORPH) lab demo
 
-test: ## unit, property and wire tests, then the guest tests under QEMU
+test: ## unit, property and wire tests, then those with stock QEMU, then the guest tests under it
 	@.ci/prepare build
 	cargo test --locked --workspace
+	$(SDMORPH) lab setup
+	cargo test --locked --workspace --test qemu -- --ignored
 	$(SDMORPH) lab test
 
 bench: ## how fast the vfio-user server answers, next to others; ARGS=--quick for a first impression
