@@ -24,8 +24,7 @@ pub(crate) fn start(options: &Logging) -> anyhow::Result<()> {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => {
             builder.json().init();
-            // The vfio-user crate panics on some malformed messages, which ends that client only; the report of it must
-            // not break the lines.
+            // Nothing is meant to panic. If something does, the report of it must not break the lines.
             std::panic::set_hook(Box::new(|report| tracing::error!(%report, "a panic")));
         }
     }

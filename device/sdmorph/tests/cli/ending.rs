@@ -7,7 +7,7 @@ use crate::server::Server;
 
 fn ends_well_by(signal: Signal) {
     let mut server = Server::start(&[]);
-    let _client = Client::new(&server.vfio_user()).unwrap();
+    let _client = server.client();
     server.signal(signal);
     assert_eq!(server.ended().code(), Some(0), "{}", server.log());
     assert!(!server.vfio_user().exists() && !server.control().exists());
@@ -52,7 +52,7 @@ fn bring_up(client: &mut Client) {
 #[test]
 fn quit_ends_the_server_while_an_answer_is_held_back() {
     let mut server = Server::start(&[]);
-    let mut client = Client::new(&server.vfio_user()).unwrap();
+    let mut client = server.client();
     bring_up(&mut client);
     let rule = r#"rule={"name":"slow","on":{"start":true},"do":{"read-latency":"4s"}}"#;
     server.done(&["rule-add", rule]);

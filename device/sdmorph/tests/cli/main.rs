@@ -10,3 +10,4 @@ mod record;
 mod rules;
 mod server;
 mod sockets;
+mod transport;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sdmorph_control::Client;
@@ -115,6 +115,42 @@ impl Server {
         let run = self.ctl(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {}", run.err);
         run
+    }
+
+    /// A client at the vfio-user socket, as soon as the one before it has left. That may be a little after it was dropped
+    /// here: until another test's new process has become its program, it holds a copy of every socket.
+    pub(crate) fn client(&self) -> vfio_user::Client {
+        self.client_at(&self.vfio_user())
+    }
+
+    pub(crate) fn client_at(&self, path: &Path) -> vfio_user::Client {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match vfio_user::Client::new(path) {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}: {}", self.log()),
+            }
+        }
+    }
+
+    /// The names of its threads, in alphabetical order.
+    fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One may end between the list and the look at its name.
+        let name =
+            |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
+        let mut names: Vec<_> = tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until its threads have these names: one gives itself its name, and takes a moment to end.
+    pub(crate) fn wait_for_threads(&self, names: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.threads() != names {
+            assert!(Instant::now() < deadline, "{:?}", self.threads());
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -36,7 +36,7 @@ fn both_paths_can_be_given() {
     let socket = dir.path().join("a").to_string_lossy().into_owned();
     // The control socket stays where the tests look for it.
     let mut server = Server::start_in(dir, &["--socket-path", &socket]);
-    drop(vfio_user::Client::new(Path::new(&socket)).unwrap());
+    drop(server.client_at(Path::new(&socket)));
     assert!(!server.vfio_user().exists());
     assert_eq!(server.quit(), Some(0));
     assert!(!Path::new(&socket).exists());
@@ -123,8 +123,8 @@ fn inherited_listening_socket_is_served_and_its_file_left_to_its_maker() {
     fcntl_setfd(&listener, FdFlags::empty()).unwrap();
     let number = listener.as_raw_fd().to_string();
     let mut server = Server::start_in(dir, &["--fd", &number]);
-    drop(vfio_user::Client::new(&path).unwrap());
-    drop(vfio_user::Client::new(&path).unwrap());
+    drop(server.client_at(&path));
+    drop(server.client_at(&path));
     assert_eq!(server.quit(), Some(0));
     assert!(path.exists());
 }
