@@ -185,7 +185,8 @@ impl Interrupts {
                     }
                     vector.settle(is);
                 }
-                _ if off => vector.trigger = None,
+                // As at the beginning: a mask of before must not hold back what is routed anew (Linux: vfio_intx_enable).
+                _ if off => *vector = Vector { pending: vector.pending, ..Vector::default() },
                 (IrqAction::Trigger, _) if chosen => {
                     vector.raise(is);
                 }
