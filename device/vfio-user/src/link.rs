@@ -397,10 +397,10 @@ impl Link {
             Err(Errno::CONNRESET | Errno::PIPE) => return Err(left(framer)),
             Err(errno) => return Err(Ended::Socket(errno)),
         };
-        self.receives.fetch_add(1, Ordering::Relaxed);
         if received.bytes == 0 {
             return Err(left(framer));
         }
+        self.receives.fetch_add(1, Ordering::Relaxed);
         let mut fds: Vec<OwnedFd> = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
