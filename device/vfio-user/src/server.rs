@@ -133,11 +133,13 @@ fn tell(eventfd: &OwnedFd) {
 
 /// Tells that a visit is over, even if the device panics: whoever is at the door would stay there for ever, and with it
 /// the panic.
-struct Done<'a>(&'a OwnedFd);
+struct Done<'a>(&'a OwnedFd, &'a UnixStream);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
         tell(self.0);
+        // After a panic the socket is still held for DMA messages.
+        let _ = self.1.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -215,7 +217,7 @@ impl Server {
                 .spawn_scoped(scope, || self.turn_away(&client))
                 .inspect_err(|error| tracing::warn!(%error, "no thread for it: other clients have to wait"));
             let mut visit = {
-                let _done = Done(&self.done);
+                let _done = Done(&self.done, &client);
                 self.visit(&client, device)
             };
             // It does not panic; if it did, nobody was counted.
