@@ -5,8 +5,17 @@
 mod client;
 mod descriptors;
 mod device;
+mod dma_messages;
+mod faults;
 mod framing;
+mod interrupts;
+mod leaving;
+mod memory;
 mod messages;
+mod polling;
 mod refusals;
+mod stopping;
 mod version;
+mod what_goes_wrong;
 mod wire;
+mod workers;
