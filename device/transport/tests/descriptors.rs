@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use sdmorph_transport::{Options, Server, Shared};
 use vfio_user::Client;
 
@@ -36,14 +36,18 @@ fn hundred_clients_leave_no_descriptor_no_mapping_and_no_thread_behind() {
         let serving = scope.spawn(|| server.serve());
         for _ in 0..CLIENTS {
             let mut client = Client::new(&path).unwrap();
-            let memory = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+            let memory = memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
+            let memory = memory.unwrap();
             ftruncate(&memory, 0x2000).unwrap();
+            // One that could shrink would not be mapped.
+            fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
             client.dma_map(0, 0x1000, 0x2000, memory.as_raw_fd()).unwrap();
             let vectors: Vec<_> = (0..16).map(|_| eventfd(0, EventfdFlags::CLOEXEC).unwrap()).collect();
             let numbers: Vec<_> = vectors.iter().map(AsRawFd::as_raw_fd).collect();
             // Trigger, by eventfds; and once more, over the routes that are there.
             client.set_irqs(2, 0x24, 0, 16, &numbers).unwrap();
             client.set_irqs(2, 0x24, 0, 16, &numbers).unwrap();
+            assert_eq!(mappings_of_guest_memory(), 1);
         }
         server.stopper().stop();
         serving.join().unwrap().unwrap();

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
 use crate::device::Device;
-use crate::driver::{Access, CONFIG, WINDOW, reader};
+use crate::driver::{Access, WINDOW, reader};
 use crate::raw::{DMA_MAP, DMA_UNMAP, dma_map, dma_unmap};
 
 /// Guest physical address of the memory, and its size.
@@ -19,15 +19,19 @@ const LIST: u64 = 0x2000;
 
 /// Flags of DMA_MAP and DMA_UNMAP.
 const READABLE: u32 = 1;
+const WRITABLE: u32 = 2;
 const READ_WRITE: u32 = 3;
 const UNMAP_ALL: u32 = 1 << 1;
 
 /// GPIO_CTL, a plain internal register.
 const GPIO_CTL: u32 = 0xfc1f;
 
+/// Memory as QEMU shares it: it cannot shrink, and is mapped.
 pub(crate) fn memory(bytes: u64) -> File {
-    let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+    let file = memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let file = File::from(file);
     file.set_len(bytes).unwrap();
+    fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
     file
 }
 
@@ -170,7 +174,7 @@ fn unmap_of_all_takes_every_range_away() {
 }
 
 #[test]
-fn ranges_that_cannot_be_are_refused_and_the_good_one_stays() {
+fn write_only_memory_can_not_be_fetched_from() {
     let device = Device::new();
     let serving = device.serve(1);
     let mut client = device.raw();
@@ -178,20 +182,9 @@ fn ranges_that_cannot_be_are_refused_and_the_good_one_stays() {
     client.bring_up();
     let memory = memory(RAM_BYTES);
     put_list(&memory, LIST);
-    let mut map = |address, size, offset| {
-        client.call(DMA_MAP, &dma_map(READ_WRITE, offset, address, size), &[memory.as_fd()]).is_error()
-    };
-    assert!(!map(RAM_AT, RAM_BYTES, 0));
-    assert!(map(RAM_AT, RAM_BYTES, 0), "twice");
-    assert!(map(RAM_AT + RAM_BYTES - 1, RAM_BYTES, 0), "overlapping");
-    assert!(map(0, 0, 0), "empty");
-    assert!(map(u64::MAX - 0xfff, 0x2000, 0), "wrapping");
-    assert!(map(0, 0x1000, 0x123), "an offset inside a page");
-    assert!(map(0, RAM_BYTES, RAM_BYTES), "behind the file's end");
-    assert!(map(0, RAM_BYTES * 2, 0), "beyond the file's end");
-    assert!(map(0, 0x1000, u64::MAX), "an offset that wraps");
-    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_OK);
-    assert_eq!(client.get32(CONFIG, 0), 0xa77f_8086);
+    let mapped = client.call(DMA_MAP, &dma_map(WRITABLE, 0, RAM_AT, RAM_BYTES), &[memory.as_fd()]);
+    assert!(!mapped.is_error());
+    assert_eq!(run_list(&mut client, RAM_AT + LIST), reader::TRANS_FAIL);
     drop(client);
     serving.ended();
 }
