@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<ExitCode> {
     let settings = arguments.settings();
     let host = Host::look();
-    if host.load > host.busy_load() {
+    if host.is_busy() {
         say(&format!("others use this machine (load {:.1}): expect noise", host.load));
     }
     let (placements, mut not_measured) = placement::possible()?;

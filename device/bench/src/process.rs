@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sdmorph_lab::vm::run_dir;
@@ -15,6 +15,8 @@ use crate::servers::{ASK_CPU, Counted, Said, ServerKind};
 
 /// How long a server, or the guest behind it, may say nothing. Nothing is measured with it: it ends a run that hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is looked whether a machine has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A server that runs. It ends when this is dropped.
 #[derive(Debug)]
@@ -100,13 +102,21 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until the guest behind it is done.
-    pub(crate) fn wait_done(&self) -> Result<()> {
-        match self.hear()? {
-            Said::Done => Ok(()),
-            Said::Left { .. } => bail!("{}: its client left before it was done", self.name()),
-            other => bail!("{}: not done, but {other:?}", self.name()),
+    /// Waits until the guest behind it is done, or until the machine that the guest runs in has `ended`.
+    pub(crate) fn wait_done(&self, mut ended: impl FnMut() -> bool) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match self.said.recv_timeout(LOOK_EVERY) {
+                Ok(Said::Done) => return Ok(()),
+                Ok(Said::Left { .. }) => bail!("{}: its client left before it was done", self.name()),
+                Ok(other) => bail!("{}: not done, but {other:?}", self.name()),
+                // A machine that ends before it connects is nobody's client, and never leaves.
+                Err(RecvTimeoutError::Timeout) if ended() => bail!("{}: its client ended", self.name()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("{}: it has ended", self.name()),
+            }
         }
+        bail!("{}: its client was not done after {PATIENCE:?}", self.name())
     }
 
     /// Waits until its client's leaving has come to it: it takes the next one then.

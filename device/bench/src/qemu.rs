@@ -49,8 +49,8 @@ fn round(kind: ServerKind, qemu: &Qemu, accel: Accel, reads: u32) -> Result<Roun
     // Between n reads there are n - 1 times.
     let all = WARM_UP + reads + 1;
     std::fs::write(image.path(), guest::image(all)).context("a file for the guest")?;
-    let machine = Machine::start(qemu, accel, image.path(), &server.socket())?;
-    let done = server.wait_done();
+    let mut machine = Machine::start(qemu, accel, image.path(), &server.socket())?;
+    let done = server.wait_done(|| machine.has_ended());
     let said = machine.end();
     done.with_context(|| format!("QEMU said: {}", said.trim()))?;
     let (calls, intervals_ns) = server.wait_left()?;
@@ -101,6 +101,10 @@ impl Machine {
         Ok(Self { child: spawned.context("cannot start QEMU")? })
     }
 
+    fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Ends it. Returns what it said on standard error.
     fn end(mut self) -> String {
         let _ = self.child.kill();
@@ -115,7 +119,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Only that process; it has not been waited for, so its id is its own.
+        // Only that process; a child that was waited for is not signalled any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -10,6 +10,9 @@ use crate::servers::{Counted, ServerKind};
 use crate::statistics::{Percentiles, median};
 use crate::system_calls::SystemCalls;
 
+/// The load from which on somebody else must be at work.
+const BUSY_LOAD: f64 = 0.5;
+
 /// Everything.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -63,9 +66,9 @@ impl Host {
         }
     }
 
-    /// The load from which on somebody else must be at work.
-    pub(crate) fn busy_load(&self) -> f64 {
-        0.5
+    /// Is somebody else at work here?
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load > BUSY_LOAD
     }
 }
 

@@ -57,7 +57,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     for not in &report.not_measured {
         writeln!(out, "\nnot measured: {not}")?;
     }
-    if host.load > host.busy_load() {
+    if host.is_busy() {
         writeln!(
             out,
             "\nOthers used this machine (load {:.1} at the start): the ratios hold better than the times.",

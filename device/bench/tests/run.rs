@@ -1,0 +1,61 @@
+//! The benchmark as its users run it, as short as it can be. What it measures is not looked at, only that it is there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sdmorph-bench")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn every_server_is_measured_in_every_placement() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("bench.json");
+    let output = bench(&["--rounds", "1", "--reads", "100", "--no-qemu", "--json", json.to_str().unwrap()]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let wire = report["wire"].as_array().unwrap();
+    let names: Vec<_> = wire.iter().map(|placement| placement["placement"].as_str().unwrap()).collect();
+    let expected: &[&str] = match names.len() {
+        2 => &["one-core", "unpinned"],
+        _ => &["one-core", "two-cores", "unpinned"],
+    };
+    assert_eq!(names, expected);
+    for placement in wire {
+        let servers = placement["servers"].as_array().unwrap();
+        let kinds: Vec<_> = servers.iter().map(|server| server["server"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["bare", "own", "own-sleeping", "crate"]);
+        for server in servers {
+            let median = &server["median"];
+            for value in ["p50_ns", "p90_ns", "p99_ns", "reads_per_s", "cpu_ns"] {
+                assert!(median[value].as_f64().unwrap() > 0.0, "{value}: {server}");
+            }
+            assert_eq!(median["posted_writes_per_s"].is_null(), server["server"] == "bare");
+        }
+        // One receive and one send a message: VERSION, 300 reads that are not counted, and 100.
+        for own in &servers[1..=2] {
+            let calls = &own["rounds"][0]["calls"];
+            for count in ["messages", "sends", "receives"] {
+                assert_eq!(calls[count], if count == "receives" { 402 } else { 401 }, "{count}: {calls}");
+            }
+        }
+        assert_eq!(servers[2]["rounds"][0]["calls"]["empty_receives"], 0);
+    }
+    let limits = report["limits"].as_array().unwrap();
+    assert_eq!(limits.len(), 4);
+    assert!(limits[3]["met"].is_null());
+
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("not measured: reads through QEMU: --no-qemu was given"), "{table}");
+}
+
+#[test]
+fn limit_that_could_not_be_judged_fails_the_check() {
+    let output = bench(&["--rounds", "1", "--reads", "100", "--no-qemu", "--check"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
