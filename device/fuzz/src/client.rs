@@ -74,8 +74,10 @@ impl Answers {
             }
             assert_eq!((header.flags, header.error), (1, 0));
             let request = sent.sent().iter().filter(|sent| sent.is_owed()).nth(self.count - 1);
-            let request = sent.body(request.expect("an owed answer has a request"));
-            check_body(header.command, request, body);
+            let request = request.expect("an owed answer has a request");
+            let length = request.end - request.start;
+            assert!(length <= limits().message_bytes(), "a message of {length} bytes was not refused");
+            check_body(header.command, sent.body(request), body);
         }
     }
 
