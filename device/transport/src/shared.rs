@@ -72,3 +72,46 @@ impl Shared {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use sdmorph_machine::{CardKind, Region};
+
+    use super::*;
+
+    /// Was somebody told since the last time?
+    fn told(shared: &Shared) -> bool {
+        let notified = pin!(shared.changed.notified());
+        notified.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn access_wakes_nobody_and_an_event_does() {
+        let shared = Shared::new();
+        let read = || shared.with_machine(|machine, now| machine.read(now, Region::Config, 0, &mut [0; 4]));
+        read();
+        assert!(!told(&shared));
+        shared.with_machine(|machine, now| machine.card_insert(now, CardKind::SdExpress)).unwrap();
+        assert!(told(&shared));
+        read();
+        assert!(!told(&shared));
+    }
+
+    #[test]
+    fn new_deadline_is_told_of_and_a_call_that_makes_none_is_not() {
+        let shared = Shared::new();
+        // The link falls, and presence follows later.
+        shared.with_machine(|machine, now| machine.link_set(now, false));
+        assert!(shared.with_machine(|machine, _| machine.next_deadline()).is_some());
+        assert!(told(&shared));
+        // An hour later presence follows, which is an event; no deadline is left then.
+        shared.with_machine(|machine, now| machine.advance(now + Duration::from_secs(3600)));
+        assert!(told(&shared));
+        shared.with_machine(|machine, now| machine.advance(now));
+        assert!(shared.with_machine(|machine, _| machine.next_deadline()).is_none());
+        assert!(!told(&shared));
+    }
+}
