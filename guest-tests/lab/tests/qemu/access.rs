@@ -111,3 +111,43 @@ fn read_sees_every_posted_write_before_it() {
     let bytes: Vec<_> = (0..1000u32).map(|number| number.to_le_bytes()).collect();
     assert!(sent.iter().zip(&bytes).all(|(seen, value)| seen.body.ends_with(value)), "in another order");
 }
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn writes_that_are_not_posted_are_answered_each() {
+    let served = Served::new();
+    let relay = Relay::new(served.dir(), &served.socket());
+    let mut options = Options::new(Memory::Shared, relay.socket());
+    options.properties.insert("x-no-posted-writes".to_owned(), true.into());
+    let mut machine = machine(&options);
+    machine.qtest.write(WINDOW + 0x300, 4, 0x1234);
+    assert_eq!(
+        served.state.lock().unwrap().page[0x300..0x304],
+        [0x34, 0x12, 0, 0],
+        "written when it is answered"
+    );
+    assert!(relay.seen(From::Qemu, Command::RegionWrite).iter().all(|seen| !seen.header.no_reply()));
+}
+
+/// QEMU puts writes together only when more than a thousand messages wait for a server that takes none.
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn writes_that_a_slow_server_makes_qemu_put_together_arrive_all_of_them_and_in_order() {
+    let served = Served::new();
+    let relay = Relay::new(served.dir(), &served.socket());
+    let mut machine = machine(&Options::new(Memory::Shared, relay.socket()));
+    served.asked();
+    let slow = served.state.lock().unwrap();
+    for number in 0..8000 {
+        machine.qtest.write(WINDOW + 0x300 + number % 2 * 8, 4, number);
+    }
+    drop(slow);
+    assert_eq!(machine.qtest.read(WINDOW + 0x300, 4), 7998);
+    assert_eq!(machine.qtest.read(WINDOW + 0x308, 4), 7999);
+    assert!(!relay.seen(From::Qemu, Command::RegionWriteMulti).is_empty());
+    let written = served.asked().into_iter().filter_map(|asked| match asked {
+        Asked::Write(0, _, data) => Some(u32::from_le_bytes(data.try_into().unwrap())),
+        _ => None,
+    });
+    assert!(written.eq(0..8000));
+}

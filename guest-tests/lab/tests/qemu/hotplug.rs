@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sdmorph_control::ClientError;
 use serde_json::json;
 use vfio_user_server::Ended;
 
@@ -79,6 +80,26 @@ fn device_that_is_unplugged_and_plugged_again_is_a_client_that_left_and_a_new_on
             assert_eq!(PLUGGED.read(&mut machine.qtest, 0, 4), 0xffff_ffff);
         }
     }
+}
+
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn device_add_of_a_socket_that_is_in_use_fails_and_the_machine_goes_on() {
+    let served = Served::without_msix();
+    let mut first = Machine::start(&Options::new(Memory::Shared, &served.socket()));
+    let (mut machine, slot) = machine(Memory::Shared);
+    for _ in 0..5 {
+        let refused = machine.qmp.execute("device_add", device(&served.socket(), "card", "root_port", 0));
+        let Err(ClientError::Command(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.desc.contains("vfio-user"), "{why}");
+        assert_eq!(PLUGGED.read(&mut machine.qtest, 0, 4), 0xffff_ffff);
+    }
+    assert_eq!(Function::DEVICE.read(&mut first.qtest, 0, 4), 0x11ea_1234);
+    drop(first);
+    assert_eq!(served.next_visit().turned_away, 5);
+    machine.execute("device_add", device(&served.socket(), "card", "root_port", 0).into());
+    slot.power(&mut machine, true);
+    assert_eq!(PLUGGED.read(&mut machine.qtest, 0, 4), 0x11ea_1234);
 }
 
 /// QEMU 11.1.3 does not survive that: it takes the PBA's memory region out of a BAR that let go of it before

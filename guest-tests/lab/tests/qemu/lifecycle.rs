@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::machine::{bring_up, start_list};
 use crate::pci::{Function, MASTER, MEMORY, WINDOW};
 use crate::qemu::{Machine, Memory, Options, Starting};
 use crate::sdmorph::{Sdmorph, eventually};
+use crate::toy::Served;
 
 const DEVICE: Function = Function::DEVICE;
 /// What the device is: Intel's VMD.
@@ -61,10 +63,10 @@ fn qemus_that_are_killed_at_any_moment_leave_nothing_behind() {
             starting.child.kill().unwrap();
             starting.child.wait().unwrap();
         } else {
-            // With accesses under way.
+            // With accesses and DMA under way.
             let mut machine = Machine::start(&options);
-            DEVICE.place(&mut machine.qtest, 0, WINDOW);
-            DEVICE.command(&mut machine.qtest, MEMORY | MASTER);
+            bring_up(&mut machine.qtest);
+            start_list(&mut machine.qtest);
             machine.qtest.send_many(WINDOW, 500);
             std::thread::sleep(Duration::from_micros(random.below(20_000)));
         }
@@ -79,13 +81,33 @@ fn second_qemu_is_refused_at_once_and_the_first_goes_on() {
     let server = Sdmorph::new();
     let options = Options::new(Memory::Shared, &server.socket());
     let mut first = Machine::start(&options);
-    let stderr = Machine::try_start(&options).err().expect("the second one is refused");
-    // It says "failed to read header: EOF", or, if the socket was closed before it wrote, "Broken pipe".
-    assert!(stderr.contains(&format!("vfio-user:{}", server.socket().display())), "{stderr}");
-    assert_eq!(DEVICE.read(&mut first.qtest, 0, 4), IDENTITY);
-    server.wait_for_log("turned a client away", 1);
+    for _ in 0..4 {
+        let stderr = Machine::try_start(&options).err().expect("the second one is refused");
+        // It says "failed to read header: EOF", or, if the socket was closed before it wrote, "Broken pipe".
+        assert!(stderr.contains(&format!("vfio-user:{}", server.socket().display())), "{stderr}");
+        assert_eq!(DEVICE.read(&mut first.qtest, 0, 4), IDENTITY);
+    }
+    server.wait_for_log("turned a client away", 3);
     drop(first);
     visit(&server, Memory::Shared);
+}
+
+/// QEMU 11.1.3 aborts if a connection ends with ECONNRESET, as one does that is closed with bytes unread.
+#[test]
+#[ignore = "needs QEMU; make test runs them"]
+fn qemu_survives_a_server_that_stops_with_writes_unread() {
+    let served = Served::new();
+    let mut machine = Machine::start(&Options::new(Memory::Shared, &served.socket()));
+    DEVICE.place(&mut machine.qtest, 0, WINDOW);
+    DEVICE.command(&mut machine.qtest, MEMORY | MASTER);
+    let state = served.state.clone();
+    let slow = state.lock().unwrap();
+    (0..100).for_each(|number| machine.qtest.write(WINDOW, 4, number));
+    served.stop();
+    drop(slow);
+    drop(served);
+    assert_eq!(machine.qtest.read(WINDOW, 4), 0xffff_ffff);
+    assert!(machine.runs());
 }
 
 #[test]

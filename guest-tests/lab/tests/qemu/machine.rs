@@ -44,7 +44,7 @@ fn capability(qtest: &mut Qtest, function: u64, id: u64) -> u64 {
 }
 
 /// Gives every function its addresses, and the reader's message a vector.
-fn bring_up(qtest: &mut Qtest) {
+pub(crate) fn bring_up(qtest: &mut Qtest) {
     for (bar, address) in [(0, ECAM), (2, CHILDREN), (4, TABLE)] {
         DEVICE.place(qtest, bar, address);
     }
@@ -68,15 +68,19 @@ fn bring_up(qtest: &mut Qtest) {
     qtest.write(BIER, 4, u64::from(TRANS_OK | TRANS_FAIL));
 }
 
-/// Has the reader write 0xa5 to GPIO_CTL (0xfc1f), check it and read it back; waits for its interrupt. Returns how the
-/// list ended and the two answers.
-fn run_list(qtest: &mut Qtest) -> (u32, Vec<u8>) {
+/// Has the reader write 0xa5 to GPIO_CTL (0xfc1f), check it and read it back.
+pub(crate) fn start_list(qtest: &mut Qtest) {
     let command = |kind: u32, mask: u32, data: u32| kind << 30 | (0xfc1f & 0x3fff) << 16 | mask << 8 | data;
     let list = [command(1, 0xff, 0xa5), command(2, 0xff, 0xa5), command(0, 0, 0)];
     qtest.set_memory(LIST, &list.map(u32::to_le_bytes).concat());
     qtest.write(MESSAGE, 4, 0);
     qtest.write(HCBAR, 4, LIST);
     qtest.write(HCBCTLR, 4, START);
+}
+
+/// Starts the list and waits for its interrupt. Returns how it ended and the two answers.
+fn run_list(qtest: &mut Qtest) -> (u32, Vec<u8>) {
+    start_list(qtest);
     // Not by asking the reader: while QEMU waits for its answer, it serves no DMA messages.
     let began = Instant::now();
     while qtest.read(MESSAGE, 4) != 0xc0de {

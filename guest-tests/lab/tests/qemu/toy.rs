@@ -212,6 +212,11 @@ impl Served {
         self.dir.path().join("device")
     }
 
+    /// Stops it; what it does just now it does to its end.
+    pub(crate) fn stop(&self) {
+        self.stop.stop();
+    }
+
     /// A private directory, for other sockets.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
