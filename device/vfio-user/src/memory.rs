@@ -111,8 +111,8 @@ struct Table {
     ranges: RwLock<Vec<Arc<Range>>>,
     most: usize,
     port: RwLock<Option<Arc<dyn Port>>>,
-    /// Does somebody wait for buffers to be let go?
-    unmapping: Mutex<bool>,
+    /// How many wait for buffers to be let go.
+    unmapping: Mutex<u32>,
     let_go: Condvar,
 }
 
@@ -133,7 +133,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // First the range, then the news: whoever is waiting looks at how many hold the range.
         self.range = None;
-        if *self.table.unmapping.lock().unwrap_or_else(PoisonError::into_inner) {
+        if *self.table.unmapping.lock().unwrap_or_else(PoisonError::into_inner) != 0 {
             self.table.let_go.notify_all();
         }
     }
@@ -172,7 +172,7 @@ impl GuestMemory {
                 ranges: RwLock::default(),
                 most,
                 port: RwLock::default(),
-                unmapping: Mutex::new(false),
+                unmapping: Mutex::default(),
                 let_go: Condvar::new(),
             }),
         }
@@ -315,13 +315,13 @@ impl GuestMemory {
     fn wait_for(&self, gone: Vec<Arc<Range>>) -> usize {
         let count = gone.len();
         let mut unmapping = self.table.unmapping.lock().unwrap_or_else(PoisonError::into_inner);
-        *unmapping = true;
+        *unmapping += 1;
         for mut range in gone {
             while Arc::get_mut(&mut range).is_none() {
                 unmapping = self.table.let_go.wait(unmapping).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        *unmapping = false;
+        *unmapping -= 1;
         count
     }
 }
@@ -449,4 +449,41 @@ fn errno_of(error: &vm_memory::mmap::MmapRegionError) -> Errno {
 
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that unmaps what is at `address`, and does so by the time it sleeps.
+    fn unmap(memory: &GuestMemory, address: u64) -> std::thread::JoinHandle<usize> {
+        let memory = memory.clone();
+        let (this, thread) = std::sync::mpsc::channel();
+        let unmapping = std::thread::spawn(move || {
+            this.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            memory.unmap(&DmaUnmap { argsz: 24, flags: 0, address, size: 0x1000 }).unwrap()
+        });
+        let stat = std::path::Path::new("/proc").join(thread.recv().unwrap()).join("stat");
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
+        unmapping
+    }
+
+    #[test]
+    fn each_of_two_unmaps_at_one_time_ends_when_its_own_range_is_let_go() {
+        let memory = GuestMemory::new(2);
+        let mut held = Vec::new();
+        for address in [0x1000, 0x2000] {
+            let map = DmaMap { readable: true, writable: true, offset: 0, address, size: 0x1000 };
+            memory.map(&map, None).unwrap();
+            held.push(memory.hold(address, 8, Access::Read).unwrap());
+        }
+        let first = unmap(&memory, 0x1000);
+        let second = unmap(&memory, 0x2000);
+        drop(held.pop());
+        assert_eq!(second.join().unwrap(), 1);
+        drop(held.pop());
+        assert_eq!(first.join().unwrap(), 1);
+    }
 }
