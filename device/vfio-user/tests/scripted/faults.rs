@@ -28,6 +28,8 @@ fn rig(faults: &[(u16, WireFault)]) -> Rig {
     Rig::with(Options { faults: Some(Arc::new(plan)), ..Options::default() })
 }
 
+// A delay is real time.
+#[allow(clippy::disallowed_methods)]
 #[test]
 fn delayed_command_is_acted_on_and_answered_no_earlier() {
     let delay = Duration::from_millis(30);
