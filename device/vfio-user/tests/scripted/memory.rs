@@ -193,11 +193,8 @@ fn unmap_takes_every_range_inside_and_cuts_none() {
     for address in [0x1000, 0x2000, 0x4000] {
         client.map(3, 0, address, 0x1000, None).ok();
     }
-    for (address, size) in [(0x1000, 0x800), (0x1800, 0x1000), (0, 0x1001), (0x1000, 0x1fff), (0, u64::MAX)] {
-        let errno = if size == u64::MAX { None } else { Some(EINVAL) };
-        if let Some(errno) = errno {
-            assert_eq!(client.unmap(address, size).errno(), errno, "{address:#x}+{size:#x}");
-        }
+    for (address, size) in [(0x1000, 0x800), (0x1800, 0x1000), (0, 0x1001), (0x1000, 0x1fff)] {
+        assert_eq!(client.unmap(address, size).errno(), EINVAL, "{address:#x}+{size:#x}");
     }
     for (address, size) in [(0, 0x1000), (0x3000, 0x1000), (0x5000, u64::MAX), (0x1000, 0)] {
         assert_eq!(client.unmap(address, size).errno(), ENOENT, "{address:#x}+{size:#x}");

@@ -88,7 +88,6 @@ fn payload_of_a_refused_message_is_not_executed() {
 fn error_reply_never_carries_errno_zero_whatever_the_device_says() {
     let rig = Rig::start();
     let mut client = rig.client();
-    // Rust's own I/O errors have no number; an errno of the device's that is none is EIO.
     for (number, errno) in [(1, 1), (95, 95), (4095, 4095)] {
         let reply = client.request(REGION_WRITE, &write(FAIL, REGISTERS, &u64s(&[number])));
         assert_eq!(reply.errno(), errno);
