@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::description::Description;
 use crate::device::Device;
 use crate::faults::{WireFault, WireFaults};
 use crate::framing::Message;
+use crate::header::Header;
 use crate::interrupts::Interrupts;
 use crate::link::{Calls, Ended, Link};
 use crate::memory::GuestMemory;
 use crate::reply::Reply;
 use crate::session::{Counters, Limits, Next, Session};
+use crate::spec::HEADER_BYTES;
 
 /// How long the server waits for descriptors to become free before it accepts again.
 const OUT_OF_DESCRIPTORS: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -170,6 +172,23 @@ fn hang_up(client: &UnixStream) {
     while recv(client, &mut unread, RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count != 0) {}
 }
 
+/// Turns a client away. A message that it sent already is answered with EBUSY: QEMU, with its big lock held, waits for
+/// that answer for as long as `x-msg-timeout` even if the connection ends. One that comes later fails to be sent.
+fn refuse(client: &UnixStream) {
+    let _ = client.shutdown(std::net::Shutdown::Read);
+    let mut header = [0; HEADER_BYTES];
+    if recv(client, &mut header, RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == HEADER_BYTES) {
+        let header = Header::decode(header);
+        if header.is_command() && !header.no_reply() {
+            let mut reply = Reply::default();
+            reply.fail(&header, Errno::BUSY);
+            // Nothing was sent before, so there is room for it; a client that is gone needs none.
+            let _ = send(client, reply.bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+    hang_up(client);
+}
+
 impl Server {
     /// A server on `listener` for the device that is described. It fills `memory` and routes `interrupts`.
     ///
@@ -299,7 +318,7 @@ impl Server {
                     return count;
                 }
                 Ok(Some(other)) => {
-                    hang_up(&other);
+                    refuse(&other);
                     count += 1;
                     if count.is_power_of_two() {
                         tracing::warn!(count, "turned a client away: another one is being served");
@@ -480,5 +499,25 @@ mod tests {
         hang_up(&server);
         drop(server);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn message_of_a_client_that_is_turned_away_is_answered_with_ebusy_if_it_is_there() {
+        let version = Header { id: 7, command: 1, message_bytes: 20, ..Header::default() };
+        for sent in [[&version.encode()[..], &[0; 4]].concat(), vec![1, 2, 3], Vec::new()] {
+            let (server, mut client) = UnixStream::pair().unwrap();
+            client.write_all(&sent).unwrap();
+            refuse(&server);
+            drop(server);
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).unwrap();
+            if sent.len() < HEADER_BYTES {
+                assert!(received.is_empty());
+            } else {
+                let reply = Header::decode(received.try_into().unwrap());
+                assert_eq!((reply.id, reply.command, reply.errno()), (7, 1, Some(Errno::BUSY)));
+            }
+            assert!(client.write_all(&sent).is_err() || sent.is_empty());
+        }
     }
 }
