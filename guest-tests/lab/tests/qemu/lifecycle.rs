@@ -83,8 +83,8 @@ fn second_qemu_is_refused_at_once_and_the_first_goes_on() {
     let mut first = Machine::start(&options);
     for _ in 0..4 {
         let stderr = Machine::try_start(&options).err().expect("the second one is refused");
-        // It says "failed to read header: EOF", or, if the socket was closed before it wrote, "Broken pipe".
-        assert!(stderr.contains(&format!("vfio-user:{}", server.socket().display())), "{stderr}");
+        let reasons = ["version reply: Device or resource busy", "Unable to write to socket: Broken pipe"];
+        assert!(reasons.iter().any(|reason| stderr.contains(reason)), "{stderr}");
         assert_eq!(DEVICE.read(&mut first.qtest, 0, 4), IDENTITY);
     }
     server.wait_for_log("turned a client away", 3);
