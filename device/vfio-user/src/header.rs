@@ -37,17 +37,12 @@ impl Header {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        let fields = self
-            .id
-            .to_ne_bytes()
-            .into_iter()
-            .chain(self.command.to_ne_bytes())
-            .chain(self.message_bytes.to_ne_bytes())
-            .chain(self.flags.to_ne_bytes())
-            .chain(self.error.to_ne_bytes());
-        bytes.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
-        bytes
+        let [i0, i1] = self.id.to_ne_bytes();
+        let [c0, c1] = self.command.to_ne_bytes();
+        let [s0, s1, s2, s3] = self.message_bytes.to_ne_bytes();
+        let [f0, f1, f2, f3] = self.flags.to_ne_bytes();
+        let [e0, e1, e2, e3] = self.error.to_ne_bytes();
+        [i0, i1, c0, c1, s0, s1, s2, s3, f0, f1, f2, f3, e0, e1, e2, e3]
     }
 
     /// Is it a command?

@@ -30,7 +30,7 @@ use crate::spec::{Command, SCM_MAX_FDS};
 
 /// Commands that may wait while a reply is waited for, and their bytes. A client that sends more is not read from until
 /// they are answered.
-const MOST_QUEUED: usize = 1024;
+const MOST_QUEUED: usize = 16 * 1024;
 const MOST_QUEUED_BYTES: usize = 4 << 20;
 
 /// Bytes of a DMA message's body before its data: address and count.

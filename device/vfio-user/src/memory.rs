@@ -339,14 +339,21 @@ impl Buffer {
         self.length == 0
     }
 
-    /// Fills `data`, which should be as long, from the buffer's beginning on.
+    fn check(&self, length: usize) -> Result<(), DmaError> {
+        let (address, is_longer) = (self.address, length > self.length);
+        if is_longer { Err(DmaError::Unmapped { address, length: length as u64 }) } else { Ok(()) }
+    }
+
+    /// Fills `data` from the buffer's beginning on.
     ///
     /// # Errors
-    /// What a DMA message can end with, and [`DmaError::WriteOnly`] if it is held for writing.
+    /// What a DMA message can end with, [`DmaError::WriteOnly`] if it is held for writing, and [`DmaError::Unmapped`] if
+    /// `data` is longer.
     pub fn read(&self, data: &mut [u8]) -> Result<(), DmaError> {
         if self.access != Access::Read {
             return Err(DmaError::WriteOnly { address: self.address });
         }
+        self.check(data.len())?;
         let mut rest = data;
         for (offset, count, lease) in &self.pieces {
             let (part, after) = rest.split_at_mut((*count).min(rest.len()));
@@ -356,14 +363,16 @@ impl Buffer {
         Ok(())
     }
 
-    /// Writes `data`, which should be as long, from the buffer's beginning on.
+    /// Writes `data` from the buffer's beginning on.
     ///
     /// # Errors
-    /// What a DMA message can end with, and [`DmaError::ReadOnly`] if it is held for reading.
+    /// What a DMA message can end with, [`DmaError::ReadOnly`] if it is held for reading, and [`DmaError::Unmapped`] if
+    /// `data` is longer.
     pub fn write(&self, data: &[u8]) -> Result<(), DmaError> {
         if self.access != Access::Write {
             return Err(DmaError::ReadOnly { address: self.address });
         }
+        self.check(data.len())?;
         let mut rest = data;
         for (offset, count, lease) in &self.pieces {
             let (part, after) = rest.split_at((*count).min(rest.len()));
