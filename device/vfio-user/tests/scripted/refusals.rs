@@ -173,7 +173,7 @@ fn several_writes_that_are_malformed_are_invalid_and_none_is_done() {
 }
 
 #[test]
-fn flags_that_are_neither_a_commands_nor_a_replys_are_refused() {
+fn flags_of_neither_a_command_nor_a_reply_are_refused() {
     let rig = Rig::start();
     let mut client = rig.client();
     for flags in [2, 3, 0xf, 0xffff_ffe2] {
