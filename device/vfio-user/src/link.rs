@@ -437,7 +437,7 @@ impl Port for Link {
         let most = self.dma_bytes.load(Ordering::Relaxed).max(1);
         let mut address = address;
         for part in data.chunks(most) {
-            // The reply's body is not looked at: QEMU sends none, though the specification has one.
+            // The reply's body only repeats the question.
             self.dma(Command::DmaWrite, address, part.len(), part)?;
             address = address.wrapping_add(part.len() as u64);
         }
