@@ -9,7 +9,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ use crate::spec::{Command, SCM_MAX_FDS};
 /// they are answered.
 const MOST_QUEUED: usize = 16 * 1024;
 const MOST_QUEUED_BYTES: usize = 4 << 20;
+/// Bytes that a queued descriptor counts for.
+const FD_WEIGHT_BYTES: usize = 64 << 10;
 
 /// Bytes of a DMA message's body before its data: address and count.
 const DMA_FIXED_BYTES: usize = 16;
@@ -75,21 +77,33 @@ pub struct Calls {
     pub dma_messages: u64,
 }
 
+/// The receiving side of the socket, owned by whoever reads from it.
 #[derive(Debug)]
 struct Receiver {
     framer: Framer,
     poller: Poller,
+    receives: u64,
+    empty_receives: u64,
 }
 
+/// The sending side of the socket.
 #[derive(Debug, Default)]
+struct Sender {
+    /// The command that is being sent is made here.
+    command: Reply,
+    sends: u64,
+    dma_messages: u64,
+}
+
+#[derive(Debug)]
 struct Traffic {
+    /// None while somebody reads from the socket.
+    receiver: Option<Box<Receiver>>,
     requests: VecDeque<Message>,
     queued_bytes: usize,
     /// Commands that were sent and whose reply is waited for, by id; the reply once it is there.
     awaited: BTreeMap<u16, Option<Message>>,
-    /// Somebody reads from the socket.
-    reading: bool,
-    /// How many wait for whoever that is.
+    /// How many wait for whoever reads.
     waiting: u32,
     ended: Option<Ended>,
     next_id: u16,
@@ -100,17 +114,11 @@ pub(crate) struct Link {
     socket: Arc<UnixStream>,
     traffic: Mutex<Traffic>,
     arrived: Condvar,
-    /// Held by whoever reads, and by nobody else.
-    receiver: Mutex<Receiver>,
-    /// Held while something is sent, so that two messages do not mix; the command that is sent is made in it.
-    outbox: Mutex<Reply>,
+    /// Held while something is sent, so that two messages do not mix.
+    sender: Mutex<Sender>,
     /// Data in one DMA message, in bytes.
     dma_bytes: AtomicUsize,
     dma_timeout: Duration,
-    receives: AtomicU64,
-    empty_receives: AtomicU64,
-    sends: AtomicU64,
-    dma_messages: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,18 +133,24 @@ impl Link {
         window: Duration,
         dma_timeout: Duration,
     ) -> Self {
+        let (framer, poller) = (Framer::new(limit), Poller::new(window));
+        let receiver = Receiver { framer, poller, receives: 0, empty_receives: 0 };
+        let traffic = Traffic {
+            receiver: Some(Box::new(receiver)),
+            requests: VecDeque::new(),
+            queued_bytes: 0,
+            awaited: BTreeMap::new(),
+            waiting: 0,
+            ended: None,
+            next_id: 0,
+        };
         Self {
             socket,
-            traffic: Mutex::default(),
+            traffic: Mutex::new(traffic),
             arrived: Condvar::new(),
-            receiver: Mutex::new(Receiver { framer: Framer::new(limit), poller: Poller::new(window) }),
-            outbox: Mutex::default(),
+            sender: Mutex::default(),
             dma_bytes: AtomicUsize::new(0),
             dma_timeout,
-            receives: AtomicU64::new(0),
-            empty_receives: AtomicU64::new(0),
-            sends: AtomicU64::new(0),
-            dma_messages: AtomicU64::new(0),
         }
     }
 
@@ -145,13 +159,15 @@ impl Link {
         self.dma_bytes.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
+    /// What it took so far; without the receives of somebody who is just reading.
     pub(crate) fn calls(&self) -> Calls {
-        Calls {
-            receives: self.receives.load(Ordering::Relaxed),
-            empty_receives: self.empty_receives.load(Ordering::Relaxed),
-            sends: self.sends.load(Ordering::Relaxed),
-            dma_messages: self.dma_messages.load(Ordering::Relaxed),
-        }
+        let received = lock(&self.traffic)
+            .receiver
+            .as_ref()
+            .map(|receiver| (receiver.receives, receiver.empty_receives));
+        let (receives, empty_receives) = received.unwrap_or_default();
+        let sender = lock(&self.sender);
+        Calls { receives, empty_receives, sends: sender.sends, dma_messages: sender.dma_messages }
     }
 
     /// Ends the connection: whoever waits on it is told.
@@ -167,21 +183,20 @@ impl Link {
         let mut traffic = lock(&self.traffic);
         loop {
             if let Some(request) = traffic.requests.pop_front() {
-                traffic.queued_bytes -= request.body.len();
+                traffic.queued_bytes -= weight(&request);
                 *message = request;
                 return Ok(());
             }
             if let Some(ended) = &traffic.ended {
                 return Err(ended.clone());
             }
-            if traffic.reading {
+            let Some(mut receiver) = traffic.receiver.take() else {
                 traffic = self.wait(traffic, None);
                 continue;
-            }
-            traffic.reading = true;
+            };
             drop(traffic);
-            let received = self.receive(message, None);
-            traffic = self.end_reading();
+            let received = receiver.receive(&self.socket, message, None);
+            traffic = self.end_reading(receiver);
             match received {
                 // Nobody else reads, so nothing was queued meanwhile: this one is the next. A reply that nobody
                 // waits for is the session's to complain about.
@@ -200,15 +215,15 @@ impl Link {
         if reply.bytes().is_empty() {
             return Ok(());
         }
-        let _turn = lock(&self.outbox);
-        self.send_now(reply)
+        let mut sender = lock(&self.sender);
+        self.send_now(reply, &mut sender.sends)
     }
 
-    fn send_now(&self, message: &Reply) -> Result<(), Ended> {
+    fn send_now(&self, message: &Reply, sends: &mut u64) -> Result<(), Ended> {
         let mut rest = message.bytes();
         let mut fds: Vec<BorrowedFd<'_>> = message.fds().iter().map(|fd| fd.as_fd()).collect();
         while !rest.is_empty() {
-            self.sends.fetch_add(1, Ordering::Relaxed);
+            *sends += 1;
             let sent = if fds.is_empty() {
                 retry_on_intr(|| send(&self.socket, rest, SendFlags::NOSIGNAL))
             } else {
@@ -243,16 +258,16 @@ impl Link {
             traffic.awaited.insert(id, None);
             id
         };
-        self.dma_messages.fetch_add(1, Ordering::Relaxed);
         let deadline = Instant::now() + self.dma_timeout;
         let sent = {
-            let mut outbox = lock(&self.outbox);
-            outbox.begin_command(id, command.number());
-            outbox.u64(address);
-            outbox.u64(count as u64);
-            outbox.put(data);
-            outbox.finish();
-            self.send_now(&outbox)
+            let Sender { command: outgoing, sends, dma_messages } = &mut *lock(&self.sender);
+            *dma_messages += 1;
+            outgoing.begin_command(id, command.number());
+            outgoing.u64(address);
+            outgoing.u64(count as u64);
+            outgoing.put(data);
+            outgoing.finish();
+            self.send_now(outgoing, sends)
         };
         let reply = match sent {
             Ok(()) => self.await_reply(id, deadline),
@@ -283,21 +298,20 @@ impl Link {
                 return Err(DmaError::TimedOut);
             }
             let full = traffic.requests.len() >= MOST_QUEUED || traffic.queued_bytes >= MOST_QUEUED_BYTES;
-            if traffic.reading || full {
+            let Some(mut receiver) = traffic.receiver.take_if(|_| !full) else {
                 traffic = self.wait(traffic, Some(deadline));
                 continue;
-            }
-            traffic.reading = true;
+            };
             drop(traffic);
             let mut message = Message::default();
-            let received = self.receive(&mut message, Some(deadline));
-            traffic = self.end_reading();
+            let received = receiver.receive(&self.socket, &mut message, Some(deadline));
+            traffic = self.end_reading(receiver);
             match received {
                 Ok(false) => {}
                 Ok(true) => match traffic.awaited.get_mut(&message.header.id) {
                     Some(awaited @ None) if message.header.is_reply() => *awaited = Some(message),
                     _ => {
-                        traffic.queued_bytes += message.body.len();
+                        traffic.queued_bytes += weight(&message);
                         traffic.requests.push_back(message);
                     }
                 },
@@ -325,41 +339,47 @@ impl Link {
     }
 
     /// The reader is done; whoever waits looks at what it leaves behind once the guard is dropped.
-    fn end_reading(&self) -> MutexGuard<'_, Traffic> {
+    fn end_reading(&self, receiver: Box<Receiver>) -> MutexGuard<'_, Traffic> {
         let mut traffic = lock(&self.traffic);
-        traffic.reading = false;
+        traffic.receiver = Some(receiver);
         if traffic.waiting != 0 {
             self.arrived.notify_all();
         }
         traffic
     }
+}
 
+impl Receiver {
     /// Receives one whole message. False if there is none by `until`.
-    fn receive(&self, message: &mut Message, until: Option<Instant>) -> Result<bool, Ended> {
-        let mut receiver = lock(&self.receiver);
+    fn receive(
+        &mut self,
+        socket: &UnixStream,
+        message: &mut Message,
+        until: Option<Instant>,
+    ) -> Result<bool, Ended> {
         loop {
-            if receiver.framer.take(message)? {
+            if self.framer.take(message)? {
                 return Ok(true);
             }
-            if !self.fill(&mut receiver, until)? {
+            if !self.fill(socket, until)? {
                 return Ok(false);
             }
         }
     }
 
     /// Receives some bytes. False if there are none by `until`.
-    fn fill(&self, receiver: &mut Receiver, until: Option<Instant>) -> Result<bool, Ended> {
-        receiver.poller.begin();
-        while receiver.poller.go_on() {
-            if self.fill_now(&mut receiver.framer, RecvFlags::DONTWAIT)? {
-                receiver.poller.hit();
+    fn fill(&mut self, socket: &UnixStream, until: Option<Instant>) -> Result<bool, Ended> {
+        self.poller.begin();
+        while self.poller.go_on() {
+            if self.fill_now(socket, RecvFlags::DONTWAIT)? {
+                self.poller.hit();
                 return Ok(true);
             }
             std::hint::spin_loop();
         }
         loop {
             let Some(until) = until else {
-                if self.fill_now(&mut receiver.framer, RecvFlags::empty())? {
+                if self.fill_now(socket, RecvFlags::empty())? {
                     return Ok(true);
                 }
                 continue;
@@ -372,44 +392,48 @@ impl Link {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+            match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Ended::Socket(errno)),
             }
-            if self.fill_now(&mut receiver.framer, RecvFlags::DONTWAIT)? {
+            if self.fill_now(socket, RecvFlags::DONTWAIT)? {
                 return Ok(true);
             }
         }
     }
 
     /// One receive. False if it would have to wait, or was interrupted.
-    fn fill_now(&self, framer: &mut Framer, flags: RecvFlags) -> Result<bool, Ended> {
+    fn fill_now(&mut self, socket: &UnixStream, flags: RecvFlags) -> Result<bool, Ended> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut bytes = [IoSliceMut::new(framer.space())];
-        let received = match recvmsg(&self.socket, &mut bytes, &mut control, flags | RecvFlags::CMSG_CLOEXEC)
-        {
+        let mut bytes = [IoSliceMut::new(self.framer.space())];
+        let received = match recvmsg(socket, &mut bytes, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => received,
             Err(Errno::AGAIN | Errno::INTR) => {
-                self.empty_receives.fetch_add(1, Ordering::Relaxed);
+                self.empty_receives += 1;
                 return Ok(false);
             }
-            Err(Errno::CONNRESET | Errno::PIPE) => return Err(left(framer)),
+            Err(Errno::CONNRESET | Errno::PIPE) => return Err(left(&self.framer)),
             Err(errno) => return Err(Ended::Socket(errno)),
         };
         if received.bytes == 0 {
-            return Err(left(framer));
+            return Err(left(&self.framer));
         }
-        self.receives.fetch_add(1, Ordering::Relaxed);
+        self.receives += 1;
         let mut fds: Vec<OwnedFd> = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 fds.extend(rights);
             }
         }
-        framer.received(received.bytes, fds, received.flags.contains(ReturnFlags::CTRUNC));
+        self.framer.received(received.bytes, fds, received.flags.contains(ReturnFlags::CTRUNC));
         Ok(true)
     }
+}
+
+/// What a queued command counts for, in bytes: its descriptors as well, so that it is not they that run out.
+fn weight(message: &Message) -> usize {
+    message.body.len() + message.fds.len() * FD_WEIGHT_BYTES
 }
 
 /// How a client has left that closed its end.

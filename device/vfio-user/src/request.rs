@@ -157,6 +157,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
         let (field, rest) = self
             .rest
@@ -187,6 +188,7 @@ impl<'a> Fields<'a> {
         Ok(argsz)
     }
 
+    #[inline]
     fn access(&mut self) -> Result<RegionAccess, Refusal> {
         Ok(RegionAccess { offset: self.u64()?, region: self.u32()?, count: self.u32()? })
     }

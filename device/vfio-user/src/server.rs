@@ -45,7 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            polling: Duration::from_micros(50),
+            polling: Duration::from_micros(200),
             dma_timeout: Duration::from_secs(2),
             faults: None,
         }

@@ -24,13 +24,13 @@ pub struct Limits {
     pub max_data_xfer_bytes: u32,
     /// Most descriptors in one message, as the client is told. QEMU takes at most 16; what comes is taken, up to 253.
     pub max_msg_fds: u32,
-    /// Most ranges of guest memory at one time.
+    /// Most ranges of guest memory at one time. Each may hold a descriptor; QEMU maps a dozen.
     pub max_dma_maps: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_data_xfer_bytes: DEFAULT_MAX_DATA_XFER_BYTES, max_msg_fds: 16, max_dma_maps: 65535 }
+        Self { max_data_xfer_bytes: DEFAULT_MAX_DATA_XFER_BYTES, max_msg_fds: 16, max_dma_maps: 512 }
     }
 }
 
