@@ -84,6 +84,8 @@ impl Device for Endpoint {
     fn reset(&mut self) -> Result<(), Errno> {
         self.shared.with_machine(|machine, now| {
             machine.reset(now);
+            // One that another thread raised since the server forgot what was pending.
+            self.shared.interrupts.forget_pending();
             for vector in &self.routed {
                 machine.set_vector_masked(now, *vector, false);
             }

@@ -94,7 +94,7 @@ impl Server {
     /// Serves one client until it leaves, however it leaves. None if the server is stopped before one comes.
     ///
     /// # Errors
-    /// The listening socket cannot be used any more, or no thread can be made to watch it.
+    /// The listening socket cannot be used any more.
     pub fn serve_one(&self) -> io::Result<Option<Visit>> {
         self.server.serve_one(&mut self.endpoint())
     }

@@ -16,7 +16,8 @@ pub struct DescriptorError {
     why: String,
 }
 
-/// Takes over descriptor `number`, which must be a Unix stream socket that listens.
+/// Duplicates descriptor `number`, which must be a Unix stream socket that listens. The number itself stays open: it has no
+/// owner here that could close it.
 ///
 /// # Errors
 /// [`DescriptorError`] if it is anything else, or not open.

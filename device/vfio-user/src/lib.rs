@@ -1,6 +1,7 @@
 //! A vfio-user server: a process that stock QEMU attaches as a PCI device with `-device vfio-user-pci`.
 //!
-//! No `unsafe`; nothing that a client sends makes it panic, block, or allocate without bound. From the inside out:
+//! No `unsafe`; no bytes of a client make it panic, wait without end, or allocate without bound. (A descriptor of a client is
+//! as quick as whoever stands behind it: a file of a user's own file system can block.) From the inside out:
 //!
 //! - [`spec`]: the protocol's numbers; [`header`], [`request`], [`version`], [`reply`]: messages, decoded and encoded;
 //! - [`framing`]: whole messages with their descriptors out of a stream; [`session`]: what is answered to them. None of

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
@@ -28,8 +29,7 @@ use crate::polling::Poller;
 use crate::reply::Reply;
 use crate::spec::{Command, SCM_MAX_FDS};
 
-/// Commands that may wait while a reply is waited for, and their bytes. A client that sends more is not read from until
-/// they are answered.
+/// Commands that may wait while a reply is waited for, and their bytes. With more the wait ends.
 const MOST_QUEUED: usize = 16 * 1024;
 const MOST_QUEUED_BYTES: usize = 4 << 20;
 /// Bytes that a queued descriptor counts for.
@@ -59,6 +59,9 @@ pub enum Ended {
     /// The server was told to stop.
     #[error("the server was stopped")]
     Stopped,
+    /// The client did not read what was sent to it.
+    #[error("the client does not read what is sent to it")]
+    NotReading,
     /// A fault at the wire closed it.
     #[error("a fault at the wire closed the connection")]
     Fault,
@@ -121,6 +124,12 @@ pub(crate) struct Link {
     dma_timeout: Duration,
 }
 
+/// The moment `delay` from now; one that is too far to have a name is a moment that nobody lives to see.
+pub(crate) fn after(delay: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(1 << 31))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -134,6 +143,10 @@ impl Link {
         dma_timeout: Duration,
     ) -> Self {
         let (framer, poller) = (Framer::new(limit), Poller::new(window));
+        // A send must not wait for ever, with the device waiting for it. The kernel takes no timeout of zero; one that it
+        // does not take at all is too long to matter.
+        let patience = dma_timeout.max(Duration::from_millis(1));
+        let _ = set_socket_timeout(&*socket, Timeout::Send, Some(patience));
         let receiver = Receiver { framer, poller, receives: 0, empty_receives: 0 };
         let traffic = Traffic {
             receiver: Some(Box::new(receiver)),
@@ -159,7 +172,7 @@ impl Link {
         self.dma_bytes.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// What it took so far; without the receives of somebody who is just reading.
+    /// What it took so far. Receives are counted by whoever reads: while somebody does, they are not known here.
     pub(crate) fn calls(&self) -> Calls {
         let received = lock(&self.traffic)
             .receiver
@@ -239,6 +252,7 @@ impl Link {
             match sent {
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(Ended::ClientLeft),
+                Err(Errno::AGAIN) => return Err(Ended::NotReading),
                 Err(errno) => return Err(Ended::Socket(errno)),
             }
             fds.clear();
@@ -247,7 +261,14 @@ impl Link {
     }
 
     /// Sends one DMA command and waits for its reply.
-    fn dma(&self, command: Command, address: u64, count: usize, data: &[u8]) -> Result<Message, DmaError> {
+    fn dma(
+        &self,
+        command: Command,
+        address: u64,
+        count: usize,
+        data: &[u8],
+        deadline: Instant,
+    ) -> Result<Message, DmaError> {
         let id = {
             let mut traffic = lock(&self.traffic);
             while traffic.awaited.contains_key(&traffic.next_id) {
@@ -258,7 +279,6 @@ impl Link {
             traffic.awaited.insert(id, None);
             id
         };
-        let deadline = Instant::now() + self.dma_timeout;
         let sent = {
             let Sender { command: outgoing, sends, dma_messages } = &mut *lock(&self.sender);
             *dma_messages += 1;
@@ -271,7 +291,11 @@ impl Link {
         };
         let reply = match sent {
             Ok(()) => self.await_reply(id, deadline),
-            Err(_) => Err(DmaError::Gone),
+            Err(ended) => {
+                // Half a message may have been sent: nothing can follow it.
+                self.end(ended);
+                Err(DmaError::Gone)
+            }
         };
         lock(&self.traffic).awaited.remove(&id);
         let reply = reply?;
@@ -297,8 +321,11 @@ impl Link {
                 tracing::warn!(id, queued, "the client did not answer a DMA message in time");
                 return Err(DmaError::TimedOut);
             }
-            let full = traffic.requests.len() >= MOST_QUEUED || traffic.queued_bytes >= MOST_QUEUED_BYTES;
-            let Some(mut receiver) = traffic.receiver.take_if(|_| !full) else {
+            if traffic.requests.len() >= MOST_QUEUED || traffic.queued_bytes >= MOST_QUEUED_BYTES {
+                tracing::warn!(id, "too many commands came before the answer to a DMA message");
+                return Err(DmaError::TimedOut);
+            }
+            let Some(mut receiver) = traffic.receiver.take() else {
                 traffic = self.wait(traffic, Some(deadline));
                 continue;
             };
@@ -361,7 +388,9 @@ impl Receiver {
             if self.framer.take(message)? {
                 return Ok(true);
             }
-            if !self.fill(socket, until)? {
+            // A client that sends byte by byte does not put the end off.
+            let late = until.is_some_and(|until| Instant::now() >= until);
+            if late || !self.fill(socket, until)? {
                 return Ok(false);
             }
         }
@@ -447,9 +476,10 @@ fn left(framer: &Framer) -> Ended {
 impl Port for Link {
     fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
         let most = self.dma_bytes.load(Ordering::Relaxed).max(1);
+        let deadline = after(self.dma_timeout);
         let mut address = address;
         for part in data.chunks_mut(most) {
-            let reply = self.dma(Command::DmaRead, address, part.len(), &[])?;
+            let reply = self.dma(Command::DmaRead, address, part.len(), &[], deadline)?;
             let is = reply.body.get(DMA_FIXED_BYTES..).filter(|is| is.len() == part.len());
             part.copy_from_slice(is.ok_or(DmaError::Refused(Errno::PROTO))?);
             address = address.wrapping_add(part.len() as u64);
@@ -459,10 +489,11 @@ impl Port for Link {
 
     fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
         let most = self.dma_bytes.load(Ordering::Relaxed).max(1);
+        let deadline = after(self.dma_timeout);
         let mut address = address;
         for part in data.chunks(most) {
             // The reply's body only repeats the question.
-            self.dma(Command::DmaWrite, address, part.len(), part)?;
+            self.dma(Command::DmaWrite, address, part.len(), part, deadline)?;
             address = address.wrapping_add(part.len() as u64);
         }
         Ok(())

@@ -181,7 +181,7 @@ impl GuestMemory {
     /// Fills `data` from `address` on.
     ///
     /// # Errors
-    /// [`DmaError`]; `data` may be filled in part if a client's answer is the cause, and is as it was otherwise.
+    /// [`DmaError`]; `data` is as it was if not all of it is mapped, and may be filled in part otherwise.
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
         self.hold(address, data.len(), Access::Read)?.read(data)
     }
@@ -189,7 +189,7 @@ impl GuestMemory {
     /// Writes `data` from `address` on.
     ///
     /// # Errors
-    /// [`DmaError`]; nothing is written unless a client's answer is the cause.
+    /// [`DmaError`]; nothing is written if not all of it is mapped, and a part may be otherwise.
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
         self.hold(address, data.len(), Access::Write)?.write(data)
     }
@@ -247,7 +247,20 @@ impl GuestMemory {
         let end = address.checked_add(size).filter(|_| size != 0);
         let end =
             end.ok_or_else(|| Refusal::invalid(format!("{size:#x} bytes at {address:#x} are no range")))?;
+        self.place(&self.table.ranges.read().unwrap_or_else(PoisonError::into_inner), address, end)?;
+        // What the client's descriptor does takes as long as it takes: nobody else waits for that.
+        let backing = match fd {
+            Some(fd) => back(File::from(fd), map)?,
+            None => Backing::Messages,
+        };
         let mut ranges = self.table.ranges.write().unwrap_or_else(PoisonError::into_inner);
+        let at = self.place(&ranges, address, end)?;
+        ranges.insert(at, Arc::new(Range { start: address, size, readable, writable, backing }));
+        Ok(())
+    }
+
+    /// Where among `ranges` the one from `address` to `end` belongs.
+    fn place(&self, ranges: &[Arc<Range>], address: u64, end: u64) -> Result<usize, Refusal> {
         let at = ranges.partition_point(|range| range.start < address);
         let before = at.checked_sub(1).and_then(|index| ranges.get(index));
         let overlaps = before.is_some_and(|range| range.start + range.size > address)
@@ -256,16 +269,11 @@ impl GuestMemory {
             let why = format!("{address:#x}..{end:#x} overlaps a range that is mapped");
             return Err(Refusal::new(Errno::EXIST, why));
         }
-        if ranges.len() >= self.table.most {
-            let most = self.table.most;
+        let most = self.table.most;
+        if ranges.len() >= most {
             return Err(Refusal::new(Errno::NOSPC, format!("more than {most} ranges")));
         }
-        let backing = match fd {
-            Some(fd) => back(File::from(fd), map)?,
-            None => Backing::Messages,
-        };
-        ranges.insert(at, Arc::new(Range { start: address, size, readable, writable, backing }));
-        Ok(())
+        Ok(at)
     }
 
     /// Takes away every range that lies inside the one named, or all of them; returns when nobody holds any of them.
@@ -312,17 +320,18 @@ impl GuestMemory {
     }
 
     /// Waits until these ranges, which are in the table no more, are held by nobody else, and lets them go.
-    fn wait_for(&self, gone: Vec<Arc<Range>>) -> usize {
-        let count = gone.len();
+    fn wait_for(&self, mut gone: Vec<Arc<Range>>) -> usize {
         let mut unmapping = self.table.unmapping.lock().unwrap_or_else(PoisonError::into_inner);
         *unmapping += 1;
-        for mut range in gone {
-            while Arc::get_mut(&mut range).is_none() {
+        for range in &mut gone {
+            while Arc::get_mut(range).is_none() {
                 unmapping = self.table.let_go.wait(unmapping).unwrap_or_else(PoisonError::into_inner);
             }
         }
         *unmapping -= 1;
-        count
+        // To unmap takes a while; whoever lets another buffer go does not wait for it.
+        drop(unmapping);
+        gone.len()
     }
 }
 
@@ -432,8 +441,10 @@ fn back(file: File, map: &DmaMap) -> Result<Backing, Refusal> {
     if offset % PAGE_BYTES != 0 {
         return Err(Refusal::invalid(format!("offset {offset:#x} is inside a page")));
     }
-    let mode = fcntl_getfl(&file)? & OFlags::ACCMODE;
-    if mode == OFlags::WRONLY || (writable && mode != OFlags::RDWR) {
+    let flags = fcntl_getfl(&file)?;
+    let mode = flags & OFlags::ACCMODE;
+    // Appending takes no notice of where it is told to write.
+    if flags.contains(OFlags::APPEND) || mode == OFlags::WRONLY || (writable && mode != OFlags::RDWR) {
         return Err(Refusal::new(Errno::ACCESS, "the descriptor cannot be used as the range's flags say"));
     }
     if !fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK)) {

@@ -10,6 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::link::after;
+
 /// Most messages that go by without polling after misses.
 const LONGEST_PAUSE: u32 = 255;
 
@@ -41,7 +43,7 @@ impl Poller {
         }
         match self.pause.checked_sub(1) {
             Some(pause) => self.pause = pause,
-            None => self.until = Some(Instant::now() + self.window),
+            None => self.until = Some(after(self.window)),
         }
     }
 

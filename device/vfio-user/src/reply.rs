@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use crate::description::Region;
 use crate::header::Header;
 use crate::spec::{
-    FLAG_ERROR, IO_FD_TYPE_IOEVENTFD, REGION_CAP_SPARSE_MMAP, REGION_CAPS, TYPE_COMMAND, TYPE_REPLY,
+    FLAG_ERROR, IO_FD_TYPE_IOEVENTFD, REGION_CAP_SPARSE_MMAP, REGION_CAPS, REGION_MMAP, TYPE_COMMAND,
+    TYPE_REPLY,
 };
 
 /// Bytes of `struct vfio_region_info`.
@@ -104,10 +105,9 @@ impl Reply {
         let caps = if areas.is_empty() { 0 } else { SPARSE_CAP_BYTES + count * SPARSE_AREA_BYTES };
         let full = REGION_INFO_BYTES + caps;
         self.u32(full);
-        // The flag says that they are in this reply ("VFIO_REGION_INFO_FLAG_CAPS"); QEMU fails if it is there and they
-        // are not.
+        // The flags say that they, and a descriptor, are in this reply; QEMU fails if the flag is there and they are not.
         let caps_here = caps != 0 && argsz >= full;
-        self.u32(if caps_here { region.flags() } else { region.flags() & !REGION_CAPS });
+        self.u32(if argsz >= full { region.flags() } else { region.flags() & !(REGION_CAPS | REGION_MMAP) });
         self.u32(index);
         self.u32(if caps_here { REGION_INFO_BYTES } else { 0 });
         self.u64(region.size);

@@ -33,7 +33,7 @@ pub struct Options {
     pub limits: Limits,
     /// How long to poll for the next message before sleeping; zero turns polling off. See [`Server`].
     pub polling: Duration,
-    /// How long a DMA message's answer is waited for. A client that is waiting for the server itself cannot answer
+    /// How long the answers to a DMA are waited for, and a client that does not read what is sent to it. A client that is waiting for the server itself cannot answer
     /// meanwhile: QEMU's main loop does not while a virtual CPU waits for a read, and gives that up after 5 s
     /// (`x-msg-timeout`).
     pub dma_timeout: Duration,
@@ -119,7 +119,9 @@ pub struct Server {
     interrupts: Interrupts,
     options: Options,
     stop: Stop,
-    /// Readable while whoever watches the door shall stop to.
+    /// Held while a client is served: whoever calls meanwhile waits for its turn.
+    serving: Mutex<()>,
+    /// Readable once whoever watches the door shall stop to.
     done: OwnedFd,
     /// A client that came when the one before it had just left.
     next: Mutex<Option<UnixStream>>,
@@ -142,7 +144,7 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         tell(self.0);
         // After a panic the socket is still held for DMA messages.
-        let _ = self.1.shutdown(std::net::Shutdown::Both);
+        hang_up(self.1);
     }
 }
 
@@ -213,6 +215,7 @@ impl Server {
             interrupts,
             options,
             stop: Stop { inner: Arc::new(inner) },
+            serving: Mutex::default(),
             done,
             next: Mutex::default(),
         })
@@ -238,9 +241,12 @@ impl Server {
     /// # Errors
     /// The listening socket cannot be used any more.
     pub fn serve_one(&self, device: &mut dyn Device) -> io::Result<Option<Visit>> {
+        let _alone = lock(&self.serving);
         let Some(client) = self.accept()? else { return Ok(None) };
         let client = Arc::new(client);
         *lock(&self.stop.inner.client) = Arc::downgrade(&client);
+        // Reading an eventfd empties it.
+        let _ = rustix::io::read(&self.done, &mut [0u8; 8]);
         tracing::info!("a client has come");
         let visit = std::thread::scope(|scope| {
             let doorkeeper = std::thread::Builder::new().name("vfio-user-door".to_owned());
@@ -255,8 +261,6 @@ impl Server {
             visit.turned_away = doorkeeper.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
             visit
         });
-        // Reading an eventfd empties it.
-        let _ = rustix::io::read(&self.done, &mut [0u8; 8]);
         let Counters { messages, refused, .. } = visit.counters;
         let (ended, dma_messages) = (&visit.ended, visit.calls.dma_messages);
         match ended {
@@ -271,11 +275,13 @@ impl Server {
     /// The next client; None if the server is stopped.
     fn accept(&self) -> io::Result<Option<UnixStream>> {
         loop {
+            let next = lock(&self.next).take();
             if self.stop.is_stopped() {
+                next.iter().for_each(refuse);
                 return Ok(None);
             }
-            if let Some(client) = lock(&self.next).take() {
-                return Ok(Some(client));
+            if next.is_some() {
+                return Ok(next);
             }
             wait_for([&self.listener, &self.stop.inner.told], None)?;
             if let Some(client) = self.accept_now(&self.stop.inner.told)? {

@@ -24,7 +24,8 @@ pub struct Limits {
     pub max_data_xfer_bytes: u32,
     /// Most descriptors in one message, as the client is told. QEMU takes at most 16; what comes is taken, up to 253.
     pub max_msg_fds: u32,
-    /// Most ranges of guest memory at one time. Each may hold a descriptor; QEMU maps a dozen.
+    /// Most ranges of guest memory at one time, as the client is told; [`GuestMemory::new`] is given the same number. Each
+    /// may hold a descriptor; QEMU maps a dozen.
     pub max_dma_maps: u32,
 }
 

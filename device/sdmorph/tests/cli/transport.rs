@@ -44,7 +44,7 @@ fn settings_that_cannot_be_are_refused() {
 #[test]
 fn help_tells_the_defaults() {
     let help = sdmorph(&["serve", "--help"]);
-    for default in ["[default: reset]", "[default: 50]"] {
+    for default in ["[default: reset]", "[default: 200]"] {
         assert!(help.out.contains(default), "{}", help.out);
     }
 }
