@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use vfio_user_server::{Ended, Options};
 
@@ -183,4 +184,18 @@ fn device_that_panics_ends_the_serving_thread_and_closes_the_connection() {
     client.begin(REGION_WRITE, &write(PANIC, REGISTERS, &[0]));
     assert!(rig.serving.take().unwrap().join().is_err());
     client.closed();
+}
+
+/// Its answers fill the socket; to wait for it would be to wait for ever, with the device perhaps.
+#[test]
+fn client_that_does_not_read_its_answers_is_left_and_the_next_one_is_served() {
+    let rig = Rig::with(Options { dma_timeout: Duration::from_millis(1), ..Options::default() });
+    let mut client = rig.client();
+    // 4 MiB of answers to 32 KiB of commands.
+    let reads: Vec<u8> =
+        (0..1024).flat_map(|id| message(id, REGION_READ, COMMAND, &access(0, REGISTERS, 4096))).collect();
+    client.send(&reads);
+    assert_eq!(rig.visit().ended, Ended::NotReading);
+    let mut next = rig.client();
+    next.in_step();
 }
