@@ -169,7 +169,7 @@ fn own(options: &ServeOptions, mut page: Page, polling: Duration) -> Result<()> 
         resettable: true,
     };
     let server_options = Options { polling, ..Options::default() };
-    let memory = GuestMemory::new(server_options.limits.max_dma_maps as usize);
+    let memory = GuestMemory::new();
     let interrupts = Interrupts::new(&description);
     let listener = UnixListener::bind(&options.socket)?;
     let server = Server::new(listener, description, memory, interrupts, server_options)?;

@@ -49,7 +49,7 @@ impl Port for ScriptedPort {
 /// The server did what it must not.
 pub fn play(script: &Script) {
     let description = description();
-    let memory = GuestMemory::new(MAX_DMA_MAPS as usize);
+    let memory = GuestMemory::new();
     let interrupts = Interrupts::new(description);
     let answers = script.answers.iter().rev().copied().collect();
     memory.set_port(Some(Arc::new(ScriptedPort(Mutex::new(answers)))));

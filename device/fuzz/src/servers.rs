@@ -11,7 +11,7 @@ use vfio_user_server::{Description, GuestMemory, Interrupts, Options, Server, Vi
 
 use crate::client;
 use crate::device::{Fuzzed, description};
-use crate::script::{MAX_DMA_MAPS, Script};
+use crate::script::Script;
 use crate::{files, limits};
 
 /// How long a server waits for the answer to a DMA message: mostly long enough to get one from a client that gives it,
@@ -40,7 +40,7 @@ pub fn ignore_sigpipe() {
 }
 
 fn run(path: PathBuf, polling: Duration) -> Running {
-    let memory = GuestMemory::new(MAX_DMA_MAPS as usize);
+    let memory = GuestMemory::new();
     let interrupts = Interrupts::new(description());
     let mut device = Fuzzed::new(memory.clone(), interrupts.clone());
     let options = Options { limits: limits(), polling, dma_timeout: DMA_TIMEOUT, ..Options::default() };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sdmorph_machine::{Host, Machine, Timebase};
-use vfio_user_server::{GuestMemory, Interrupts, Limits};
+use vfio_user_server::{GuestMemory, Interrupts};
 
 use crate::endpoint::description;
 use crate::host::{Memory, Vectors};
@@ -34,8 +34,7 @@ impl Shared {
     /// A machine after power-on, without guest memory and with interrupts that go nowhere. Its time starts now.
     #[must_use]
     pub fn new() -> Self {
-        let ranges = usize::try_from(Limits::default().max_dma_maps).unwrap_or(usize::MAX);
-        let memory = GuestMemory::new(ranges);
+        let memory = GuestMemory::new();
         let interrupts = Interrupts::new(&description());
         let host = Host {
             memory: Arc::new(Memory(memory.clone())),

@@ -109,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         resettable: true,
     };
     let options = Options::default();
-    let memory = GuestMemory::new(options.limits.max_dma_maps as usize);
+    let memory = GuestMemory::new();
     let interrupts = Interrupts::new(&description);
     let mut device = Scratchpad {
         config: config_space(),

@@ -130,6 +130,11 @@ pub(crate) fn after(delay: Duration) -> Instant {
     now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(1 << 31))
 }
 
+/// `left` as `poll` takes it; what does not fit is longer than anybody waits.
+pub(crate) fn timeout(left: Duration) -> Timespec {
+    Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -417,11 +422,7 @@ impl Receiver {
             if left.is_zero() {
                 return Ok(false);
             }
-            let left = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
+            match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout(left))) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Ended::Socket(errno)),
             }

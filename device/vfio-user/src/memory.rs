@@ -109,7 +109,6 @@ enum Backing {
 struct Table {
     /// Sorted by `start`, without overlaps.
     ranges: RwLock<Vec<Arc<Range>>>,
-    most: usize,
     port: RwLock<Option<Arc<dyn Port>>>,
     /// How many wait for buffers to be let go.
     unmapping: Mutex<u32>,
@@ -163,14 +162,19 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
+impl Default for GuestMemory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl GuestMemory {
-    /// An empty table with room for `most` ranges.
+    /// An empty table.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub fn new() -> Self {
         Self {
             table: Arc::new(Table {
                 ranges: RwLock::default(),
-                most,
                 port: RwLock::default(),
                 unmapping: Mutex::default(),
                 let_go: Condvar::new(),
@@ -241,39 +245,22 @@ impl GuestMemory {
     ///
     /// # Errors
     /// EINVAL: a range that is empty, wraps, or is not wholly in the file; EACCES: the descriptor does not allow what the
-    /// range does; EEXIST: it overlaps another; ENOSPC: one too many; else what `mmap` says.
+    /// range does; EEXIST: it overlaps another; else what `mmap` says.
     pub fn map(&self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), Refusal> {
         let DmaMap { readable, writable, address, size, .. } = *map;
         let end = address.checked_add(size).filter(|_| size != 0);
         let end =
             end.ok_or_else(|| Refusal::invalid(format!("{size:#x} bytes at {address:#x} are no range")))?;
-        self.place(&self.table.ranges.read().unwrap_or_else(PoisonError::into_inner), address, end)?;
+        place(&self.table.ranges.read().unwrap_or_else(PoisonError::into_inner), address, end)?;
         // What the client's descriptor does takes as long as it takes: nobody else waits for that.
         let backing = match fd {
             Some(fd) => back(File::from(fd), map)?,
             None => Backing::Messages,
         };
         let mut ranges = self.table.ranges.write().unwrap_or_else(PoisonError::into_inner);
-        let at = self.place(&ranges, address, end)?;
+        let at = place(&ranges, address, end)?;
         ranges.insert(at, Arc::new(Range { start: address, size, readable, writable, backing }));
         Ok(())
-    }
-
-    /// Where among `ranges` the one from `address` to `end` belongs.
-    fn place(&self, ranges: &[Arc<Range>], address: u64, end: u64) -> Result<usize, Refusal> {
-        let at = ranges.partition_point(|range| range.start < address);
-        let before = at.checked_sub(1).and_then(|index| ranges.get(index));
-        let overlaps = before.is_some_and(|range| range.start + range.size > address)
-            || ranges.get(at).is_some_and(|range| range.start < end);
-        if overlaps {
-            let why = format!("{address:#x}..{end:#x} overlaps a range that is mapped");
-            return Err(Refusal::new(Errno::EXIST, why));
-        }
-        let most = self.table.most;
-        if ranges.len() >= most {
-            return Err(Refusal::new(Errno::NOSPC, format!("more than {most} ranges")));
-        }
-        Ok(at)
     }
 
     /// Takes away every range that lies inside the one named, or all of them; returns when nobody holds any of them.
@@ -333,6 +320,19 @@ impl GuestMemory {
         drop(unmapping);
         gone.len()
     }
+}
+
+/// Where among `ranges` the one from `address` to `end` belongs.
+fn place(ranges: &[Arc<Range>], address: u64, end: u64) -> Result<usize, Refusal> {
+    let at = ranges.partition_point(|range| range.start < address);
+    let before = at.checked_sub(1).and_then(|index| ranges.get(index));
+    let overlaps = before.is_some_and(|range| range.start + range.size > address)
+        || ranges.get(at).is_some_and(|range| range.start < end);
+    if overlaps {
+        let why = format!("{address:#x}..{end:#x} overlaps a range that is mapped");
+        return Err(Refusal::new(Errno::EXIST, why));
+    }
+    Ok(at)
 }
 
 impl Buffer {
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn each_of_two_unmaps_at_one_time_ends_when_its_own_range_is_let_go() {
-        let memory = GuestMemory::new(2);
+        let memory = GuestMemory::new();
         let mut held = Vec::new();
         for address in [0x1000, 0x2000] {
             let map = DmaMap { readable: true, writable: true, offset: 0, address, size: 0x1000 };

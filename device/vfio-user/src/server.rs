@@ -17,7 +17,7 @@ use crate::faults::{WireFault, WireFaults};
 use crate::framing::Message;
 use crate::header::Header;
 use crate::interrupts::Interrupts;
-use crate::link::{Calls, Ended, Link};
+use crate::link::{Calls, Ended, Link, after, timeout};
 use crate::memory::GuestMemory;
 use crate::reply::Reply;
 use crate::session::{Counters, Limits, Next, Session};
@@ -350,9 +350,7 @@ impl Server {
             if left.is_zero() {
                 return Ok(());
             }
-            // What does not fit is longer than anybody waits.
-            let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
-            match poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&timeout)) {
+            match poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&timeout(left))) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Ended::Socket(errno)),
             }
@@ -405,7 +403,7 @@ impl Server {
                     tracing::info!(command, id, ?fault, count, "a fault at the wire");
                 }
                 if let WireFault::Delay(delay) = fault {
-                    not_before = Instant::now().checked_add(delay);
+                    not_before = Some(after(delay));
                 }
             }
             let next = match fault {
@@ -458,7 +456,7 @@ mod tests {
         let listener = UnixListener::bind(dir.path().join("vfu.sock")).unwrap();
         let (description, options) = (Description::default(), Options::default());
         let interrupts = Interrupts::new(&description);
-        let server = Server::new(listener, description, GuestMemory::new(1), interrupts, options).unwrap();
+        let server = Server::new(listener, description, GuestMemory::new(), interrupts, options).unwrap();
         assert_eq!(server.wait_until(Instant::now()), Ok(()), "it is then already");
         let an_hour = Instant::now() + Duration::from_secs(3600);
         let stopper = server.stopper();
@@ -491,7 +489,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let description = Description::default();
         let interrupts = Interrupts::new(&description);
-        let memory = GuestMemory::new(1);
+        let memory = GuestMemory::new();
         let server = Server::new(listener, description, memory, interrupts, Options::default()).unwrap();
         drop(UnixStream::connect(&path).unwrap());
         let serving = std::thread::spawn(move || server.serve(&mut Broken));

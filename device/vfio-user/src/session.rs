@@ -11,8 +11,8 @@ use crate::memory::{GuestMemory, PAGE_BYTES};
 use crate::reply::Reply;
 use crate::request::{RegionAccess, Request};
 use crate::spec::{
-    Command, DEFAULT_MAX_DATA_XFER_BYTES, DEVICE_FLAGS_PCI, DEVICE_FLAGS_RESET, HEADER_BYTES, VERSION_MAJOR,
-    VERSION_MINOR,
+    Command, DEFAULT_MAX_DATA_XFER_BYTES, DEVICE_FLAGS_PCI, DEVICE_FLAGS_RESET, HEADER_BYTES, SCM_MAX_FDS,
+    VERSION_MAJOR, VERSION_MINOR,
 };
 use crate::version::{Capabilities, Proposal};
 use rustix::io::Errno;
@@ -24,8 +24,7 @@ pub struct Limits {
     pub max_data_xfer_bytes: u32,
     /// Most descriptors in one message, as the client is told. QEMU takes at most 16; what comes is taken, up to 253.
     pub max_msg_fds: u32,
-    /// Most ranges of guest memory at one time, as the client is told; [`GuestMemory::new`] is given the same number. Each
-    /// may hold a descriptor; QEMU maps a dozen.
+    /// Most ranges of guest memory at one time, as the client is told. Each may hold a descriptor; QEMU maps a dozen.
     pub max_dma_maps: u32,
 }
 
@@ -192,6 +191,10 @@ impl Session {
                 if !fds.is_empty() {
                     return Err(Refusal::invalid("DMA_MAP with more than one descriptor"));
                 }
+                let most = self.limits.max_dma_maps;
+                if self.memory.ranges() >= usize::try_from(most).unwrap_or(usize::MAX) {
+                    return Err(Refusal::new(Errno::NOSPC, format!("more than {most} ranges")));
+                }
                 self.memory.map(&map, fd)
             }
             Request::DmaUnmap(unmap) => {
@@ -219,6 +222,11 @@ impl Session {
                 let region = self.region(index)?;
                 if region.io_eventfds.is_empty() {
                     return Err(Refusal::not_offered(format!("region {index} has no io eventfds")));
+                }
+                let (parts, takes) = (region.io_eventfds.len(), self.client().unwrap_or_default().msg_fds());
+                if parts > usize::try_from(takes).unwrap_or(usize::MAX).min(SCM_MAX_FDS) {
+                    let why = format!("{parts} descriptors for a client that takes {takes}");
+                    return Err(Refusal::new(Errno::TOOBIG, why));
                 }
                 reply.region_io_fds(index, region, argsz);
                 Ok(())

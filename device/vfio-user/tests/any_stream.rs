@@ -222,7 +222,7 @@ fn converse<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Visit, Stri
         irqs: vec![IrqType::eventfds(3)],
         resettable: true,
     };
-    let (memory, interrupts) = (GuestMemory::new(4), Interrupts::new(&description));
+    let (memory, interrupts) = (GuestMemory::new(), Interrupts::new(&description));
     let options = Options { limits: LIMITS, ..Options::default() };
     let listener = UnixListener::bind(&path).unwrap();
     let server = Server::new(listener, description, memory.clone(), interrupts, options).unwrap();

@@ -253,7 +253,7 @@ impl Rig {
         let path = dir.path().join("vfu.sock");
         let mut description = description();
         change(&mut description);
-        let memory = GuestMemory::new(options.limits.max_dma_maps as usize);
+        let memory = GuestMemory::new();
         let interrupts = Interrupts::new(&description);
         let log = Arc::new(Mutex::new(Log::default()));
         let (entered, has_entered) = channel();

@@ -1,5 +1,6 @@
 //! Every message that is offered, with its exact reply.
 
+use crate::client::Client;
 use crate::device::*;
 use crate::wire::*;
 
@@ -103,6 +104,17 @@ fn region_io_fds_with_too_small_an_argsz_say_how_much_they_take() {
         assert!(reply.fds.is_empty());
         assert_eq!(reply.ok(), u32s(&[96, 0, IO_EVENTFDS, 2]));
     }
+}
+
+/// Whoever proposes no number takes one ("Version", `max_msg_fds`), and the region has two.
+#[test]
+fn region_io_fds_that_the_client_cannot_take_are_refused() {
+    let rig = Rig::start();
+    let mut client = Client::connect(&rig.path);
+    client.request(VERSION, &version(0, 1, b"{}\0")).ok();
+    let reply = client.request(GET_REGION_IO_FDS, &u32s(&[96, 0, IO_EVENTFDS, 0]));
+    assert_eq!(reply.errno(), E2BIG);
+    client.in_step();
 }
 
 #[test]

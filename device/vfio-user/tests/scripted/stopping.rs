@@ -90,7 +90,7 @@ fn stopped_server_serves_nobody_and_says_so_at_once() {
     let listener = UnixListener::bind(&path).unwrap();
     let (description, options) = (Description::default(), Options::default());
     let interrupts = Interrupts::new(&description);
-    let server = Server::new(listener, description, GuestMemory::new(1), interrupts, options).unwrap();
+    let server = Server::new(listener, description, GuestMemory::new(), interrupts, options).unwrap();
     struct Nothing;
     impl Device for Nothing {
         fn region_read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {

@@ -24,6 +24,7 @@ pub(crate) const NO_REPLY: u32 = 0x10;
 pub(crate) const ERROR: u32 = 0x20;
 
 pub(crate) const ENOENT: u32 = 2;
+pub(crate) const E2BIG: u32 = 7;
 pub(crate) const EACCES: u32 = 13;
 pub(crate) const EFAULT: u32 = 14;
 pub(crate) const EEXIST: u32 = 17;

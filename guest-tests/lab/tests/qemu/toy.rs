@@ -193,7 +193,7 @@ impl Served {
         };
         let dir = sdmorph_lab::vm::run_dir().unwrap();
         let listener = UnixListener::bind(dir.path().join("device")).unwrap();
-        let memory = GuestMemory::new(1024);
+        let memory = GuestMemory::new();
         let interrupts = Interrupts::new(&description);
         let state = Arc::new(Mutex::new(State::new(msix)));
         let mut toy = Toy { state: state.clone(), memory: memory.clone(), interrupts: interrupts.clone() };
