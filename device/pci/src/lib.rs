@@ -3,7 +3,8 @@
 //! Read the modules in this order:
 //!
 //! 1. [`seam`]: what a function may see of the world ([`Ctx`]) and what it must offer ([`PciFunction`]); [`happening`]:
-//!    what recorders and fault rules are told; [`card`]: the seam between a reader and its card;
+//!    what recorders and fault rules are told; [`card`]: the seam between a reader and its card; [`media`]: the seam between
+//!    storage and what keeps its blocks;
 //! 2. [`register`]: a register is a table row; [`RegisterFile`] gives rows their behaviour;
 //! 3. [`config`]: a function's 4 KiB of configuration space, BAR sizing and decoding;
 //! 4. [`capability`]: power management, MSI, MSI-X, PCI Express, AER, LTR and L1 PM substates;
@@ -27,16 +28,18 @@ pub mod capability;
 pub mod card;
 pub mod config;
 pub mod happening;
+pub mod media;
 pub mod port;
 pub mod register;
 pub mod seam;
 pub mod slot;
 pub mod topology;
 
-pub use card::{Card, CardError, CardResponse, SdCard};
+pub use card::{Bus, Card, CardError, CardResponse, DataError, Disturbance, Lines, SdCard};
 pub use config::ConfigSpace;
 pub use happening::{
     Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, ResetKind, Space,
 };
+pub use media::{Media, MediaError, MediaRequest, MediaResult};
 pub use register::{Register, RegisterFile, mask_of_size};
 pub use seam::{Clock, Ctx, GuestMemory, InterruptSink, Observer, PciFunction, World};
