@@ -241,7 +241,7 @@ impl Machine {
             return Err(InsertError::Empty);
         }
         self.call(now, |machine| {
-            machine.with_reader(|reader, ctx| reader.eject(ctx));
+            machine.with_reader(|reader, ctx| drop(reader.eject(ctx)));
             if machine.phase == Phase::Away {
                 machine.cancel(Later::PresenceGoes);
                 machine.with_port(|port, ctx| port.set_presence(ctx, true));

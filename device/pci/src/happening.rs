@@ -103,6 +103,8 @@ pub enum Event {
     CardInserted,
     /// The card detect switch opened.
     CardEjected,
+    /// The card drew too much current, and the reader has noticed.
+    OverCurrent,
     /// A driver is at work on the function: it enabled the first interrupt source since reset.
     DriverBound,
     /// The driver asked the reader's firmware to hand the slot to the card (SD Express).
@@ -136,6 +138,7 @@ impl Event {
     pub const NAMES: &'static [&'static str] = &[
         "card-inserted",
         "card-ejected",
+        "over-current",
         "driver-bound",
         "express-switch-requested",
         "bar-vanished",
@@ -152,6 +155,7 @@ impl Event {
         match self {
             Event::CardInserted => "card-inserted",
             Event::CardEjected => "card-ejected",
+            Event::OverCurrent => "over-current",
             Event::DriverBound => "driver-bound",
             Event::ExpressSwitchRequested { .. } => "express-switch-requested",
             Event::BarVanished => "bar-vanished",

@@ -46,8 +46,12 @@ pub mod hdbctlr {
     pub const TO_HOST: u32 = 1 << 29;
     /// Stop (STOP_DMA).
     pub const STOP: u32 = 1 << 28;
-    /// Scatter list (ADMA_MODE) or one buffer (SDMA_MODE).
+    /// How HDBAR is meant.
     pub const MODE: u32 = 0b11 << 26;
+    /// HDBAR is a buffer (SDMA_MODE).
+    pub const SDMA: u32 = 0;
+    /// HDBAR is a scatter list (ADMA_MODE).
+    pub const ADMA: u32 = 0b10 << 26;
     /// Length of the one buffer in bytes.
     pub const LENGTH_BYTES: u32 = 0x00ff_ffff;
 }
@@ -68,6 +72,8 @@ pub mod interrupt {
     pub const TRANS_FAIL: u32 = 1 << 28;
     /// An SD card came or went.
     pub const SD: u32 = 1 << 25;
+    /// The card drew too much current (SD_OC_INT).
+    pub const SD_OVER_CURRENT: u32 = 1 << 22;
     /// All interrupt sources: CMD_DONE_INT down to SD_OC_INT.
     pub const ALL: u32 = 0xffc0_0000;
     /// In BIPR only: the card's write protect switch is on.

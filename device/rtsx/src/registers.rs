@@ -26,19 +26,33 @@ const SDMMC_C: &str = "drivers/mmc/host/rtsx_pci_sdmmc.c";
 #[allow(missing_docs)] // The rows below say what they are.
 pub mod address {
     pub const PPBUF_BASE2: u32 = 0xfa00;
+    pub const SD_VPRX_CTL: u32 = 0xfc2b;
     pub const RTS5261_EFUSE_CTL: u32 = 0xfc30;
     pub const CARD_STOP: u32 = 0xfd54;
     pub const CARD_OE: u32 = 0xfd55;
+    pub const CARD_DATA_SOURCE: u32 = 0xfd5b;
     pub const CARD_CLK_EN: u32 = 0xfd69;
+    pub const REG_OCPCTL: u32 = 0xfd6a;
+    pub const REG_OCPSTAT: u32 = 0xfd6e;
+    pub const REG_CRC_DUMMY_0: u32 = 0xfd71;
+    pub const SD_CFG1: u32 = 0xfda0;
     pub const SD_CFG2: u32 = 0xfda1;
     pub const SD_STAT1: u32 = 0xfda3;
     pub const SD_STAT2: u32 = 0xfda4;
+    pub const SD_BUS_STAT: u32 = 0xfda5;
+    pub const SD_PAD_CTL: u32 = 0xfda6;
     pub const SD_CMD0: u32 = 0xfda9;
+    pub const SD_BYTE_CNT_L: u32 = 0xfdaf;
+    pub const SD_BLOCK_CNT_L: u32 = 0xfdb1;
     pub const SD_TRANSFER: u32 = 0xfdb3;
+    pub const SD_DATA_STATE: u32 = 0xfdb6;
+    pub const IRQSTAT0: u32 = 0xfe21;
+    pub const DMACTL: u32 = 0xfe2c;
     pub const PHYRWCTL: u32 = 0xfe3c;
     pub const PHYDATA0: u32 = 0xfe3d;
     pub const PHYDATA1: u32 = 0xfe3e;
     pub const PHYADDR: u32 = 0xfe3f;
+    pub const RTS5260_DMA_RST_CTL_0: u32 = 0xfebf;
     pub const RELINK_TIME_0: u32 = 0xff01;
     pub const RELINK_TIME_1: u32 = 0xff02;
     pub const PETXCFG: u32 = 0xff03;
@@ -87,7 +101,7 @@ pub const REGISTERS: &[Register] = &[
     rw("OLT_LED_CTL",                 0xfc1e, PCI_H), // also LDO_CTL
     rw("GPIO_CTL",                    0xfc1f, PCI_H),
     rw("SD_VPCLK0_CTL",               0xfc2a, PCI_H), // also SD_VPTX_CTL
-    rw("SD_VPCLK1_CTL",               0xfc2b, PCI_H), // also SD_VPRX_CTL
+    rw("SD_VPCLK1_CTL",               address::SD_VPRX_CTL, PCI_H), // also SD_VPRX_CTL
     rw("CARD_CLK_SOURCE",             0xfc2e, PCI_H),
     // Bit 7, enable, is busy until the access has been made.
     row("RTS5261_EFUSE_CTL",          address::RTS5261_EFUSE_CTL, 0, 0x7f, R5261_H), // also EFUSE_CTL
@@ -108,7 +122,7 @@ pub const REGISTERS: &[Register] = &[
     rw("CARD_GPIO_DIR",               0xfd57, PCI_H),
     rw("CARD_GPIO",                   0xfd58, PCI_H),
     rw("SD30_CLK_DRIVE_SEL",          0xfd5a, PCI_H),
-    rw("CARD_DATA_SOURCE",            0xfd5b, PCI_H),
+    rw("CARD_DATA_SOURCE",            address::CARD_DATA_SOURCE, PCI_H),
     rw("CARD_SELECT",                 0xfd5c, PCI_H),
     rw("SD30_CMD_DRIVE_SEL",          0xfd5e, PCI_H), // also SD30_DRIVE_SEL
     rw("SD30_DAT_DRIVE_SEL",          0xfd5f, PCI_H),
@@ -119,25 +133,25 @@ pub const REGISTERS: &[Register] = &[
     rw("CARD_PULL_CTL5",              0xfd64, PCI_H),
     rw("CARD_PULL_CTL6",              0xfd65, PCI_H),
     rw("CARD_CLK_EN",                 address::CARD_CLK_EN, PCI_H),
-    rw("REG_OCPCTL",                  0xfd6a, PCI_H),
+    rw("REG_OCPCTL",                  address::REG_OCPCTL, PCI_H),
     rw("REG_OCPPARA1",                0xfd6b, PCI_H), // also SDIO_CTRL
     rw("REG_OCPGLITCH",               0xfd6c, PCI_H),
     rw("REG_OCPPARA2",                0xfd6d, PCI_H),
-    // Status; no over-current ever happens.
-    row("REG_OCPSTAT",                0xfd6e, 0, 0, PCI_H),
+    // Status of the card's supply: SD_OC_NOW, SD_OC_EVER.
+    row("REG_OCPSTAT",                address::REG_OCPSTAT, 0, 0, PCI_H),
     rw("REG_PRE_RW_MODE",             0xfd70, PCI_H),
-    rw("REG_CRC_DUMMY_0",             0xfd71, PCI_H),
+    rw("REG_CRC_DUMMY_0",             address::REG_CRC_DUMMY_0, PCI_H),
     rw("CD_PAD_CTL",                  0xfd73, PCI_H),
 
     // SD host.
-    rw("SD_CFG1",                     0xfda0, PCI_H),
+    rw("SD_CFG1",                     address::SD_CFG1, PCI_H),
     rw("SD_CFG2",                     address::SD_CFG2, PCI_H),
     rw("SD_CFG3",                     0xfda2, PCI_H),
     row("SD_STAT1",                   address::SD_STAT1, 0, 0, PCI_H),
     row("SD_STAT2",                   address::SD_STAT2, 0, 0, PCI_H),
-    // Bits 4:0 are the levels of DAT3:0 and CMD: pulled up, and no card of this crate holds them low.
-    row("SD_BUS_STAT",                0xfda5, 0x1f, 0xe0, PCI_H),
-    rw("SD_PAD_CTL",                  0xfda6, PCI_H),
+    // Bits 4:0 are the levels of DAT3:0 and CMD, as the card or pull-ups leave them.
+    row("SD_BUS_STAT",                address::SD_BUS_STAT, 0x1f, 0xe0, PCI_H),
+    rw("SD_PAD_CTL",                  address::SD_PAD_CTL, PCI_H),
     rw("SD_SAMPLE_POINT_CTL",         0xfda7, PCI_H),
     rw("SD_PUSH_POINT_CTL",           0xfda8, PCI_H),
     rw("SD_CMD0",                     address::SD_CMD0, PCI_H),
@@ -146,20 +160,20 @@ pub const REGISTERS: &[Register] = &[
     rw("SD_CMD3",                     0xfdac, PCI_H),
     rw("SD_CMD4",                     0xfdad, PCI_H),
     rw("SD_CMD5",                     0xfdae, PCI_H),
-    rw("SD_BYTE_CNT_L",               0xfdaf, PCI_H),
+    rw("SD_BYTE_CNT_L",               address::SD_BYTE_CNT_L, PCI_H),
     rw("SD_BYTE_CNT_H",               0xfdb0, PCI_H),
-    rw("SD_BLOCK_CNT_L",              0xfdb1, PCI_H),
+    rw("SD_BLOCK_CNT_L",              address::SD_BLOCK_CNT_L, PCI_H),
     rw("SD_BLOCK_CNT_H",              0xfdb2, PCI_H),
     // Bit 7 starts; bits 6:4 are END, IDLE and ERR; bits 3:0 are the mode.
     row("SD_TRANSFER",                address::SD_TRANSFER, 0x20, 0x0f, PCI_H),
     // Bit 7 of both: idle.
     row("SD_CMD_STATE",               0xfdb5, 0x80, 0, PCI_H),
-    row("SD_DATA_STATE",              0xfdb6, 0x80, 0, PCI_H),
+    row("SD_DATA_STATE",              address::SD_DATA_STATE, 0x80, 0, PCI_H),
     rw("REG_SD_STOP_SDCLK_CFG",       0xfdb8, PCI_H),
 
     // PCI Express side: interrupts, DMA, PHY access, messages, power management.
     rw("IRQEN0",                      0xfe20, PCI_H),
-    w1c("IRQSTAT0",                   0xfe21, PCI_H),
+    w1c("IRQSTAT0",                   address::IRQSTAT0, PCI_H),
     rw("IRQEN1",                      0xfe22, PCI_H),
     w1c("IRQSTAT1",                   0xfe23, PCI_H),
     rw("TLPRIEN",                     0xfe24, PCI_H),
@@ -171,7 +185,7 @@ pub const REGISTERS: &[Register] = &[
     rw("DMATC2",                      0xfe2a, PCI_H),
     rw("DMATC3",                      0xfe2b, PCI_H),
     // Bit 7 resets and clears itself, bit 2 is busy.
-    row("DMACTL",                     0xfe2c, 0, 0x7b, PCI_H),
+    row("DMACTL",                     address::DMACTL, 0, 0x7b, PCI_H),
     rw("BCTL",                        0xfe2d, PCI_H),
     rw("RBBC0",                       0xfe2e, PCI_H),
     rw("RBBC1",                       0xfe2f, PCI_H),
@@ -233,7 +247,7 @@ pub const REGISTERS: &[Register] = &[
     rw("REG_CFG_VCM_ON_TIMER",        0xfea8, PCI_H),
     rw("REG_CFG_OOBS_POLLING",        0xfea9, PCI_H),
     // Bits 7:6 reset and clear themselves.
-    row("RTS5260_DMA_RST_CTL_0",      0xfebf, 0, 0x3f, PCI_H),
+    row("RTS5260_DMA_RST_CTL_0",      address::RTS5260_DMA_RST_CTL_0, 0, 0x3f, PCI_H),
 
     // Autoload, firmware, regulators: kept in the always-on domain.
     rw("AUTOLOAD_CFG_BASE",           0xff00, PCI_H),

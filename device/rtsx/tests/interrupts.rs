@@ -174,7 +174,7 @@ proptest! {
                 // Ejecting first would make two changes of one step.
                 Step::Insert if reader.has_card() => {}
                 Step::Insert => insert(&mut bench, &mut reader),
-                Step::Eject => bench.with(&mut reader, |reader, ctx| reader.eject(ctx)),
+                Step::Eject => drop(bench.with(&mut reader, |reader, ctx| reader.eject(ctx))),
                 Step::List => raise_trans_ok(&mut bench, &mut reader),
                 Step::Clear(sources) => bench.write(&mut reader, BIPR, sources),
                 Step::Enable(sources) => bench.write(&mut reader, BIER, sources),

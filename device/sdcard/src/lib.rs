@@ -40,3 +40,6 @@ pub use card::MemoryCard;
 pub use profile::{Capacity, CapacityError, Express, Profile};
 pub use state::{State, States};
 pub use table::command_names;
+
+/// The block of 64 bytes that a card sends for tuning (CMD19, 4.2.4.5).
+pub const TUNING_BLOCK: [u8; 64] = [0; 64];
