@@ -28,6 +28,17 @@ pub enum OnOops {
     Panic,
 }
 
+/// What becomes of the machine when its guest reboots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterReboot {
+    /// QEMU ends: a guest that panicked is not to begin again.
+    #[default]
+    End,
+    /// The guest boots again.
+    Boot,
+}
+
 /// A machine to start. [`VmConfig::new`] has the values of the documented runs.
 #[derive(Debug, Clone)]
 pub struct VmConfig {
@@ -55,6 +66,8 @@ pub struct VmConfig {
     pub test: String,
     /// What the kernel does after an oops.
     pub on_oops: OnOops,
+    /// What becomes of the machine when the guest reboots.
+    pub after_reboot: AfterReboot,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
 }
@@ -76,6 +89,7 @@ impl VmConfig {
             control_socket: None,
             test: String::new(),
             on_oops: OnOops::default(),
+            after_reboot: AfterReboot::default(),
             append: Vec::new(),
         }
     }
@@ -104,7 +118,10 @@ impl VmConfig {
     pub fn command_line(&self) -> Result<Vec<String>> {
         let mut argv = self.qemu.argv.clone();
         let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
-        add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
+        add(&["-no-user-config", "-nodefaults", "-display", "none"]);
+        if self.after_reboot == AfterReboot::End {
+            add(&["-no-reboot"]);
+        }
         add(&["-cpu", "max", "-smp", &self.vcpus.to_string()]);
         let (memory, machine) = (self.memory_mib, format!("q35,accel={}", self.accel.name()));
         add(&["-m", &format!("{memory}M")]);

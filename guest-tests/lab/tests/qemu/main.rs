@@ -19,6 +19,7 @@ mod messages;
 mod pci;
 mod qemu;
 mod qtest;
+mod reboot;
 mod relay;
 mod sdmorph;
 mod toy;

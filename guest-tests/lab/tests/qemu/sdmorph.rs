@@ -68,6 +68,10 @@ impl Sdmorph {
         self.dir.path().join("device")
     }
 
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
