@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::size::Size;
+
 /// A JSON object, as rules and arguments are passed on.
 pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 
@@ -19,6 +21,10 @@ pub enum Command {
     CardInsert(CardInsertArgs),
     /// `card-eject`: takes out whatever is in the reader.
     CardEject,
+    /// `card-corrupt`: disturbs the card in the reader, as a worn or badly seated one would be.
+    CardCorrupt(CardCorruptArgs),
+    /// `over-current`: the card draws too much current.
+    OverCurrent,
     /// `query-status`: the whole device as one JSON tree with register names.
     QueryStatus,
     /// `rule-add`: adds a fault rule; the reply is a [`crate::RuleAdded`].
@@ -56,16 +62,106 @@ pub struct CapabilitiesArgs {
 pub struct CardInsertArgs {
     /// What goes into the reader.
     pub kind: CardKind,
+    /// The file that keeps the card's blocks. Without one they are in memory, and gone with the card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The file's format; it is looked for in the file if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<ImageFormat>,
+    /// The card's size, without an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// Nothing on the card can be changed: the image is opened for reading only, and the card says so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// The switch on the card's edge is at "lock".
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub write_protect: bool,
+    /// The card's serial number, in its CID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<u32>,
+}
+
+impl CardInsertArgs {
+    /// A card of this kind, with everything else left out.
+    pub fn new(kind: CardKind) -> Self {
+        Self {
+            kind,
+            image: None,
+            format: None,
+            size: None,
+            read_only: false,
+            write_protect: false,
+            serial: None,
+        }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference.
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// How an image keeps blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFormat {
+    /// `raw`: block after block.
+    Raw,
+    /// `qcow2`: QEMU's format.
+    Qcow2,
 }
 
 /// What can be put into the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CardKind {
+    /// `sd`: an SD card.
+    Sd,
     /// `sd-express`: an SD 7.0 card, which answers CMD8 with its PCIe bits.
     SdExpress,
     /// `none`: an empty adapter. The presence switch closes, but no card answers.
     None,
+}
+
+/// Arguments of `card-corrupt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CardCorruptArgs {
+    /// What is done to the card.
+    pub what: Corruption,
+    /// How many responses, commands or transfers it meets; 1 if left out. Not for `busy`, `bad-blocks` and `heal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// With `busy`, and needed there: for how long, such as `500ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// With `bad-blocks`, and needed there: the first block, of 512 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// With `bad-blocks`: how many; 1 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// What can be done to a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Corruption {
+    /// `response-crc`: responses with a wrong CRC7.
+    ResponseCrc,
+    /// `response-timeout`: commands without a response.
+    ResponseTimeout,
+    /// `data-crc`: data with a wrong CRC16.
+    DataCrc,
+    /// `data-timeout`: no data.
+    DataTimeout,
+    /// `busy`: DAT0 is held low for a time.
+    Busy,
+    /// `bad-blocks`: blocks that cannot be read or written.
+    BadBlocks,
+    /// `heal`: takes all of these back.
+    Heal,
 }
 
 /// Arguments of `rule-add`.

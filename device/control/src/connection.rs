@@ -173,8 +173,10 @@ impl Connection {
         match command {
             // Done above; here only because the match is to be exhaustive.
             Command::QmpCapabilities(_) => Ok(json!({})),
-            Command::CardInsert(arguments) => handler.card_insert(arguments.kind).map(nothing),
+            Command::CardInsert(arguments) => handler.card_insert(arguments).map(nothing),
             Command::CardEject => handler.card_eject().map(nothing),
+            Command::CardCorrupt(arguments) => handler.card_corrupt(arguments).map(nothing),
+            Command::OverCurrent => handler.over_current().map(nothing),
             Command::QueryStatus => handler.query_status(),
             Command::RuleAdd(arguments) => {
                 handler.rule_add(arguments.rule).and_then(|added| to_value(&added))

@@ -46,18 +46,22 @@ mod message;
 mod nearest;
 mod request;
 mod server;
+mod size;
 mod socket;
 mod table;
 
 pub use client::{Client, ClientError, Events};
-pub use command::{CapabilitiesArgs, CardInsertArgs, CardKind, Command, JsonObject, LinkSetArgs, MarkerArgs};
-pub use command::{RuleAddArgs, RuleRemoveArgs, ScenarioLoadArgs};
+pub use command::{
+    CapabilitiesArgs, CardCorruptArgs, CardInsertArgs, CardKind, Command, Corruption, ImageFormat,
+};
+pub use command::{JsonObject, LinkSetArgs, MarkerArgs, RuleAddArgs, RuleRemoveArgs, ScenarioLoadArgs};
 pub use event::{Event, EventSender, Timestamp};
 pub use framing::{FrameError, Framer, MESSAGE_LIMIT_BYTES};
 pub use key_values::{KeyValueError, parse_key_values};
 pub use message::{CommandError, ErrorClass, RuleAdded, Triple, Version, version};
 pub use request::{Request, RequestError};
 pub use server::{Handler, Server, ServerOptions};
+pub use size::Size;
 pub use socket::{BindError, BoundSocket, PATH_LIMIT_BYTES, bind};
 pub use table::{ArgumentSpec, ArgumentType, COMMANDS, CommandSpec, command_spec, query_commands};
 pub use table::{reference_markdown, usage};

@@ -121,6 +121,8 @@ mod tests {
     fn the_table_and_the_types_agree_on_which_arguments_are_optional_and_on_their_types() {
         let sample = |kind: ArgumentType| match kind {
             ArgumentType::Boolean => json!(true),
+            ArgumentType::Integer => json!(1),
+            ArgumentType::Size => json!("1 MiB"),
             ArgumentType::String => json!("x"),
             ArgumentType::OneOf(words) => json!(words[0]),
             ArgumentType::Strings => json!(["x"]),
@@ -145,7 +147,7 @@ mod tests {
                 assert_eq!(typed(&less).is_ok(), argument.optional, "{} {}", spec.name, argument.name);
                 assert_eq!(spec.check_arguments(&less).is_ok(), argument.optional);
                 let mut wrong = full.clone();
-                wrong.insert(argument.name.into(), json!(1));
+                wrong.insert(argument.name.into(), json!([1]));
                 assert!(typed(&wrong).is_err() && spec.check_arguments(&wrong).is_err());
                 if let ArgumentType::OneOf(words) = argument.kind {
                     for word in words {
@@ -171,7 +173,7 @@ mod tests {
     fn the_empty_adapter_is_a_kind_of_card() {
         let request =
             parse(json!({"execute": "card-insert", "arguments": {"kind": "none"}, "id": [1]})).unwrap();
-        assert_eq!(request.command, Command::CardInsert(CardInsertArgs { kind: CardKind::None }));
+        assert_eq!(request.command, Command::CardInsert(CardInsertArgs::new(CardKind::None)));
         assert_eq!(request.id, Some(json!([1])));
     }
 
@@ -193,13 +195,13 @@ mod tests {
         assert_eq!(insert(json!({"knd": "none"})), "Parameter 'knd' is unexpected; did you mean 'kind'?");
         assert_eq!(
             insert(json!({"kind": "sdexpress"})),
-            "Parameter 'kind' does not accept value 'sdexpress': \"sd-express\" | \"none\"; did you mean 'sd-express'?"
+            "Parameter 'kind' does not accept value 'sdexpress': \"sd\" | \"sd-express\" | \"none\"; did you mean 'sd-express', 'sd'?"
         );
         assert_eq!(
             insert(json!({"kind": 7})),
-            "Invalid type of parameter 'kind': expected \"sd-express\" | \"none\", found number"
+            "Invalid type of parameter 'kind': expected \"sd\" | \"sd-express\" | \"none\", found number"
         );
-        assert_eq!(insert(json!({})), "Parameter 'kind' is missing: \"sd-express\" | \"none\"");
+        assert_eq!(insert(json!({})), "Parameter 'kind' is missing: \"sd\" | \"sd-express\" | \"none\"");
         assert_eq!(
             refusal(json!({"execute": "quit", "arguments": {"now": true}})),
             "Parameter 'now' is unexpected; quit takes no arguments"
@@ -226,6 +228,20 @@ mod tests {
             "QMP input member 'argument' is unexpected; did you mean 'arguments'?"
         );
         assert!(refusal(json!({"exec-oob": "quit"})).contains("not supported"));
+    }
+
+    #[test]
+    fn sizes_and_numbers_out_of_range_are_refused_by_name() {
+        let insert = |arguments: Value| refusal(json!({"execute": "card-insert", "arguments": arguments}));
+        assert!(
+            insert(json!({"kind": "sd", "size": "64 MB"}))
+                .starts_with("Parameter 'size': '64 MB' is not a size; a number of bytes")
+        );
+        assert_eq!(
+            insert(json!({"kind": "sd", "serial": -1})),
+            "Invalid type of parameter 'serial': expected integer, found number"
+        );
+        assert!(insert(json!({"kind": "sd", "serial": 1u64 << 32})).contains("u32"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The server: accepts clients and keeps them apart. What one client says is in `connection.rs`.
 
-use crate::command::{CardKind, JsonObject, ScenarioLoadArgs};
+use crate::command::{CardCorruptArgs, CardInsertArgs, JsonObject, ScenarioLoadArgs};
 use crate::connection::Connection;
 use crate::event::EventSender;
 use crate::message::{CommandError, RuleAdded, reply_line};
@@ -21,14 +21,26 @@ pub trait Handler: Send + Sync + 'static {
     /// `card-insert`.
     ///
     /// # Errors
-    /// There is a card already.
-    fn card_insert(&self, kind: CardKind) -> Result<(), CommandError>;
+    /// There is a card already; arguments that do not go together; an image that cannot be used.
+    fn card_insert(&self, card: CardInsertArgs) -> Result<(), CommandError>;
 
     /// `card-eject`.
     ///
     /// # Errors
     /// There is nothing to eject.
     fn card_eject(&self) -> Result<(), CommandError>;
+
+    /// `card-corrupt`.
+    ///
+    /// # Errors
+    /// There is no card in the reader, or the arguments do not go together.
+    fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError>;
+
+    /// `over-current`.
+    ///
+    /// # Errors
+    /// There is no reader in the slot, or its driver does not look for it.
+    fn over_current(&self) -> Result<(), CommandError>;
 
     /// `link-set`: the slot's link up or down.
     ///

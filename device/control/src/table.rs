@@ -1,6 +1,7 @@
 //! The table of commands: what parsing, `query-commands`, the help and the reference are made of.
 
 use crate::nearest::{did_you_mean, quoted};
+use crate::size::Size;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -37,6 +38,10 @@ pub struct ArgumentSpec {
 pub enum ArgumentType {
     /// `true` or `false`.
     Boolean,
+    /// A number without sign or fraction.
+    Integer,
+    /// A number of bytes, or a string with a unit.
+    Size,
     /// Any string.
     String,
     /// One of these strings.
@@ -69,17 +74,69 @@ pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "card-insert",
         summary: "Put a card into the reader",
-        arguments: &[required(
-            "kind",
-            ArgumentType::OneOf(&["sd-express", "none"]),
-            "sd-express: an SD 7.0 card; none: an empty adapter (the presence switch closes, no card answers)",
-        )],
+        arguments: &[
+            required(
+                "kind",
+                ArgumentType::OneOf(&["sd", "sd-express", "none"]),
+                "sd: an SD card; sd-express: an SD 7.0 card; none: an empty adapter (the presence switch closes, no card answers)",
+            ),
+            optional("image", ArgumentType::String, "the file that keeps its blocks; in memory if left out"),
+            optional(
+                "format",
+                ArgumentType::OneOf(&["raw", "qcow2"]),
+                "the image's format; qcow2 is recognised if left out",
+            ),
+            optional("size", ArgumentType::Size, "the size of a card in memory; 64 GiB if left out"),
+            optional("read-only", ArgumentType::Boolean, "whether the card refuses to be changed"),
+            optional(
+                "write-protect",
+                ArgumentType::Boolean,
+                "whether the switch on its edge is at \"lock\"; the reader sees it, the card does not",
+            ),
+            optional("serial", ArgumentType::Integer, "the serial number in its CID"),
+        ],
         returns: "an empty object",
-        example: r#"{"kind": "sd-express"}"#,
+        example: r#"{"kind": "sd", "size": "8 GiB", "write-protect": true}"#,
     },
     CommandSpec {
         name: "card-eject",
         summary: "Take out whatever is in the reader",
+        arguments: &[],
+        returns: "an empty object",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "card-corrupt",
+        summary: "Disturb the card in the reader, as a worn or badly seated one would be",
+        arguments: &[
+            required(
+                "what",
+                ArgumentType::OneOf(&[
+                    "response-crc",
+                    "response-timeout",
+                    "data-crc",
+                    "data-timeout",
+                    "busy",
+                    "bad-blocks",
+                    "heal",
+                ]),
+                "wrong CRC7, no response, wrong CRC16, no data; DAT0 held low; blocks that cannot be read or written; an end to all of these",
+            ),
+            optional(
+                "times",
+                ArgumentType::Integer,
+                "how many responses, commands or transfers the first four meet; 1 if left out",
+            ),
+            optional("duration", ArgumentType::String, "with busy: for how long, such as 500ms"),
+            optional("first", ArgumentType::Integer, "with bad-blocks: the first block, of 512 bytes"),
+            optional("count", ArgumentType::Integer, "with bad-blocks: how many; 1 if left out"),
+        ],
+        returns: "an empty object",
+        example: r#"{"what": "data-crc", "times": 3}"#,
+    },
+    CommandSpec {
+        name: "over-current",
+        summary: "Have the card draw too much current, which the reader reports and may cut off",
         arguments: &[],
         returns: "an empty object",
         example: "{}",
@@ -174,6 +231,8 @@ impl ArgumentType {
     pub fn describe(&self) -> String {
         match self {
             Self::Boolean => "boolean".into(),
+            Self::Integer => "integer".into(),
+            Self::Size => "size".into(),
             Self::String => "string".into(),
             Self::OneOf(words) => format!("\"{}\"", words.join("\" | \"")),
             Self::Strings => "array of strings".into(),
@@ -186,6 +245,14 @@ impl ArgumentType {
         let all = |is: fn(&Value) -> bool| value.as_array().is_some_and(|items| items.iter().all(is));
         let fits = match self {
             Self::Boolean => value.is_boolean(),
+            Self::Integer => value.is_u64(),
+            Self::Size => match value {
+                Value::String(_) | Value::Number(_) => {
+                    let size = Size::from_json(value);
+                    return size.map(drop).map_err(|why| format!("Parameter '{name}': {why}"));
+                }
+                _ => false,
+            },
             Self::String => value.is_string(),
             Self::OneOf(words) => match value.as_str() {
                 Some(word) if !words.contains(&word) => {
@@ -287,6 +354,8 @@ pub fn usage() -> String {
             let kind = match argument.kind {
                 ArgumentType::OneOf(words) => words.join("|"),
                 ArgumentType::Boolean => "true|false".into(),
+                ArgumentType::Integer => "NUMBER".into(),
+                ArgumentType::Size => "SIZE".into(),
                 ArgumentType::String => "TEXT".into(),
                 ArgumentType::Object => "'{…}'".into(),
                 ArgumentType::Strings | ArgumentType::Objects => "'[…]'".into(),
@@ -334,7 +403,11 @@ mod tests {
     fn help_and_reference_show_every_command_with_its_arguments_and_a_row_of_query_commands_each() {
         let (usage, reference, replied) = (usage(), reference_markdown(), query_commands());
         assert!(usage.contains("scenario-load name=TEXT rules='[…]' [replace=true|false]\n"), "{usage}");
-        assert!(usage.contains("card-insert kind=sd-express|none\n"), "{usage}");
+        assert!(
+            usage
+                .contains("card-insert kind=sd|sd-express|none [image=TEXT] [format=raw|qcow2] [size=SIZE] "),
+            "{usage}"
+        );
         for (spec, row) in COMMANDS.iter().zip(replied.as_array().unwrap()) {
             assert!(reference.contains(&format!("## `{}`\n", spec.name)));
             assert_eq!(row["name"], spec.name);

@@ -1,8 +1,8 @@
 //! A device that is only state enough to see which commands arrive.
 
 use sdmorph_control::{
-    CardKind, CommandError, ErrorClass, EventSender, Handler, JsonObject, RuleAdded, ScenarioLoadArgs,
-    Server, ServerOptions, Timestamp,
+    CardCorruptArgs, CardInsertArgs, CardKind, CommandError, ErrorClass, EventSender, Handler, JsonObject,
+    RuleAdded, ScenarioLoadArgs, Server, ServerOptions, Timestamp,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -46,7 +46,8 @@ fn object(value: Value) -> JsonObject {
 }
 
 impl Handler for ToyDevice {
-    fn card_insert(&self, kind: CardKind) -> Result<(), CommandError> {
+    fn card_insert(&self, card: CardInsertArgs) -> Result<(), CommandError> {
+        let kind = card.kind;
         let mut card = self.card.lock().unwrap();
         if card.is_some() {
             return Err(CommandError::generic("there is a card in the reader already"));
@@ -63,6 +64,16 @@ impl Handler for ToyDevice {
         }
         self.note("card-eject");
         self.events.send("CARD_EJECTED", JsonObject::new());
+        Ok(())
+    }
+
+    fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
+        self.note(format!("card-corrupt {:?}", corruption.what));
+        Ok(())
+    }
+
+    fn over_current(&self) -> Result<(), CommandError> {
+        self.note("over-current");
         Ok(())
     }
 
