@@ -6,6 +6,7 @@ use super::{DriverError, Port};
 
 pub(crate) const HCBAR: u64 = 0x00;
 pub(crate) const HCBCTLR: u64 = 0x04;
+pub(crate) const HDBAR: u64 = 0x08;
 pub(crate) const HDBCTLR: u64 = 0x0c;
 pub(crate) const HAIMR: u64 = 0x10;
 pub(crate) const BIPR: u64 = 0x14;
@@ -26,6 +27,8 @@ pub(crate) const SD_EXIST: u32 = 1 << 16;
 
 const START_LIST: u32 = 1 << 31 | 1 << 30;
 const STOP: u32 = 1 << 28;
+/// How long the driver waits for most lists.
+const LIST_PATIENCE_MS: u64 = 100;
 
 /// One step of a command list.
 pub(crate) enum Step {
@@ -107,8 +110,8 @@ impl Port<'_> {
         Err(DriverError::Timeout)
     }
 
-    /// `rtsx_pci_send_cmd`: runs a command list and returns the bytes of its reads and checks.
-    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<Vec<u8>, DriverError> {
+    /// `rtsx_pci_send_cmd_no_wait`: starts a command list.
+    pub(crate) fn send_list(&mut self, steps: &[Step]) {
         let word = |kind: u32, address: u16, mask: u8, data: u8| {
             kind << 30 | u32::from(address & 0x3fff) << 16 | u32::from(mask) << 8 | u32::from(data)
         };
@@ -126,19 +129,34 @@ impl Port<'_> {
         self.driver.list_ended_well = None;
         self.bar_write(HCBAR, (at & 0xffff_ffff) as u32);
         self.bar_write(HCBCTLR, START_LIST | bytes.len() as u32);
-        while self.driver.list_ended_well.is_none() {
-            if !self.interrupt()? {
-                self.stop()?;
-                return Err(DriverError::NoInterrupt);
+    }
+
+    /// Waits for the interrupt that ends a list or a transfer, for so many milliseconds.
+    pub(crate) fn wait_for_end(&mut self, patience_ms: u64) -> Result<(), DriverError> {
+        let mut left = patience_ms;
+        loop {
+            while self.interrupt()? {}
+            match self.driver.list_ended_well {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(DriverError::ListFailed),
+                None if left == 0 => return Err(DriverError::NoInterrupt),
+                None => {
+                    left -= 1;
+                    self.sleep(1);
+                }
             }
         }
-        if self.driver.list_ended_well == Some(true) {
-            let answers = steps.iter().filter(|step| !matches!(step, Step::Write(..))).count();
-            Ok(self.bench.memory.peek(at, answers).unwrap_or_default())
-        } else {
+    }
+
+    /// `rtsx_pci_send_cmd`: runs a command list and returns the bytes of its reads and checks.
+    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<Vec<u8>, DriverError> {
+        self.send_list(steps);
+        if let Err(error) = self.wait_for_end(LIST_PATIENCE_MS) {
             self.stop()?;
-            Err(DriverError::ListFailed)
+            return Err(error);
         }
+        let answers = steps.iter().filter(|step| !matches!(step, Step::Write(..))).count();
+        Ok(self.bench.memory.peek(self.driver.list_at, answers).unwrap_or_default())
     }
 
     /// `rts5261_stop_cmd`.

@@ -1,13 +1,16 @@
 //! What Linux's `rtsx_pci` and `rtsx_pci_sdmmc` (6.1 to 7.x) do with an RTS5261, access by access.
 //!
 //! Written from what the driver does, not from its text: `access` has its ways to a register, `chip` the sequences of
-//! `rtsx_pcr.c` and `rts5261.c`, `host` those of `rtsx_pci_sdmmc.c` and the part of `mmc/core` that leads to the switch.
+//! `rtsx_pcr.c` and `rts5261.c`, `data` those that move data, `host` the other ones of `rtsx_pci_sdmmc.c` and the part of `mmc/core` that leads to the switch.
 
 mod access;
 mod chip;
+pub mod data;
 mod host;
 
 use sdmorph_pci::PciFunction;
+
+use data::{Piece, Transfer};
 
 use crate::Bench;
 
@@ -135,6 +138,88 @@ impl RtsxDriver {
         function: &mut dyn PciFunction,
     ) -> Result<([u8; 15], [u8; 15]), DriverError> {
         self.port(bench, function).identify()
+    }
+
+    /// Sets the host's side of the bus: 1, 4 or 8 lines, and SD_CFG1's mode (0x00 SD_20, 0x04 DDR, 0x08 SD_30).
+    ///
+    /// # Errors
+    /// [`DriverError`] of a register access.
+    pub fn set_bus(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        width: u8,
+        mode: u8,
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).set_bus(width, mode)
+    }
+
+    /// `sd_read_long_data`: a command whose data comes by DMA into `pieces` of guest memory.
+    ///
+    /// # Errors
+    /// [`DriverError`] as it would return it.
+    pub fn read_long(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        transfer: Transfer,
+        pieces: &[Piece],
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).read_long(transfer, pieces)
+    }
+
+    /// `sd_write_long_data`: a command whose data goes by DMA from `pieces` of guest memory.
+    ///
+    /// # Errors
+    /// [`DriverError`] as it would return it.
+    pub fn write_long(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        transfer: Transfer,
+        pieces: &[Piece],
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).write_long(transfer, pieces)
+    }
+
+    /// `sd_read_data`: a command with one block of at most 512 bytes, through the ping-pong buffer.
+    ///
+    /// # Errors
+    /// [`DriverError`] as it would return it.
+    pub fn read_short(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        transfer: Transfer,
+    ) -> Result<Vec<u8>, DriverError> {
+        self.port(bench, function).read_short(transfer)
+    }
+
+    /// `sd_write_data`, likewise.
+    ///
+    /// # Errors
+    /// [`DriverError`] as it would return it.
+    pub fn write_short(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        transfer: Transfer,
+        data: &[u8],
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).write_short(transfer, data)
+    }
+
+    /// `sd_tuning_rx_cmd`: whether a card at UHS-I speed is received well at this phase (0 to 31).
+    ///
+    /// # Errors
+    /// [`DriverError`] of a register access, or if no interrupt came.
+    pub fn tune(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        phase: u8,
+    ) -> Result<bool, DriverError> {
+        self.port(bench, function).tune(phase)
     }
 
     /// `mmc_power_off`.
