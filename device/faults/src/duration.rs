@@ -18,8 +18,11 @@ const UNITS: [(&str, u64); 6] = [
     ("ns", 1),
 ];
 
-/// Reads a duration of whole nanoseconds. `what` is what it is called in messages: `a delay`, `a latency`.
-pub(crate) fn parse(text: &str, what: &str) -> Result<Duration, String> {
+/// Reads a duration of whole nanoseconds, such as `500us`. `what` is what it is called in messages: `a delay`, `a latency`.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn parse(text: &str, what: &str) -> Result<Duration, String> {
     let malformed = || {
         let hint = "a number and one of the units ns, us, ms, s is needed, such as \"500us\"";
         format!("{} is not a duration; {hint}", quoted(text))

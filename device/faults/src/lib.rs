@@ -40,6 +40,7 @@ pub mod rule;
 mod watch;
 pub mod wire;
 
+pub use duration::parse as parse_duration;
 pub use engine::{Effects, Engine, Fired, MAX_PENDING, MAX_RULES, Outcome, RuleStatus, StuckBits};
 pub use error::RuleError;
 pub use latency::{MAX_LATENCY, ReadLatency};

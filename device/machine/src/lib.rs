@@ -1,6 +1,7 @@
 //! The machine: a VMD that carries a root port, a hot-plug slot with a card reader in it, and the card.
 //!
 //! - [`Machine`]: the composition; accesses of the host go in, answers and delays come out;
+//! - [`card`]: what can be put into the reader;
 //! - [`morph`]: what becomes of the slot when a card is inserted, switched to SD Express and ejected;
 //! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
 //! - [`record`]: the flight recorder;
@@ -15,9 +16,10 @@
 //! # Not modelled
 //!
 //! - the NVMe function: after the switch the slot is empty until the card is ejected and the reader comes back;
-//! - a storage medium behind the card, and more than one slot.
+//! - more than one slot.
 
 mod bench;
+mod card;
 mod machine;
 pub mod messages;
 pub mod morph;
@@ -26,7 +28,8 @@ pub mod record;
 pub mod time;
 
 pub use bench::Counters;
-pub use machine::{CardKind, Host, InsertError, Machine, Region};
+pub use card::{CardKind, InsertError, MEMORY_LIMIT_BYTES, Medium, NewCard};
+pub use machine::{Host, Machine, Region};
 pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};

@@ -10,16 +10,14 @@ use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
-    Card, CardError, CardResponse, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, SdCard,
-    World, mask_of_size,
+    Ctx, Disturbance, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
-use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
 use sdmorph_vmd::Vmd;
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use crate::bench::{Bench, Counters};
+use crate::card::{InsertError, Inserted, NewCard};
 use crate::messages::MessageWatch;
 use crate::morph::{self, Later, Phase};
 use crate::names;
@@ -52,26 +50,6 @@ pub enum Region {
     Bar(u8),
 }
 
-/// What can be put into the reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardKind {
-    /// An SD 7.0 card with a PCIe interface.
-    SdExpress,
-    /// An empty adapter: the switch closes, and no card answers.
-    Empty,
-}
-
-/// Why a card cannot be put in or taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum InsertError {
-    /// The slot of the reader is taken.
-    #[error("there is a card in the reader; eject it first")]
-    Occupied,
-    /// There is nothing to take out.
-    #[error("there is no card in the reader")]
-    Empty,
-}
-
 /// The whole device.
 #[derive(Debug)]
 pub struct Machine {
@@ -80,7 +58,7 @@ pub struct Machine {
     clock: CallClock,
     host: Host,
     phase: Phase,
-    card: Option<CardKind>,
+    card: Option<Inserted>,
     /// How long a switch takes if a rule says so, instead of what the driver programmed.
     relink: Option<Duration>,
     /// The messages that rules wait for, for whoever serves the client.
@@ -219,16 +197,61 @@ impl Machine {
     /// Puts a card into the reader.
     ///
     /// # Errors
-    /// [`InsertError::Occupied`] if there is one.
-    pub fn card_insert(&mut self, now: Duration, kind: CardKind) -> Result<(), InsertError> {
+    /// [`InsertError::Occupied`] if there is one, [`InsertError::Capacity`] if no card has a medium like this.
+    pub fn card_insert(&mut self, now: Duration, card: impl Into<NewCard>) -> Result<(), InsertError> {
         if self.card.is_some() {
             return Err(InsertError::Occupied);
         }
+        let (card, inserted) = card.into().make()?;
         self.call(now, |machine| {
-            machine.card = Some(kind);
-            machine.with_reader(|reader, ctx| reader.insert(ctx, make_card(kind)));
+            let write_protect = inserted.write_protect;
+            machine.card = Some(inserted);
+            machine.with_reader(|reader, ctx| {
+                reader.set_write_protect(write_protect);
+                reader.insert(ctx, card);
+            });
         });
         Ok(())
+    }
+
+    /// Whether there is a card, or something that looks like one, in the reader.
+    #[must_use]
+    pub fn has_card(&self) -> bool {
+        self.card.is_some()
+    }
+
+    /// Disturbs the card in the reader.
+    ///
+    /// # Errors
+    /// [`InsertError::Empty`] if there is none.
+    pub fn card_disturb(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), InsertError> {
+        let disturbed = self.call(now, |machine| {
+            let mut disturbed = false;
+            machine.with_reader(|reader, ctx| disturbed = reader.disturb(ctx, disturbance));
+            disturbed
+        });
+        if disturbed { Ok(()) } else { Err(InsertError::Empty) }
+    }
+
+    /// The card in the reader draws too much current. False if the reader's driver has not set it to look for that.
+    pub fn over_current(&mut self, now: Duration) -> bool {
+        self.call(now, |machine| {
+            let mut detected = false;
+            machine.with_reader(|reader, ctx| detected = reader.over_current(ctx));
+            detected
+        })
+    }
+
+    /// A medium has ended something that did not end at once: whoever waits for it goes on.
+    pub fn storage_ended(&mut self, now: Duration) {
+        self.call(now, Self::wake);
+    }
+
+    fn wake(&mut self) {
+        self.with_vmd(|vmd, above| {
+            let mut ctx = seam::inside(vmd, above);
+            vmd.wake(&mut ctx);
+        });
     }
 
     /// Takes the card out. If the reader has let go of the slot, it comes back: presence, and after
@@ -241,7 +264,10 @@ impl Machine {
             return Err(InsertError::Empty);
         }
         self.call(now, |machine| {
-            machine.with_reader(|reader, ctx| drop(reader.eject(ctx)));
+            machine.with_reader(|reader, ctx| {
+                drop(reader.eject(ctx));
+                reader.set_write_protect(false);
+            });
             if machine.phase == Phase::Away {
                 machine.cancel(Later::PresenceGoes);
                 machine.with_port(|port, ctx| port.set_presence(ctx, true));
@@ -334,10 +360,9 @@ impl Machine {
         json!({
             "time-ns": sdmorph_pci::Clock::now(&self.clock).as_nanos() as u64,
             "phase": self.phase,
-            "card": self.card.map(|kind| match kind {
-                CardKind::SdExpress => "sd-express",
-                CardKind::Empty => "none",
-            }),
+            "card": self.card.as_ref().map(|card| card.kind.name()),
+            "write-protect": self.card.as_ref().is_some_and(|card| card.write_protect),
+            "medium": self.card.as_ref().map(Inserted::status),
             "counters": self.bench.counters,
             "records": self.bench.recorder.next_seq(),
             "faults": faults,
@@ -405,10 +430,7 @@ impl Machine {
         self.bench.fire(now, due);
         self.settle();
         if self.clock.take_due() {
-            self.with_vmd(|vmd, above| {
-                let mut ctx = seam::inside(vmd, above);
-                vmd.wake(&mut ctx);
-            });
+            self.wake();
             self.settle();
         }
     }
@@ -553,35 +575,4 @@ fn piece(region: Region, offset: u64, left: usize) -> Option<u8> {
     [8u8, 4, 2, 1]
         .into_iter()
         .find(|size| *size <= most && usize::from(*size) <= left && offset % u64::from(*size) == 0)
-}
-
-fn make_card(kind: CardKind) -> Card {
-    match kind {
-        CardKind::SdExpress => Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT))),
-        CardKind::Empty => Box::new(EmptyAdapter { last: 0 }),
-    }
-}
-
-/// Closes the switch and answers nothing.
-#[derive(Debug)]
-struct EmptyAdapter {
-    /// Index of the last command, for the record.
-    last: u8,
-}
-
-impl SdCard for EmptyAdapter {
-    fn command(&mut self, _now: Duration, index: u8, _argument: u32) -> Result<CardResponse, CardError> {
-        self.last = index;
-        Err(CardError::Timeout)
-    }
-
-    fn power_cycle(&mut self) {}
-
-    fn last_command(&self) -> String {
-        format!("CMD{}", self.last)
-    }
-
-    fn snapshot(&self) -> Value {
-        json!({"kind": "empty adapter"})
-    }
 }

@@ -66,6 +66,21 @@ impl Shared {
         result
     }
 
+    /// For a medium, to be called when it has ended something. It does nothing once the machine is gone.
+    #[must_use]
+    pub fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        // The card, and with it the medium and this, belong to the machine.
+        let machine = Arc::downgrade(&self.machine);
+        let Self { machine: _, memory, interrupts, time, changed } = self.clone();
+        Arc::new(move || {
+            if let Some(machine) = machine.upgrade() {
+                let (memory, interrupts, changed) = (memory.clone(), interrupts.clone(), changed.clone());
+                let shared = Self { machine, memory, interrupts, time, changed };
+                shared.with_machine(Machine::storage_ended);
+            }
+        })
+    }
+
     /// A poisoned lock is one whose holder panicked: the machine forbids that to itself, and is still whole.
     fn lock(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)

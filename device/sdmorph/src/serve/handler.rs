@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use sdmorph_control::{CardKind, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs};
+use sdmorph_control::{
+    CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
+};
 use sdmorph_machine::faults::{Rule, RuleError};
 use sdmorph_machine::record::Recorded;
-use sdmorph_machine::{CardKind as Kind, InsertError};
+use sdmorph_machine::InsertError;
 use sdmorph_transport::Shared;
 use serde_json::Value;
 
-use super::timestamp;
+use super::{cards, timestamp};
 
 /// Longest marker: the record is bounded by its number of entries, and so they have to be.
 const MARKER_BYTES: usize = 1024;
@@ -80,12 +82,13 @@ pub(crate) fn read_rules(path: &Path) -> anyhow::Result<(String, Vec<Rule>)> {
 }
 
 impl sdmorph_control::Handler for Handler {
-    fn card_insert(&self, kind: CardKind) -> Result<(), CommandError> {
-        let kind = match kind {
-            CardKind::SdExpress => Kind::SdExpress,
-            CardKind::None => Kind::Empty,
-        };
-        let result = self.shared.with_machine(|machine, now| machine.card_insert(now, kind));
+    fn card_insert(&self, card: CardInsertArgs) -> Result<(), CommandError> {
+        // Before the image is opened, which would be for nothing: whoever has it then could be the card that is there.
+        if self.shared.with_machine(|machine, _| machine.has_card()) {
+            return Err(refused(InsertError::Occupied));
+        }
+        let card = cards::new_card(&card, self.shared.waker()).map_err(CommandError::generic)?;
+        let result = self.shared.with_machine(|machine, now| machine.card_insert(now, card));
         self.forward_notices();
         result.map_err(refused)
     }
@@ -94,6 +97,22 @@ impl sdmorph_control::Handler for Handler {
         let result = self.shared.with_machine(|machine, now| machine.card_eject(now));
         self.forward_notices();
         result.map_err(refused)
+    }
+
+    fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
+        let disturbance = cards::disturbance(&corruption).map_err(CommandError::generic)?;
+        let result = self.shared.with_machine(|machine, now| machine.card_disturb(now, disturbance));
+        self.forward_notices();
+        result.map_err(refused)
+    }
+
+    fn over_current(&self) -> Result<(), CommandError> {
+        let detected = self.shared.with_machine(|machine, now| machine.over_current(now));
+        self.forward_notices();
+        if detected {
+            return Ok(());
+        }
+        Err(CommandError::generic("no driver has set the reader to look for an over-current".to_owned()))
     }
 
     fn link_set(&self, up: bool) -> Result<(), CommandError> {

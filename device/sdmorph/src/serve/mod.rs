@@ -1,5 +1,6 @@
 //! `sdmorph serve`: the machine, its transport, its control socket, its record.
 
+mod cards;
 mod handler;
 pub(crate) mod places;
 mod recording;

@@ -1,0 +1,168 @@
+//! What can be put into the reader.
+
+use std::fmt;
+use std::time::Duration;
+
+use sdmorph_media::{FileMedia, MediaStatus, RamMedia};
+use sdmorph_pci::{Card, CardError, CardResponse, Media, SdCard};
+use sdmorph_sdcard::{Capacity, CapacityError, MemoryCard, Profile};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+/// Most bytes that a card in memory keeps. What is written beyond finds it full, as on an image whose disk is full.
+pub const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
+
+/// What can be put into the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardKind {
+    /// An SD card.
+    Sd,
+    /// An SD 7.0 card with a PCIe interface.
+    SdExpress,
+    /// An empty adapter: the switch closes, and no card answers.
+    Empty,
+}
+
+impl CardKind {
+    /// As the control protocol spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CardKind::Sd => "sd",
+            CardKind::SdExpress => "sd-express",
+            CardKind::Empty => "none",
+        }
+    }
+}
+
+/// What keeps a card's blocks, and what tells about it.
+#[derive(Debug)]
+pub struct Medium {
+    media: Box<dyn Media>,
+    status: MediaStatus,
+}
+
+impl Medium {
+    /// A medium in memory, empty, of `bytes`, rounded down to whole blocks.
+    #[must_use]
+    pub fn memory(bytes: u64) -> Self {
+        RamMedia::new(bytes / sdmorph_pci::media::BLOCK_BYTES as u64, MEMORY_LIMIT_BYTES).into()
+    }
+
+    /// The same medium, which cannot be changed.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.media.is_read_only()
+    }
+}
+
+impl From<RamMedia> for Medium {
+    fn from(media: RamMedia) -> Self {
+        let status = media.status();
+        Self { media: Box::new(media), status }
+    }
+}
+
+impl From<FileMedia> for Medium {
+    fn from(media: FileMedia) -> Self {
+        let status = media.status();
+        Self { media: Box::new(media), status }
+    }
+}
+
+/// A card, or what looks like one to the switch, on its way into the reader.
+#[derive(Debug)]
+pub struct NewCard {
+    /// What it is.
+    pub kind: CardKind,
+    /// What keeps its blocks; 64 GiB in memory if there is none. An empty adapter needs none.
+    pub medium: Option<Medium>,
+    /// The switch on its edge is at "lock".
+    pub write_protect: bool,
+    /// Its serial number (PSN).
+    pub serial: u32,
+}
+
+impl From<CardKind> for NewCard {
+    fn from(kind: CardKind) -> Self {
+        Self { kind, medium: None, write_protect: false, serial: 1 }
+    }
+}
+
+/// Why a card cannot be put in, taken out, or disturbed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InsertError {
+    /// The slot of the reader is taken.
+    #[error("there is a card in the reader; eject it first")]
+    Occupied,
+    /// There is nothing to take out.
+    #[error("there is no card in the reader")]
+    Empty,
+    /// No card has such a medium.
+    #[error("no SD card is like this: {0}")]
+    Capacity(#[from] CapacityError),
+}
+
+/// The card that is in the reader, as the machine knows it.
+#[derive(Debug)]
+pub(crate) struct Inserted {
+    pub(crate) kind: CardKind,
+    pub(crate) write_protect: bool,
+    medium: Option<MediaStatus>,
+}
+
+impl Inserted {
+    pub(crate) fn status(&self) -> Value {
+        json!(self.medium.as_ref().map(MediaStatus::info))
+    }
+}
+
+impl NewCard {
+    /// Makes the card.
+    pub(crate) fn make(self) -> Result<(Card, Inserted), InsertError> {
+        let Self { kind, medium, write_protect, serial } = self;
+        if kind == CardKind::Empty {
+            return Ok((Box::new(EmptyAdapter { last: 0 }), Inserted { kind, write_protect, medium: None }));
+        }
+        let medium = medium.unwrap_or_else(|| Medium::memory(Capacity::DEFAULT.bytes()));
+        let capacity = Capacity::of_blocks(medium.media.blocks())?;
+        let profile = match kind {
+            CardKind::SdExpress => Profile::express(serial, capacity),
+            _ => Profile::legacy(serial, capacity),
+        };
+        let inserted = Inserted { kind, write_protect, medium: Some(medium.status) };
+        let card = MemoryCard::new(profile, medium.media);
+        // The capacity is the medium's own.
+        let card = card.map_err(|_| InsertError::Empty)?;
+        Ok((Box::new(card), inserted))
+    }
+}
+
+/// Closes the switch and answers nothing.
+struct EmptyAdapter {
+    /// Index of the last command, for the record.
+    last: u8,
+}
+
+impl fmt::Debug for EmptyAdapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EmptyAdapter")
+    }
+}
+
+impl SdCard for EmptyAdapter {
+    fn command(&mut self, _now: Duration, index: u8, _argument: u32) -> Result<CardResponse, CardError> {
+        self.last = index;
+        Err(CardError::Timeout)
+    }
+
+    fn power_cycle(&mut self) {}
+
+    fn last_command(&self) -> String {
+        format!("CMD{}", self.last)
+    }
+
+    fn snapshot(&self) -> Value {
+        json!({"kind": "empty adapter"})
+    }
+}

@@ -1,0 +1,79 @@
+//! From the arguments of commands to cards, and to what is done to them.
+
+use sdmorph_control::{CardCorruptArgs, CardInsertArgs, CardKind, Corruption, ImageFormat};
+use sdmorph_machine::faults::parse_duration;
+use sdmorph_machine::{CardKind as Kind, Medium, NewCard};
+use sdmorph_media::{Format, OpenOptions, Waker};
+use sdmorph_pci::Disturbance;
+
+/// Makes a card. Opening an image may take a moment.
+pub(crate) fn new_card(arguments: &CardInsertArgs, waker: Waker) -> Result<NewCard, String> {
+    let CardInsertArgs { kind, image, format, size, read_only, write_protect, serial } = arguments;
+    let kind = match kind {
+        CardKind::Sd => Kind::Sd,
+        CardKind::SdExpress => Kind::SdExpress,
+        CardKind::None => Kind::Empty,
+    };
+    let without = |what: &str, given: bool, why: &str| if given { Err(format!("'{what}' {why}")) } else { Ok(()) };
+    if kind == Kind::Empty {
+        let why = "is for a card, and an empty adapter has none";
+        without("image", image.is_some(), why)?;
+        without("size", size.is_some(), why)?;
+        without("serial", serial.is_some(), why)?;
+    }
+    let medium = match image {
+        Some(path) => {
+            without("size", size.is_some(), "is for a card in memory; an image has a size of its own")?;
+            let mut options = OpenOptions::new(waker);
+            options.read_only = *read_only;
+            options.format = format.map(|format| match format {
+                ImageFormat::Raw => Format::Raw,
+                ImageFormat::Qcow2 => Format::Qcow2,
+            });
+            Some(sdmorph_media::open(path, options).map_err(|error| error.to_string())?.into())
+        }
+        None => {
+            without("format", format.is_some(), "is for an image, and none is given")?;
+            without("read-only", *read_only, "is for an image: a card in memory would be empty for ever")?;
+            size.map(|size| Medium::memory(size.0))
+        }
+    };
+    Ok(NewCard { medium, write_protect: *write_protect, serial: serial.unwrap_or(1), ..kind.into() })
+}
+
+/// What `card-corrupt` does.
+pub(crate) fn disturbance(arguments: &CardCorruptArgs) -> Result<Disturbance, String> {
+    let CardCorruptArgs { what, times, duration, first, count } = arguments;
+    let (takes_times, takes_duration, takes_range) = match what {
+        Corruption::Busy => (false, true, false),
+        Corruption::BadBlocks => (false, false, true),
+        Corruption::Heal => (false, false, false),
+        _ => (true, false, false),
+    };
+    for (name, given, taken) in [
+        ("times", times.is_some(), takes_times),
+        ("duration", duration.is_some(), takes_duration),
+        ("first", first.is_some(), takes_range),
+        ("count", count.is_some(), takes_range),
+    ] {
+        if given && !taken {
+            return Err(format!("'{name}' does not go with this kind of corruption"));
+        }
+    }
+    let times = times.unwrap_or(1);
+    Ok(match what {
+        Corruption::ResponseCrc => Disturbance::ResponseCrc(times),
+        Corruption::ResponseTimeout => Disturbance::ResponseTimeout(times),
+        Corruption::DataCrc => Disturbance::DataCrc(times),
+        Corruption::DataTimeout => Disturbance::DataTimeout(times),
+        Corruption::Busy => {
+            let text = duration.as_deref().ok_or("'busy' needs a 'duration', such as \"500ms\"")?;
+            Disturbance::Busy(parse_duration(text, "a busy time")?)
+        }
+        Corruption::BadBlocks => {
+            let first = first.ok_or("'bad-blocks' needs the 'first' of them")?;
+            Disturbance::BadBlocks { first, count: count.unwrap_or(1) }
+        }
+        Corruption::Heal => Disturbance::Heal,
+    })
+}
