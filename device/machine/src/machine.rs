@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, LinkAction};
 use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus, WireAction};
+use sdmorph_pci::media::{BLOCK_BYTES, MAX_TRANSFER_BLOCKS};
 use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
-    Card, CardError, CardResponse, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, SdCard,
-    World, mask_of_size,
+    Card, CardError, CardResponse, Ctx, Event, GuestMemory, InterruptSink, Media, MediaRequest, MediaResult,
+    PciFunction, ResetKind, SdCard, World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
@@ -557,8 +558,41 @@ fn piece(region: Region, offset: u64, left: usize) -> Option<u8> {
 
 fn make_card(kind: CardKind) -> Card {
     match kind {
-        CardKind::SdExpress => Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT))),
+        CardKind::SdExpress => {
+            let profile = Profile::express(1, Capacity::DEFAULT);
+            match MemoryCard::new(profile, Box::new(Blank { blocks: Capacity::DEFAULT.blocks() })) {
+                Ok(card) => Box::new(card),
+                // Both have the same capacity.
+                Err(_) => Box::new(EmptyAdapter { last: 0 }),
+            }
+        }
         CardKind::Empty => Box::new(EmptyAdapter { last: 0 }),
+    }
+}
+
+/// Reads zeros and forgets what is written. `sdmorph-media` replaces it.
+#[derive(Debug)]
+struct Blank {
+    blocks: u64,
+}
+
+impl Media for Blank {
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn begin(&mut self, _tag: u64, request: MediaRequest) -> Option<MediaResult> {
+        let count =
+            if let MediaRequest::Read { count, .. } = request { count.min(MAX_TRANSFER_BLOCKS) } else { 0 };
+        Some(Ok(vec![0; count as usize * BLOCK_BYTES]))
+    }
+
+    fn ended(&mut self) -> Option<(u64, MediaResult)> {
+        None
     }
 }
 
