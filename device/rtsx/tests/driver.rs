@@ -4,8 +4,13 @@
 use sdmorph_pci::{CardError, CardResponse, Event, PciFunction, ResetKind, SdCard};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
-use sdmorph_testkit::{Bench, DriverError, RtsxDriver};
+use sdmorph_testkit::{Bench, DriverError, RtsxDriver, TestMedia};
 use serde_json::Value;
+
+fn memory_card(profile: Profile) -> MemoryCard {
+    let medium = TestMedia::new(profile.capacity.blocks());
+    MemoryCard::new(profile, Box::new(medium)).unwrap()
+}
 
 struct Lab {
     bench: Bench,
@@ -20,11 +25,11 @@ fn bound() -> Lab {
 }
 
 fn express_card() -> Box<MemoryCard> {
-    Box::new(MemoryCard::new(Profile::express(0x1234_5678, Capacity::DEFAULT)))
+    Box::new(memory_card(Profile::express(0x1234_5678, Capacity::DEFAULT)))
 }
 
 fn legacy_card() -> Box<MemoryCard> {
-    Box::new(MemoryCard::new(Profile::legacy(0x1234_5678, Capacity::DEFAULT)))
+    Box::new(memory_card(Profile::legacy(0x1234_5678, Capacity::DEFAULT)))
 }
 
 impl Lab {

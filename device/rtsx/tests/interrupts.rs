@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use sdmorph_pci::{Event, Message, PciFunction, ResetKind};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
-use sdmorph_testkit::Bench;
+use sdmorph_testkit::{Bench, TestMedia};
+
+fn memory_card(profile: Profile) -> MemoryCard {
+    let medium = TestMedia::new(profile.capacity.blocks());
+    MemoryCard::new(profile, Box::new(medium)).unwrap()
+}
 
 const HCBCTLR: u64 = 0x04;
 const BIPR: u64 = 0x14;
@@ -28,7 +33,7 @@ fn with_msi() -> (Bench, Rtsx) {
 }
 
 fn insert(bench: &mut Bench, reader: &mut Rtsx) {
-    let card = Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT)));
+    let card = Box::new(memory_card(Profile::express(1, Capacity::DEFAULT)));
     bench.with(reader, |reader, ctx| reader.insert(ctx, card));
 }
 

@@ -6,8 +6,13 @@ use sdmorph_pci::register::check_table;
 use sdmorph_pci::{Event, PciFunction, Register, ResetKind, seam};
 use sdmorph_rtsx::{BAR_REGISTERS, INTERNAL_REGISTERS, Rtsx, phy, vendor_config};
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
-use sdmorph_testkit::{Bench, RtsxDriver};
+use sdmorph_testkit::{Bench, RtsxDriver, TestMedia};
 use serde_json::Value;
+
+fn memory_card(profile: Profile) -> MemoryCard {
+    let medium = TestMedia::new(profile.capacity.blocks());
+    MemoryCard::new(profile, Box::new(medium)).unwrap()
+}
 
 const HAIMR: u64 = 0x10;
 
@@ -186,7 +191,7 @@ fn reset_after_a_driver_run_returns_every_row_to_its_reset_value() {
         let (mut bench, mut reader) = powered();
         let mut driver = RtsxDriver::new();
         driver.probe(&mut bench, &mut reader).unwrap();
-        let card = Box::new(MemoryCard::new(Profile::legacy(1, Capacity::DEFAULT)));
+        let card = Box::new(memory_card(Profile::legacy(1, Capacity::DEFAULT)));
         bench.with(&mut reader, |reader, ctx| reader.insert(ctx, card));
         driver.interrupt(&mut bench, &mut reader).unwrap();
         driver.rescan(&mut bench, &mut reader).unwrap();
@@ -279,7 +284,7 @@ proptest! {
         let (mut bench, mut reader) = powered();
         let bytes: Vec<u8> = list.iter().flat_map(|word| word.to_le_bytes()).collect();
         bench.memory.poke(1 << 20, &bytes);
-        let card = Box::new(MemoryCard::new(Profile::express(1, Capacity::DEFAULT)));
+        let card = Box::new(memory_card(Profile::express(1, Capacity::DEFAULT)));
         bench.with(&mut reader, |reader, ctx| reader.insert(ctx, card));
         for (offset, size, value) in accesses {
             seam::bar_write(&mut reader, &mut bench.above(), 0, offset, size, value);

@@ -1,72 +1,105 @@
-//! The card itself: runs the command table.
+//! The card itself: runs the command table, and stands at the host's seam.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sdmorph_pci::{CardError, CardResponse, SdCard};
-use serde_json::{Value, json};
+use sdmorph_pci::{Bus, CardError, CardResponse, DataError, Disturbance, Lines, Media, SdCard};
+use serde_json::Value;
 
+use crate::capacity::Capacity;
 use crate::crc7::end_byte;
+use crate::disturb::Disturbances;
+use crate::lock::Password;
 use crate::profile::Profile;
-use crate::registers::{cid, csd, ocr};
+use crate::protection::Groups;
+use crate::registers::cid::cid;
+use crate::registers::csd::{Programmable, csd};
+use crate::session::Session;
 use crate::state::State;
-use crate::status;
-use crate::table::{self, Command, Format, Outcome};
+use crate::status::{self, Clear};
+use crate::store::Store;
+use crate::table::{self, Command, Format, Needs, Outcome};
+use crate::voltage::Signalling;
 
-/// How long initialisation takes after the first ACMD41 (4.2.3 allows a second).
-const POWER_UP: Duration = Duration::from_millis(20);
-/// VHS in CMD8's argument (4.3.13): the host supplies 2.7 V to 3.6 V.
-const VHS_27_36: u32 = 0x1;
-/// PCIe Availability in CMD8's argument, PCIe Response in R7.
-const CMD8_PCIE: u32 = 1 << 12;
-/// PCIe 1.2V Support in both.
-const CMD8_PCIE_1V2: u32 = 1 << 13;
-/// Bits of CMD8's argument that the response gives back as they came: VHS and the check pattern.
-const CMD8_ECHO: u32 = 0xfff;
-/// Blocks of every high-capacity card have this length (4.3.2).
-const BLOCK_BYTES: u32 = 512;
+/// Commands that do not end an erase sequence (4.3.5): what belongs to it, and asking for the status.
+const IN_ERASE_SEQUENCE: &[u8] = &[13, 22, 32, 33, 38];
+/// Commands that may stand between CMD22 or CMD23 and the command that they are for.
+const BEFORE_TRANSFER: &[u8] = &[13, 22, 23];
+
+/// A medium that does not fit the profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the card has {} blocks of 512 bytes, and its medium {medium_blocks}", capacity.blocks())]
+pub struct MediumError {
+    /// What the profile says.
+    pub capacity: Capacity,
+    /// What there is.
+    pub medium_blocks: u64,
+}
+
+/// What the card keeps without power.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    pub(crate) programmed: Programmable,
+    pub(crate) password: Password,
+    pub(crate) groups: Groups,
+    /// What CMD56 wrote last, one block.
+    pub(crate) general: Vec<u8>,
+}
+
+/// Counted for the whole life of the card.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commands: u64,
+    pub(crate) blocks_read: u64,
+    pub(crate) blocks_written: u64,
+    pub(crate) erases: u64,
+    pub(crate) discards: u64,
+    /// Commands that were illegal, and how often: at most 128 names.
+    pub(crate) refused: BTreeMap<(bool, u8), u64>,
+}
 
 /// An SD memory card.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct MemoryCard {
-    profile: Profile,
-    state: State,
-    /// Published by CMD3; 0 until then.
-    address: u16,
-    /// Error bits that wait to be sent.
-    errors: u32,
-    /// The command before this one was CMD55.
-    app: bool,
-    /// CMD8 was answered since power-up or CMD0, so that the host may ask for high capacity.
-    interface_condition: bool,
-    /// When power-up will be finished; `None` until the first ACMD41.
-    powered_up_at: Option<Duration>,
-    /// What R7 answers to the CMD8 at hand.
-    r7: u32,
-    /// What R3 answers to the ACMD41 at hand.
-    operating_conditions: u32,
-    last: (u8, bool),
-    /// Commands that were illegal, and how often: at most 128 names.
-    refused: BTreeMap<(bool, u8), u64>,
+    pub(crate) profile: Profile,
+    pub(crate) durable: Durable,
+    pub(crate) session: Session,
+    pub(crate) store: Store,
+    pub(crate) disturbances: Disturbances,
+    pub(crate) counters: Counters,
+    /// How the host runs the bus.
+    pub(crate) bus: Bus,
+    /// The last time that the card has heard of.
+    pub(crate) seen: Duration,
+    pub(crate) last: (u8, bool),
 }
 
 impl MemoryCard {
-    /// A card that has just been powered.
-    #[must_use]
-    pub fn new(profile: Profile) -> Self {
-        Self {
-            profile,
-            state: State::Idle,
-            address: 0,
-            errors: 0,
-            app: false,
-            interface_condition: false,
-            powered_up_at: None,
-            r7: 0,
-            operating_conditions: 0,
-            last: (0, false),
-            refused: BTreeMap::new(),
+    /// A card that has just been powered, with its contents in `medium`. It is write protected for ever
+    /// (PERM_WRITE_PROTECT, which Linux looks at) if the medium is read-only.
+    ///
+    /// # Errors
+    /// [`MediumError`] if the medium has not as many blocks as the profile says. [`Capacity::of_blocks`] makes a capacity
+    /// that fits.
+    pub fn new(profile: Profile, medium: Box<dyn Media>) -> Result<Self, MediumError> {
+        if medium.blocks() != profile.capacity.blocks() {
+            return Err(MediumError { capacity: profile.capacity, medium_blocks: medium.blocks() });
         }
+        let store = Store::new(medium);
+        let programmed =
+            Programmable { permanent_write_protect: store.is_read_only(), ..Programmable::default() };
+        let groups = Groups::new(&profile);
+        Ok(Self {
+            profile,
+            durable: Durable { programmed, password: Password::default(), groups, general: Vec::new() },
+            session: Session::new(false),
+            store,
+            disturbances: Disturbances::default(),
+            counters: Counters::default(),
+            bus: Bus::INITIAL,
+            seen: Duration::ZERO,
+            last: (0, false),
+        })
     }
 
     /// What kind of card it is.
@@ -75,181 +108,119 @@ impl MemoryCard {
         &self.profile
     }
 
-    /// Its state.
+    /// Its state, as of the last call.
     #[must_use]
     pub fn state(&self) -> State {
-        self.state
+        self.session.state
     }
 
     /// How often a command was illegal.
     #[must_use]
     pub fn illegal_commands(&self) -> u64 {
-        self.refused.values().sum()
+        self.counters.refused.values().sum()
     }
 
-    fn is_addressed(&self, argument: u32) -> bool {
-        argument >> 16 == u32::from(self.address)
+    pub(crate) fn is_addressed(&self, argument: u32) -> bool {
+        argument >> 16 == u32::from(self.session.address)
+    }
+
+    fn has(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::Nothing => true,
+            Needs::StandardCapacity => self.profile.capacity.is_standard(),
+            Needs::UltraCapacity => self.profile.capacity.is_ultra(),
+            Needs::BlockCount => self.profile.has_block_count(),
+            Needs::SpeedClassControl => self.profile.has_speed_class_control(),
+            Needs::LowVoltage => self.session.signalling == Signalling::Low,
+        }
+    }
+
+    fn is_legal(&self, command: &Command) -> bool {
+        command.states.contain(self.session.state)
+            && self.has(command.needs)
+            && (command.works_locked || !self.session.locked)
     }
 
     fn run(&mut self, now: Duration, index: u8, argument: u32) -> Result<CardResponse, CardError> {
-        let app = std::mem::take(&mut self.app);
+        self.settle(now);
+        // An ordinary command, unless the card is there to know better.
+        self.last = (index, false);
+        let hears = self.session.signalling.hears(self.bus) && self.session.state != State::Inactive;
+        if !hears || self.disturbances.swallows_command() {
+            return Err(CardError::Timeout);
+        }
+        self.counters.commands = self.counters.commands.saturating_add(1);
+        let app = std::mem::take(&mut self.session.app);
         let (command, taken_as_app) = table::find(index, app);
         self.last = (index, taken_as_app);
-        let Some(command) = command.filter(|command| command.states.contain(self.state)) else {
-            let count = self.refused.entry((taken_as_app, index)).or_default();
-            *count = count.saturating_add(1);
-            self.errors |= status::ILLEGAL_COMMAND;
+        if command.is_some_and(|command| command.is_for_one_card && !self.is_addressed(argument)) {
             return Err(CardError::Timeout);
-        };
+        }
+        let Some(command) = command.filter(|command| self.is_legal(command)) else { return self.refuse() };
         // The status shows the state that the command found, not the one it leads to (4.10.1).
-        let found = self.state;
+        let found = (self.session.state as u32) << status::CURRENT_STATE_SHIFT
+            | if self.is_busy() { 0 } else { status::READY_FOR_DATA }
+            | if self.session.locked { status::CARD_IS_LOCKED } else { 0 };
         match (command.handler)(self, now, argument) {
-            Outcome::Answer => Ok(self.respond(command, found, taken_as_app)),
-            Outcome::Silent => Err(CardError::Timeout),
+            Outcome::Answer => {}
+            Outcome::Silent => return Err(CardError::Timeout),
+            Outcome::Illegal => return self.refuse(),
+        }
+        self.end_sequences(index, taken_as_app);
+        let response = self.respond(command, found, taken_as_app);
+        self.settle(now);
+        let has_response = response != CardResponse::None;
+        if has_response && self.disturbances.spoils_response() { Err(CardError::Crc) } else { Ok(response) }
+    }
+
+    fn refuse(&mut self) -> Result<CardResponse, CardError> {
+        let (index, app) = self.last;
+        let count = self.counters.refused.entry((app, index)).or_default();
+        *count = count.saturating_add(1);
+        self.session.raise(status::ILLEGAL_COMMAND);
+        Err(CardError::Timeout)
+    }
+
+    /// A command that does not belong to what others before it began ends that.
+    fn end_sequences(&mut self, index: u8, app: bool) {
+        if (app || !IN_ERASE_SEQUENCE.contains(&index)) && self.forget_erase() {
+            self.session.raise(status::ERASE_RESET);
+        }
+        if app || !BEFORE_TRANSFER.contains(&index) {
+            self.session.block_count = None;
+            self.session.address_extension = 0;
         }
     }
 
-    fn respond(&mut self, command: &Command, found: State, taken_as_app: bool) -> CardResponse {
-        let app = if taken_as_app || self.app { status::APP_CMD } else { 0 };
-        let state = (found as u32) << status::CURRENT_STATE_SHIFT;
-        let status = self.errors | state | status::READY_FOR_DATA | app;
-        match command.format {
+    fn respond(&mut self, command: &Command, found: u32, taken_as_app: bool) -> CardResponse {
+        let app = if taken_as_app || self.session.app { status::APP_CMD } else { 0 };
+        let status = self.session.errors | found | app;
+        // What a valid command clears is cleared, whether its response could show it or not.
+        let mut cleared = status::cleared_by(Clear::ValidCommand);
+        let response = match command.format {
             Format::None => CardResponse::None,
             Format::R1 | Format::R1b => {
-                self.errors = 0;
+                cleared |= status::cleared_by(Clear::Read);
                 short(command.index, status)
             }
             Format::R2Cid => long(cid(&self.profile)),
-            Format::R2Csd => long(csd(&self.profile)),
+            Format::R2Csd => {
+                long(csd(&self.profile, self.durable.programmed, self.session.functions.access_mode()))
+            }
             Format::R3 => {
-                let [a, b, c, d] = self.operating_conditions.to_be_bytes();
+                let [a, b, c, d] = self.session.operating_conditions.to_be_bytes();
                 CardResponse::Short([0x3f, a, b, c, d, 0xff])
             }
             Format::R6 => {
-                // R6 carries these two only; others wait for an R1.
-                self.errors &= !(status::ILLEGAL_COMMAND | status::ERROR);
-                short(command.index, u32::from(self.address) << 16 | u32::from(status::in_r6(status)))
+                // R6 carries these only; others wait for an R1.
+                cleared |= status::cleared_by(Clear::Read) & status::IN_R6;
+                let address = u32::from(self.session.address) << 16;
+                short(command.index, address | u32::from(status::in_r6(status)))
             }
-            Format::R7 => short(command.index, self.r7),
-        }
-    }
-
-    /// CMD0.
-    pub(crate) fn go_idle(&mut self, _now: Duration, _argument: u32) -> Outcome {
-        self.back_to_idle();
-        Outcome::Answer
-    }
-
-    fn back_to_idle(&mut self) {
-        self.state = State::Idle;
-        self.address = 0;
-        self.errors = 0;
-        self.app = false;
-        self.interface_condition = false;
-        self.powered_up_at = None;
-    }
-
-    /// CMD8: the card answers only if it takes the voltage.
-    pub(crate) fn send_if_cond(&mut self, _now: Duration, argument: u32) -> Outcome {
-        if argument >> 8 & 0xf != VHS_27_36 {
-            return Outcome::Silent;
-        }
-        self.interface_condition = true;
-        let pcie = match self.profile.express {
-            // A card answers about PCIe only a host that says it has it.
-            Some(express) if argument & CMD8_PCIE != 0 => {
-                CMD8_PCIE | if express.supports_1v2 { argument & CMD8_PCIE_1V2 } else { 0 }
-            }
-            _ => 0,
+            Format::R7 => short(command.index, self.session.r7),
         };
-        self.r7 = argument & CMD8_ECHO | pcie;
-        Outcome::Answer
-    }
-
-    /// ACMD41 (4.2.3.1): an inquiry if its voltage window is zero; otherwise it starts initialisation or polls it.
-    pub(crate) fn send_op_cond(&mut self, now: Duration, argument: u32) -> Outcome {
-        self.operating_conditions = ocr::VDD_27_36;
-        if argument & ocr::VOLTAGES == 0 {
-            return Outcome::Answer;
-        }
-        if argument & ocr::VDD_27_36 == 0 {
-            self.state = State::Inactive;
-            return Outcome::Silent;
-        }
-        // A host that cannot use the card sees it busy for ever.
-        let ultra = self.profile.capacity.is_ultra();
-        let host_can =
-            self.interface_condition && argument & ocr::HCS != 0 && (!ultra || argument & ocr::HO2T != 0);
-        let ready_at = *self.powered_up_at.get_or_insert(now.saturating_add(POWER_UP));
-        if host_can && now >= ready_at {
-            self.operating_conditions |= ocr::POWERED_UP | ocr::CCS | if ultra { ocr::CO2T } else { 0 };
-            self.state = State::Ready;
-        }
-        Outcome::Answer
-    }
-
-    /// CMD2.
-    pub(crate) fn all_send_cid(&mut self, _now: Duration, _argument: u32) -> Outcome {
-        self.state = State::Identification;
-        Outcome::Answer
-    }
-
-    /// CMD3: the card chooses an address, another one each time, never 0.
-    pub(crate) fn send_relative_address(&mut self, _now: Duration, _argument: u32) -> Outcome {
-        self.address = self.address.wrapping_add(1).max(1);
-        self.state = State::StandBy;
-        Outcome::Answer
-    }
-
-    /// CMD7: selects the card with this address and deselects every other.
-    pub(crate) fn select(&mut self, _now: Duration, argument: u32) -> Outcome {
-        let (next, outcome) = match (self.state, self.is_addressed(argument)) {
-            (State::StandBy, true) => (State::Transfer, Outcome::Answer),
-            (State::Disconnect, true) => (State::Programming, Outcome::Answer),
-            (State::Transfer | State::SendingData, false) => (State::StandBy, Outcome::Silent),
-            (State::Programming, false) => (State::Disconnect, Outcome::Silent),
-            // Selecting it twice is answered, and changes nothing.
-            (state, true) => (state, Outcome::Answer),
-            (state, false) => (state, Outcome::Silent),
-        };
-        self.state = next;
-        outcome
-    }
-
-    /// CMD9, CMD10, CMD13: the row's response, if it is this card that is meant.
-    pub(crate) fn addressed(&mut self, _now: Duration, argument: u32) -> Outcome {
-        if self.is_addressed(argument) { Outcome::Answer } else { Outcome::Silent }
-    }
-
-    /// CMD15.
-    pub(crate) fn go_inactive(&mut self, _now: Duration, argument: u32) -> Outcome {
-        if !self.is_addressed(argument) {
-            return Outcome::Silent;
-        }
-        self.state = State::Inactive;
-        Outcome::Answer
-    }
-
-    /// CMD16: a high-capacity card takes 512 bytes whatever is set, and refuses more.
-    pub(crate) fn set_block_length(&mut self, _now: Duration, argument: u32) -> Outcome {
-        if argument > BLOCK_BYTES {
-            self.errors |= status::BLOCK_LEN_ERROR;
-        }
-        Outcome::Answer
-    }
-
-    /// CMD55: the next command is an application command.
-    pub(crate) fn app_command(&mut self, _now: Duration, argument: u32) -> Outcome {
-        if !self.is_addressed(argument) {
-            return Outcome::Silent;
-        }
-        self.app = true;
-        Outcome::Answer
-    }
-
-    /// ACMD6, ACMD42: bus width and pull-up are not visible without data lines.
-    pub(crate) fn accept(&mut self, _now: Duration, _argument: u32) -> Outcome {
-        Outcome::Answer
+        self.session.errors &= !cleared;
+        response
     }
 }
 
@@ -271,25 +242,61 @@ impl SdCard for MemoryCard {
         self.run(now, index & 0x3f, argument)
     }
 
+    fn read_data(&mut self, now: Duration, block_bytes: u16, blocks: u32) -> Result<Vec<u8>, DataError> {
+        self.settle(now);
+        self.send(block_bytes, blocks)
+    }
+
+    fn write_data(&mut self, now: Duration, block_bytes: u16, data: Vec<u8>) -> Result<(), DataError> {
+        self.settle(now);
+        let result = self.receive(block_bytes, data);
+        self.settle(now);
+        result
+    }
+
+    fn lines(&mut self, now: Duration) -> Lines {
+        self.settle(now);
+        if self.session.signalling.holds_lines() {
+            return Lines { cmd: false, dat: 0 };
+        }
+        // A card that is not selected lets go of DAT0, whatever it is at.
+        let works = self.session.work.is_busy() && self.session.state != State::Disconnect;
+        if works || self.disturbances.is_busy() { Lines { dat: 0xe, ..Lines::IDLE } } else { Lines::IDLE }
+    }
+
+    fn set_bus(&mut self, now: Duration, bus: Bus) {
+        self.settle(now);
+        self.bus = bus;
+        self.session.signalling.bus_changed(now, bus);
+    }
+
     fn power_cycle(&mut self) {
         let Self {
             profile: _,
-            state: _,
-            address: _,
-            errors: _,
-            app: _,
-            interface_condition: _,
-            powered_up_at: _,
-            r7,
-            operating_conditions,
+            durable,
+            session,
+            store,
+            // They are of the world, not of the card.
+            disturbances: _,
+            counters: _,
+            bus: _,
+            seen: _,
             last,
-            // Counted for the whole life of the card.
-            refused: _,
         } = self;
-        *r7 = 0;
-        *operating_conditions = 0;
+        store.abandon();
+        *session = Session::new(durable.password.is_set());
         *last = (0, false);
-        self.back_to_idle();
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let power_up = self.session.powered_up_at.filter(|_| self.session.state == State::Idle);
+        let deadlines = [power_up, self.session.signalling.deadline(), self.disturbances.deadline()];
+        deadlines.into_iter().flatten().filter(|deadline| *deadline > self.seen).min()
+    }
+
+    fn disturb(&mut self, now: Duration, disturbance: Disturbance) {
+        self.disturbances.add(now, disturbance);
+        self.settle(now);
     }
 
     fn last_command(&self) -> String {
@@ -297,19 +304,6 @@ impl SdCard for MemoryCard {
     }
 
     fn snapshot(&self) -> Value {
-        let refused: serde_json::Map<_, _> = self
-            .refused
-            .iter()
-            .map(|(&(app, index), &count)| (table::name(index, app), count.into()))
-            .collect();
-        json!({
-            "state": self.state.name(),
-            "address": format!("{:#06x}", self.address),
-            "serial": format!("{:#010x}", self.profile.serial),
-            "capacity_bytes": self.profile.capacity.bytes(),
-            "express": self.profile.express.is_some(),
-            "last_command": self.last_command(),
-            "illegal_commands": refused,
-        })
+        self.as_json()
     }
 }

@@ -7,13 +7,19 @@ use proptest::prelude::*;
 use sdmorph_pci::{CardError, CardResponse, SdCard};
 use sdmorph_sdcard::crc7::{crc7, end_byte};
 use sdmorph_sdcard::{Capacity, Express, MemoryCard, Profile, State};
+use sdmorph_testkit::TestMedia;
 
 const START: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(2);
 const HCS_33: u32 = 0x4010_0000;
 
+fn card(profile: Profile) -> MemoryCard {
+    let medium = TestMedia::new(profile.capacity.blocks());
+    MemoryCard::new(profile, Box::new(medium)).unwrap()
+}
+
 fn express() -> MemoryCard {
-    MemoryCard::new(Profile::express(0xcafe, Capacity::gibibytes(64)))
+    card(Profile::express(0xcafe, Capacity::gibibytes(64)))
 }
 
 fn content(response: Result<CardResponse, CardError>) -> u32 {
@@ -54,7 +60,7 @@ fn cmd8_without_pcie_bits_gets_none_from_an_express_card() {
 
 #[test]
 fn cmd8_with_pcie_bits_gets_none_from_a_legacy_card() {
-    let mut card = MemoryCard::new(Profile::legacy(1, Capacity::gibibytes(32)));
+    let mut card = card(Profile::legacy(1, Capacity::gibibytes(32)));
     assert_eq!(content(card.command(START, 8, 0x31aa)), 0x1aa);
 }
 
@@ -64,7 +70,7 @@ fn cmd8_1v2_bit_is_cleared_by_a_card_without_vdd3() {
         express: Some(Express { supports_1v2: false }),
         ..Profile::express(1, Capacity::gibibytes(64))
     };
-    assert_eq!(content(MemoryCard::new(profile).command(START, 8, 0x31aa)), 0x11aa);
+    assert_eq!(content(card(profile).command(START, 8, 0x31aa)), 0x11aa);
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn acmd41_inquiry_does_not_start_initialisation() {
 
 #[test]
 fn acmd41_of_an_sduc_card_needs_a_host_that_takes_over_two_terabytes() {
-    let mut card = MemoryCard::new(Profile::express(1, Capacity::new(4 << 40).unwrap()));
+    let mut card = card(Profile::express(1, Capacity::new(4 << 40).unwrap()));
     card.command(START, 8, 0x1aa).unwrap();
     for (argument, expected) in [(HCS_33, 0x00ff_8000), (HCS_33 | 1 << 27, 0x00ff_8000)] {
         card.command(START, 55, 0).unwrap();

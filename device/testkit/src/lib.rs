@@ -2,6 +2,7 @@
 //!
 //! - [`TestMemory`]: guest memory with holes, read-only and failing ranges;
 //! - [`MessageLog`]: interrupt messages in the order they came;
+//! - [`TestMedia`]: blocks, whose requests end when a test says so, and fail where it says so;
 //! - [`ManualClock`]: time that moves when a test says so;
 //! - [`EventLog`]: everything that a device reports, and bits that it makes reads show stuck;
 //! - [`Bench`]: all of these in one place, and the [`Ctx`](sdmorph_pci::Ctx) made of them;
@@ -17,6 +18,7 @@ mod bench;
 mod clock;
 pub mod driver;
 mod interrupts;
+mod media;
 mod memory;
 mod observer;
 
@@ -24,5 +26,6 @@ pub use bench::Bench;
 pub use clock::ManualClock;
 pub use driver::{DriverError, RtsxDriver};
 pub use interrupts::MessageLog;
+pub use media::TestMedia;
 pub use memory::TestMemory;
 pub use observer::{EventLog, Record, Seen};
