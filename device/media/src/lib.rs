@@ -1,0 +1,50 @@
+//! The card's storage: what keeps the blocks behind [`Media`](sdmorph_pci::Media).
+//!
+//! Read the modules in this order:
+//!
+//! 1. `ram`: blocks in memory;
+//! 2. `open`: images on the host: formats, locks (`lock`), sizes, what is refused;
+//! 3. `file`: [`FileMedia`], which ends at once what the page cache can do and hands over the rest;
+//! 4. `workers`: the threads that do it; `image`: one request on its way;
+//! 5. `raw`: what is done to a raw image's file;
+//! 6. `closing`: media that were dropped and have something to finish;
+//! 7. `status`: what a medium tells about itself.
+//!
+//! # Offered
+//!
+//! - raw images, sparse ones and those of several TiB, too, and block devices;
+//! - memory, sparse and with a limit on what it holds;
+//! - flush as `fdatasync`; discard as holes, or as zeros where the file system has no holes;
+//! - locks that QEMU and its tools heed: an image is written by one at a time;
+//! - failures on the host (no space, an image cut off, a broken disk) end the request and leave the medium usable; the
+//!   log tells which image, what was asked and why it failed.
+//!
+//! # Not offered
+//!
+//! - other formats: VMDK, VDI, VHDX; snapshots, encryption, images over a network;
+//! - changing the size of an image that is open, or noticing that somebody else did but by what fails then;
+//! - an image whose size is not a whole number of blocks: it is refused, and neither cut off nor filled up;
+//! - direct I/O and `io_uring`: the page cache answers most of what a card is asked;
+//! - a limit on requests under way: that is the devices' to set.
+
+mod closing;
+mod file;
+mod image;
+mod lock;
+mod open;
+mod ram;
+mod raw;
+mod request;
+mod status;
+mod workers;
+
+use std::sync::Arc;
+
+pub use closing::wait_until_closed;
+pub use file::FileMedia;
+pub use open::{Cache, Format, OpenError, OpenOptions, open};
+pub use ram::RamMedia;
+pub use status::{MediaInfo, MediaStatus};
+
+/// Told by a thread of a medium that something has ended; see [`OpenOptions::waker`].
+pub type Waker = Arc<dyn Fn() + Send + Sync>;

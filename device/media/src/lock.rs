@@ -1,0 +1,94 @@
+//! Locks on an image that QEMU and its tools understand.
+//!
+//! QEMU says with shared locks on single bytes of an image, far enough from its beginning, what it does with the image
+//! and what it lets nobody else do (QEMU, `block/file-posix.c`, `raw_apply_lock_bytes` and `raw_check_lock_bytes`; the
+//! permissions are those of `include/block/block-common.h`). A lock on byte 100 + n: "I use permission n". On byte
+//! 200 + n: "nobody else may use permission n". Whoever comes takes its own locks and then looks whether anybody's
+//! contradict them; two that come at the same moment may therefore both be turned away.
+//!
+//! The locks belong to the open file description (`F_OFD_SETLK`, `man 2 fcntl`), so they also keep apart two media of
+//! one process, and end when the last descriptor of it is closed.
+
+use std::fs::File;
+use std::io;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// `RAW_LOCK_PERM_BASE`.
+const USED: i64 = 100;
+/// `RAW_LOCK_SHARED_BASE`.
+const DENIED: i64 = 200;
+
+/// `BLK_PERM_CONSISTENT_READ`, as a bit's number; likewise the others.
+const CONSISTENT_READ: i64 = 0;
+const WRITE: i64 = 1;
+const RESIZE: i64 = 3;
+
+/// What somebody who writes does with an image.
+const WRITER: &[i64] = &[CONSISTENT_READ, WRITE, RESIZE];
+/// What somebody who only reads does with it.
+const READER: &[i64] = &[CONSISTENT_READ];
+/// What either lets nobody else do.
+const NOT_SHARED: &[i64] = &[WRITE, RESIZE];
+
+/// Why an image could not be locked.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Somebody else's locks contradict; says what they do.
+    InUse(&'static str),
+    /// There are no such locks for this file.
+    Failed(io::Error),
+}
+
+/// Takes the locks. They stay when this fails; close the file then.
+pub(crate) fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
+    let used = if read_only { READER } else { WRITER };
+    for (base, permissions) in [(USED, used), (DENIED, NOT_SHARED)] {
+        for permission in permissions {
+            share(file, base + permission)?;
+        }
+    }
+    for permission in NOT_SHARED {
+        if is_held(file, USED + permission)? {
+            return Err(LockError::InUse("another program has opened it for writing"));
+        }
+    }
+    for permission in used {
+        if is_held(file, DENIED + permission)? {
+            return Err(LockError::InUse("another program has opened it and lets nobody write"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a shared lock on a byte.
+fn share(file: &File, at: i64) -> Result<(), LockError> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_RDLCK, at, 1))) {
+        Ok(_) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(LockError::InUse("another program has locked it")),
+        Err(error) => Err(LockError::Failed(error.into())),
+    }
+}
+
+/// Whether anybody else has a lock on a byte, shared or not.
+fn is_held(file: &File, at: i64) -> Result<bool, LockError> {
+    let mut lock = byte(libc::F_WRLCK, at, 1);
+    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+        Ok(_) => Ok(i32::from(lock.l_type) != libc::F_UNLCK),
+        Err(error) => Err(LockError::Failed(error.into())),
+    }
+}
+
+/// `length` bytes from `start` on; all if it is 0.
+fn byte(kind: i32, start: i64, length: i64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: length,
+        // Has to be 0 for the locks of an open file description.
+        l_pid: 0,
+    }
+}

@@ -1,0 +1,17 @@
+//! Media as their devices use them: whole requests, with the real file system below and other processes beside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
+
+mod driver;
+mod failures;
+mod life;
+mod locks;
+mod model;
+mod process;
+mod raw;
