@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sdmorph_media::{FileMedia, MediaStatus, RamMedia};
 use sdmorph_pci::{Card, CardError, CardResponse, Media, SdCard};
-use sdmorph_sdcard::{Capacity, CapacityError, MemoryCard, Profile};
+use sdmorph_sdcard::{Capacity, CapacityError, MediumError, MemoryCard, Profile};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -101,6 +101,9 @@ pub enum InsertError {
     /// No card has such a medium.
     #[error("no SD card is like this: {0}")]
     Capacity(#[from] CapacityError),
+    /// The medium and the capacity do not go together.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
 }
 
 /// The card that is in the reader, as the machine knows it.
@@ -131,10 +134,7 @@ impl NewCard {
             _ => Profile::legacy(serial, capacity),
         };
         let inserted = Inserted { kind, write_protect, medium: Some(medium.status) };
-        let card = MemoryCard::new(profile, medium.media);
-        // The capacity is the medium's own.
-        let card = card.map_err(|_| InsertError::Empty)?;
-        Ok((Box::new(card), inserted))
+        Ok((Box::new(MemoryCard::new(profile, medium.media)?), inserted))
     }
 }
 

@@ -14,7 +14,8 @@ pub(crate) fn new_card(arguments: &CardInsertArgs, waker: Waker) -> Result<NewCa
         CardKind::SdExpress => Kind::SdExpress,
         CardKind::None => Kind::Empty,
     };
-    let without = |what: &str, given: bool, why: &str| if given { Err(format!("'{what}' {why}")) } else { Ok(()) };
+    let without =
+        |what: &str, given: bool, why: &str| if given { Err(format!("'{what}' {why}")) } else { Ok(()) };
     if kind == Kind::Empty {
         let why = "is for a card, and an empty adapter has none";
         without("image", image.is_some(), why)?;

@@ -7,9 +7,9 @@ use anyhow::Context;
 use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
 };
+use sdmorph_machine::InsertError;
 use sdmorph_machine::faults::{Rule, RuleError};
 use sdmorph_machine::record::Recorded;
-use sdmorph_machine::InsertError;
 use sdmorph_transport::Shared;
 use serde_json::Value;
 
