@@ -37,7 +37,7 @@ const NOT_SHARED: &[i64] = &[WRITE, RESIZE];
 /// Why an image could not be locked.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// Somebody else's locks contradict; says what they do.
+    /// Others' locks contradict, or this process's own of another medium; says what they do.
     InUse(&'static str),
     /// There are no such locks for this file.
     Failed(io::Error),
@@ -83,12 +83,12 @@ fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
     }
     for permission in NOT_SHARED {
         if is_held(file, USED + permission)? {
-            return Err(LockError::InUse("another program has opened it for writing"));
+            return Err(LockError::InUse("it is open for writing already"));
         }
     }
     for permission in used {
         if is_held(file, DENIED + permission)? {
-            return Err(LockError::InUse("another program has opened it and lets nobody write"));
+            return Err(LockError::InUse("it is open already, and nobody may write it"));
         }
     }
     Ok(())
@@ -98,7 +98,7 @@ fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
 fn share(file: &File, at: i64) -> Result<(), LockError> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&bytes(libc::F_RDLCK, at, 1))) {
         Ok(_) => Ok(()),
-        Err(Errno::EAGAIN | Errno::EACCES) => Err(LockError::InUse("another program has locked it")),
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(LockError::InUse("it is locked already")),
         Err(error) => Err(LockError::Failed(error.into())),
     }
 }

@@ -124,7 +124,7 @@ pub enum OpenError {
         /// The image.
         path: PathBuf,
     },
-    /// Somebody else has it.
+    /// Another program has it, or another medium of this one.
     #[error("{} is in use: {how}", path.display())]
     InUse {
         /// The image.

@@ -10,8 +10,8 @@ use crate::process::{Other, has, image_from_parent, ready_until_told};
 #[cfg(feature = "qcow2")]
 use crate::qcow2::Shape;
 
-const READS: &str = "another program has opened it and lets nobody write";
-const WRITES: &str = "another program has opened it for writing";
+const READS: &str = "it is open already, and nobody may write it";
+const WRITES: &str = "it is open for writing already";
 
 /// What keeps an image from being opened; `None` if nothing does.
 fn obstacle(path: &Path, read_only: bool) -> Option<String> {
