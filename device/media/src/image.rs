@@ -1,17 +1,21 @@
 //! An open image of either format, and one request to it at a time.
 
 use std::io;
+use std::sync::Arc;
 
 use sdmorph_pci::media::BLOCK_BYTES;
 
 use crate::closing::ClosedSignal;
+use crate::qcow2::Qcow2Image;
 use crate::raw::RawImage;
 use crate::request::Kind;
+use crate::status::Record;
 
 /// What does the work.
 #[derive(Debug)]
 pub(crate) enum Driver {
     Raw(RawImage),
+    Qcow2(Qcow2Image),
 }
 
 /// An image, shared by a medium and its workers.
@@ -20,6 +24,19 @@ pub(crate) struct Image {
     driver: Driver,
     /// Behind the driver: an image is closed when its file is.
     closed: ClosedSignal,
+    record: Arc<Record>,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let closed = match &self.driver {
+            Driver::Raw(_) => Ok(()),
+            Driver::Qcow2(qcow2) => qcow2.close(),
+        };
+        if let Err(error) = closed {
+            self.record.not_closed(&error);
+        }
+    }
 }
 
 /// A request as far as it has been done. All places are in bytes.
@@ -67,8 +84,8 @@ impl Work {
 }
 
 impl Image {
-    pub(crate) fn new(driver: Driver, closed: ClosedSignal) -> Self {
-        Self { driver, closed }
+    pub(crate) fn new(driver: Driver, closed: ClosedSignal, record: Arc<Record>) -> Self {
+        Self { driver, closed, record }
     }
 
     /// See [`ClosedSignal::announce`].
@@ -78,16 +95,18 @@ impl Image {
 
     /// Begins to read. Does not wait; what cannot be done without is left.
     pub(crate) fn read_now(&self, offset: u64, length: usize) -> Step {
-        let Driver::Raw(raw) = &self.driver;
-        if raw.reads_now() {
-            let mut buffer = vec![0; length];
-            let done = raw.read_now(offset, &mut buffer);
-            if done == length {
-                return Step::Ended(Ok(buffer));
+        match &self.driver {
+            Driver::Raw(raw) if raw.reads_now() => {
+                let mut buffer = vec![0; length];
+                let done = raw.read_now(offset, &mut buffer);
+                if done == length {
+                    return Step::Ended(Ok(buffer));
+                }
+                if done > 0 {
+                    return Step::More(Work::Read { offset, length, buffer, done });
+                }
             }
-            if done > 0 {
-                return Step::More(Work::Read { offset, length, buffer, done });
-            }
+            Driver::Raw(_) | Driver::Qcow2(_) => {}
         }
         // Without a buffer: this may wait for long, and there may be many.
         Step::More(Work::Read { offset, length, buffer: Vec::new(), done: 0 })
@@ -95,8 +114,10 @@ impl Image {
 
     /// Begins to write. Does not wait; what cannot be done without is left.
     pub(crate) fn write_now(&self, offset: u64, data: Vec<u8>) -> Step {
-        let Driver::Raw(raw) = &self.driver;
-        let done = raw.write_now(offset, &data);
+        let done = match &self.driver {
+            Driver::Raw(raw) => raw.write_now(offset, &data),
+            Driver::Qcow2(_) => 0,
+        };
         if done == data.len() {
             return Step::Ended(Ok(data));
         }
@@ -133,18 +154,21 @@ impl Image {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         match &self.driver {
             Driver::Raw(raw) => raw.read(offset, buffer),
+            Driver::Qcow2(qcow2) => qcow2.read(offset, buffer),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match &self.driver {
             Driver::Raw(raw) => raw.write(offset, data),
+            Driver::Qcow2(qcow2) => qcow2.write(offset, data),
         }
     }
 
     fn flush(&self) -> io::Result<()> {
         match &self.driver {
             Driver::Raw(raw) => raw.flush(),
+            Driver::Qcow2(qcow2) => qcow2.flush(),
         }
     }
 
@@ -152,6 +176,7 @@ impl Image {
     fn discard(&self, offset: u64, length: u64) -> io::Result<u64> {
         match &self.driver {
             Driver::Raw(raw) => raw.discard(offset, length),
+            Driver::Qcow2(qcow2) => qcow2.discard(offset, length),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -36,14 +37,44 @@ const NOT_SHARED: &[i64] = &[WRITE, RESIZE];
 /// Why an image could not be locked.
 #[derive(Debug)]
 pub(crate) enum LockError {
-    /// Somebody else's locks contradict; says what they do.
+    /// Others' locks contradict, or this process's own of another medium; says what they do.
     InUse(&'static str),
     /// There are no such locks for this file.
     Failed(io::Error),
 }
 
-/// Takes the locks. They stay when this fails; close the file then.
-pub(crate) fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
+/// An image's file, with its locks or without.
+#[derive(Debug)]
+pub(crate) struct LockedFile(File);
+
+impl LockedFile {
+    /// Takes the locks of a reader or of a writer; `None` for none.
+    pub(crate) fn new(file: File, read_only: Option<bool>) -> Result<Self, LockError> {
+        let file = Self(file);
+        if let Some(read_only) = read_only {
+            acquire(&file, read_only)?;
+        }
+        Ok(file)
+    }
+}
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // They would end with the last descriptor, but a process that this one is just starting may still have a copy of
+        // it. To let go of locks does not fail.
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&bytes(libc::F_UNLCK, 0, 0)));
+    }
+}
+
+fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
     let used = if read_only { READER } else { WRITER };
     for (base, permissions) in [(USED, used), (DENIED, NOT_SHARED)] {
         for permission in permissions {
@@ -52,12 +83,12 @@ pub(crate) fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
     }
     for permission in NOT_SHARED {
         if is_held(file, USED + permission)? {
-            return Err(LockError::InUse("another program has opened it for writing"));
+            return Err(LockError::InUse("it is open for writing already"));
         }
     }
     for permission in used {
         if is_held(file, DENIED + permission)? {
-            return Err(LockError::InUse("another program has opened it and lets nobody write"));
+            return Err(LockError::InUse("it is open already, and nobody may write it"));
         }
     }
     Ok(())
@@ -65,16 +96,16 @@ pub(crate) fn acquire(file: &File, read_only: bool) -> Result<(), LockError> {
 
 /// Takes a shared lock on a byte.
 fn share(file: &File, at: i64) -> Result<(), LockError> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_RDLCK, at, 1))) {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&bytes(libc::F_RDLCK, at, 1))) {
         Ok(_) => Ok(()),
-        Err(Errno::EAGAIN | Errno::EACCES) => Err(LockError::InUse("another program has locked it")),
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(LockError::InUse("it is locked already")),
         Err(error) => Err(LockError::Failed(error.into())),
     }
 }
 
 /// Whether anybody else has a lock on a byte, shared or not.
 fn is_held(file: &File, at: i64) -> Result<bool, LockError> {
-    let mut lock = byte(libc::F_WRLCK, at, 1);
+    let mut lock = bytes(libc::F_WRLCK, at, 1);
     match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
         Ok(_) => Ok(i32::from(lock.l_type) != libc::F_UNLCK),
         Err(error) => Err(LockError::Failed(error.into())),
@@ -82,7 +113,7 @@ fn is_held(file: &File, at: i64) -> Result<bool, LockError> {
 }
 
 /// `length` bytes from `start` on; all if it is 0.
-fn byte(kind: i32, start: i64, length: i64) -> libc::flock {
+fn bytes(kind: i32, start: i64, length: i64) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,

@@ -17,7 +17,8 @@ use crate::Waker;
 use crate::closing::{self, ClosedSignal, ImageKey};
 use crate::file::FileMedia;
 use crate::image::{Driver, Image};
-use crate::lock::{self, LockError};
+use crate::lock::{LockError, LockedFile};
+use crate::qcow2::Qcow2Image;
 use crate::raw::RawImage;
 use crate::status::Record;
 use crate::workers::Workers;
@@ -28,6 +29,9 @@ const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Threads for a raw image: one may wait for the disk while another answers.
 const RAW_WORKERS: usize = 2;
 
+/// Threads for a qcow2 image, which is read and written by one at a time.
+const QCOW2_WORKERS: usize = 1;
+
 /// How long to wait for a medium of this process that is being closed.
 const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,7 +41,7 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 pub enum Format {
     /// Block n is at byte 512 n; also block devices.
     Raw,
-    /// QEMU's format, version 2 or 3 (QEMU, `docs/interop/qcow2.rst`).
+    /// QEMU's format, version 2 or 3 (QEMU, `docs/interop/qcow2.rst`). Takes the crate's feature `qcow2`.
     Qcow2,
 }
 
@@ -75,7 +79,8 @@ pub struct OpenOptions {
     /// Whether to lock the image. Without locks nobody is kept from writing it at the same time, which destroys it; for
     /// file systems that have none.
     pub lock: bool,
-    /// Called by a thread of the medium when a request has ended that did not end at once. It may call into the medium.
+    /// Called by a thread of the medium when a request has ended that did not end at once. It may call into the medium, but
+    /// must not keep alive what the medium is in: that would never be dropped.
     /// After a call there is no further one before [`Media::ended`](sdmorph_pci::Media::ended) was called until it gave
     /// the last of what has ended, or `None`. It may be called once more while the medium is dropped, and after.
     pub waker: Waker,
@@ -119,7 +124,7 @@ pub enum OpenError {
         /// The image.
         path: PathBuf,
     },
-    /// Somebody else has it.
+    /// Another program has it, or another medium of this one.
     #[error("{} is in use: {how}", path.display())]
     InUse {
         /// The image.
@@ -153,14 +158,14 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// It is right, but has something that is not supported.
-    #[error("the {} image {} {feature}, which is not supported", format.name(), path.display())]
+    /// It is right, but nothing that is supported.
+    #[error("the {} image {} is not supported: it {feature}", format.name(), path.display())]
     Unsupported {
         /// The image.
         path: PathBuf,
         /// What it is.
         format: Format,
-        /// What it has: begins with a verb.
+        /// What it has, in words that begin with a verb.
         feature: String,
     },
     /// There are no threads to be had.
@@ -197,14 +202,13 @@ pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<FileMedia, O
         return Err(OpenError::NotAnImage { path: path.into() });
     }
     let key = ImageKey::of(&file).map_err(cannot_open)?;
-    // If they take longer, the locks say so.
-    closing::wait_for(key, CLOSING_LIMIT);
-    if lock {
-        lock::acquire(&file, read_only).map_err(|error| match error {
-            LockError::InUse(how) => OpenError::InUse { path: path.into(), how },
-            LockError::Failed(source) => OpenError::NoLocks { path: path.into(), source },
-        })?;
+    if !closing::wait_for(key, CLOSING_LIMIT) {
+        return Err(OpenError::InUse { path: path.into(), how: "this program has not closed it yet" });
     }
+    let file = LockedFile::new(file, lock.then_some(read_only)).map_err(|error| match error {
+        LockError::InUse(how) => OpenError::InUse { path: path.into(), how },
+        LockError::Failed(source) => OpenError::NoLocks { path: path.into(), source },
+    })?;
 
     let format = match format {
         Some(format) => format,
@@ -216,8 +220,8 @@ pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<FileMedia, O
             (Driver::Raw(RawImage::new(file)), bytes, RAW_WORKERS)
         }
         Format::Qcow2 => {
-            let feature = "has a format of its own".into();
-            return Err(OpenError::Unsupported { path: path.into(), format, feature });
+            let (image, bytes) = Qcow2Image::open(path, file, read_only)?;
+            (Driver::Qcow2(image), bytes, QCOW2_WORKERS)
         }
     };
     let blocks = bytes / BLOCK_BYTES as u64;
@@ -225,7 +229,7 @@ pub fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<FileMedia, O
         return Err(OpenError::Size { path: path.into(), bytes });
     }
     let record = Arc::new(Record::new(format.name(), Some(path.into()), blocks, read_only));
-    let image = Arc::new(Image::new(driver, ClosedSignal::new(key)));
+    let image = Arc::new(Image::new(driver, ClosedSignal::new(key), Arc::clone(&record)));
     let workers = Workers::start(&image, workers, waker, Arc::clone(&record))
         .map_err(|source| OpenError::Threads { path: path.into(), source })?;
     Ok(FileMedia::new(image, workers, cache, record))

@@ -1,13 +1,14 @@
 //! Raw images and block devices: block n is at byte 512 n.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
+
+use crate::lock::LockedFile;
+use crate::sync::DataSync;
 
 /// Most bytes of one hole: it takes long if all of them have contents.
 const HOLE_BYTES: u64 = 1 << 30;
@@ -16,23 +17,23 @@ const ZERO_BYTES: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct RawImage {
-    file: File,
+    file: LockedFile,
     /// Whether to try what answers at once.
     read_now: AtomicBool,
     write_now: AtomicBool,
     /// Whether to try holes.
     holes: AtomicBool,
-    flush_failed: OnceLock<i32>,
+    sync: DataSync,
 }
 
 impl RawImage {
-    pub(crate) fn new(file: File) -> Self {
+    pub(crate) fn new(file: LockedFile) -> Self {
         Self {
             file,
             read_now: AtomicBool::new(true),
             write_now: AtomicBool::new(true),
             holes: AtomicBool::new(true),
-            flush_failed: OnceLock::new(),
+            sync: DataSync::default(),
         }
     }
 
@@ -45,7 +46,7 @@ impl RawImage {
         if !self.reads_now() {
             return 0;
         }
-        let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        let read = preadv2(&*self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
         at_once(read, &self.read_now)
     }
 
@@ -54,7 +55,7 @@ impl RawImage {
         if !self.write_now.load(Relaxed) {
             return 0;
         }
-        let written = pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT);
+        let written = pwritev2(&*self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::NOWAIT);
         at_once(written, &self.write_now)
     }
 
@@ -69,16 +70,8 @@ impl RawImage {
         self.file.write_all_at(data, offset)
     }
 
-    /// What failed once fails for ever: the kernel may have forgotten what it could not write, and would say the next
-    /// time that all is well (QEMU does the same: `page_cache_inconsistent` in `block/file-posix.c`).
     pub(crate) fn flush(&self) -> io::Result<()> {
-        if let Some(code) = self.flush_failed.get() {
-            let error = io::Error::from_raw_os_error(*code);
-            return Err(io::Error::new(error.kind(), format!("an earlier flush failed: {error}")));
-        }
-        self.file.sync_data().inspect_err(|error| {
-            self.flush_failed.get_or_init(|| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()));
-        })
+        self.sync.sync(&self.file)
     }
 
     /// Makes zeros of a beginning of these bytes; gives back of how many.
@@ -86,7 +79,7 @@ impl RawImage {
         if self.holes.load(Relaxed) {
             let length = length.min(HOLE_BYTES);
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match fallocate(&self.file, flags, offset, length) {
+            match fallocate(&*self.file, flags, offset, length) {
                 Ok(()) => return Ok(length),
                 // Nowhere in this file.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => self.holes.store(false, Relaxed),
@@ -133,7 +126,7 @@ mod tests {
     fn image(bytes: &[u8]) -> RawImage {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytes, 0).unwrap();
-        RawImage::new(file)
+        RawImage::new(LockedFile::new(file, None).unwrap())
     }
 
     #[test]
@@ -154,15 +147,6 @@ mod tests {
         assert_eq!(image.discard(0, 1 << 41).unwrap(), HOLE_BYTES);
         image.holes.store(false, Relaxed);
         assert_eq!(image.discard(0, 1 << 41).unwrap(), ZERO_BYTES);
-    }
-
-    #[test]
-    fn flush_that_failed_once_fails_for_ever() {
-        // There is nothing behind it that could be synchronised.
-        let image = RawImage::new(File::open("/dev/zero").unwrap());
-        assert_eq!(image.flush().unwrap_err().raw_os_error(), Some(Errno::INVAL.raw_os_error()));
-        let second = image.flush().unwrap_err();
-        assert!(second.to_string().starts_with("an earlier flush failed: "), "{second}");
     }
 
     #[test]

@@ -218,6 +218,14 @@ impl Record {
         media_error(error)
     }
 
+    /// The image could not be closed properly; there is no request to tell.
+    pub(crate) fn not_closed(&self, error: &io::Error) {
+        let image = self.path.as_deref().unwrap_or_else(|| self.format.as_ref()).display();
+        tracing::error!(%image, %error, "an image was not closed properly");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("closing: {error}"));
+        self.errors.fetch_add(1, Relaxed);
+    }
+
     fn ended(&self, by: By) {
         let ended = match by {
             By::Caller => &self.at_once,

@@ -10,6 +10,8 @@ use sdmorph_pci::media::MediaError;
 
 use crate::driver::{Driver, pattern, raw_image};
 use crate::process::{image_from_parent, run};
+#[cfg(feature = "qcow2")]
+use crate::qcow2::{Shape, checked_by_qemu};
 
 /// The log of this process, all threads of it.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -69,6 +71,36 @@ fn image_cut_off_fails_where_it_is_missing() {
 }
 
 /// Not a test of its own: the next ones run it where there is room for 1 MiB.
+#[cfg(feature = "qcow2")]
+#[test]
+fn other_process_without_room_for_qcow2() {
+    let Some(path) = image_from_parent() else { return };
+    assert!(log_of(&path).is_empty());
+    let shape = Shape { version: 3, cluster_bits: 16, bytes: 8 << 20 };
+    std::fs::write(&path, shape.image()).unwrap();
+    let mut driver = Driver::open(&path);
+    driver.write(0, &pattern(1, 16)).unwrap();
+    driver.flush().unwrap();
+    for place in 1..8 {
+        let result = driver.write(place * 2048, &pattern(2, 2048));
+        assert!(matches!(result, Err(MediaError::Full)), "{place}: {result:?}");
+    }
+    // The medium goes on.
+    driver.write(8, &pattern(3, 8)).unwrap();
+    assert_eq!(driver.read(0, 16).unwrap(), [pattern(1, 8), pattern(3, 8)].concat());
+    driver.discard(2048, 7 * 2048).unwrap();
+    driver.flush().unwrap();
+    assert_eq!(driver.read(2048, 2048).unwrap(), vec![0; 1 << 20]);
+    let why = driver.info().last_error.unwrap();
+    drop(driver);
+    let mut driver = Driver::open(&path);
+    assert_eq!(driver.read(0, 16).unwrap(), [pattern(1, 8), pattern(3, 8)].concat());
+    drop(driver);
+    assert_eq!(checked_by_qemu(&path).unwrap_or_default(), "");
+    println!("failed as expected: {why}");
+}
+
+/// Not a test of its own: the next ones run it where there is room for 1 MiB.
 #[test]
 fn other_process_without_room() {
     let Some(path) = image_from_parent() else { return };
@@ -100,7 +132,11 @@ fn other_process_without_room() {
     println!("failed as expected: {}", info.last_error.unwrap());
 }
 
-const WITHOUT_ROOM: &str = "failures::other_process_without_room";
+const WITHOUT_ROOM: &[&str] = &[
+    "failures::other_process_without_room",
+    #[cfg(feature = "qcow2")]
+    "failures::other_process_without_room_for_qcow2",
+];
 
 fn assert_failed_as_expected(output: &std::process::Output, why: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
@@ -114,8 +150,10 @@ fn limit_of_the_file_size_is_a_lack_of_room() {
     let (_folder, path) = raw_image(8 << 20);
     // In units of 512 bytes for some shells, of 1024 for others; the signal would end the process.
     let script = "trap '' XFSZ; ulimit -f 1024; exec \"$@\"";
-    let output = run(&["sh", "-c", script, "sh"], WITHOUT_ROOM, &path);
-    assert_failed_as_expected(&output, "File too large");
+    for test in WITHOUT_ROOM {
+        let output = run(&["sh", "-c", script, "sh"], test, &path);
+        assert_failed_as_expected(&output, "File too large");
+    }
 }
 
 #[test]
@@ -134,6 +172,8 @@ fn full_file_system_is_a_lack_of_room() {
         return;
     }
     let wrapper = [&wrapper[..], &[script, place]].concat();
-    let output = run(&wrapper, WITHOUT_ROOM, &folder.path().join("card.raw"));
-    assert_failed_as_expected(&output, "No space left on device");
+    for test in WITHOUT_ROOM {
+        let output = run(&wrapper, test, &folder.path().join("card"));
+        assert_failed_as_expected(&output, "No space left on device");
+    }
 }

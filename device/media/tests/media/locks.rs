@@ -7,9 +7,11 @@ use sdmorph_media::OpenError;
 
 use crate::driver::{Driver, PATIENCE, raw_image};
 use crate::process::{Other, has, image_from_parent, ready_until_told};
+#[cfg(feature = "qcow2")]
+use crate::qcow2::Shape;
 
-const READS: &str = "another program has opened it and lets nobody write";
-const WRITES: &str = "another program has opened it for writing";
+const READS: &str = "it is open already, and nobody may write it";
+const WRITES: &str = "it is open for writing already";
 
 /// What keeps an image from being opened; `None` if nothing does.
 fn obstacle(path: &Path, read_only: bool) -> Option<String> {
@@ -103,6 +105,33 @@ fn qemu_heeds_and_is_heeded() {
     let theirs = qemu_io(&path, &["-f", "raw"]);
     assert_eq!(obstacle(&path, false), in_use(&path, WRITES));
     assert_eq!(obstacle(&path, true), in_use(&path, WRITES));
+    theirs.end();
+    assert_eq!(obstacle(&path, false), None);
+}
+
+#[cfg(feature = "qcow2")]
+#[test]
+fn qemu_heeds_and_is_heeded_for_qcow2() {
+    if !has("qemu-img") || !has("qemu-io") {
+        return;
+    }
+    // To read these, QEMU's tools let nobody write them.
+    let (_folder, path) = Shape { version: 3, cluster_bits: 16, bytes: 1 << 20 }.file();
+    let info = ["info", "-f", "qcow2", path.to_str().unwrap()];
+    let ours = Driver::open(&path);
+    let (done, said) = qemu_img(&info);
+    assert!(!done && said.contains("lock"), "{said}");
+    drop(ours);
+    assert!(sdmorph_media::wait_until_closed(PATIENCE));
+    let ours = Driver::try_open(&path, |options| options.read_only = true).unwrap();
+    assert_eq!(qemu_img(&info), (true, String::new()));
+    let theirs = qemu_io(&path, &["-f", "qcow2", "-r"]);
+    assert_eq!(obstacle(&path, true), None);
+    drop(ours);
+    assert_eq!(obstacle(&path, false), in_use(&path, READS));
+    theirs.end();
+    let theirs = qemu_io(&path, &["-f", "qcow2"]);
+    assert_eq!(obstacle(&path, false), in_use(&path, WRITES));
     theirs.end();
     assert_eq!(obstacle(&path, false), None);
 }

@@ -14,4 +14,6 @@ mod life;
 mod locks;
 mod model;
 mod process;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod raw;

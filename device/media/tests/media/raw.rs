@@ -138,6 +138,17 @@ fn what_is_no_image_is_refused_in_words() {
     assert!(matches!(error, OpenError::NotAnImage { .. }), "{error}");
 }
 
+#[cfg(not(feature = "qcow2"))]
+#[test]
+fn format_that_was_left_out_is_not_taken_for_raw() {
+    let (_folder, path) = raw_image(1 << 20);
+    std::fs::write(&path, [b"QFI\xfb".as_slice(), &[0; 508]].concat()).unwrap();
+    let error = Driver::try_open(&path, |_| {}).unwrap_err().to_string();
+    let said = "is not supported: it takes a program that was built with the feature \"qcow2\"";
+    assert_eq!(error, format!("the qcow2 image {} {said}", path.display()));
+    Driver::try_open(&path, |options| options.format = Some(Format::Raw)).unwrap();
+}
+
 #[test]
 fn status_tells_what_there_is() {
     let (_folder, path) = raw_image(1 << 20);
