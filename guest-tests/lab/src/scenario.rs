@@ -31,6 +31,13 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("reader.sh", include_str!("../../tests/reader.sh")),
     ("sd7-idle-race.sh", include_str!("../../tests/sd7-idle-race.sh")),
     ("boot-insert-remove.sh", include_str!("../../tests/boot-insert-remove.sh")),
+    ("card.sh", include_str!("../../tests/card.sh")),
+    ("card-sd.sh", include_str!("../../tests/card-sd.sh")),
+    ("card-fio.sh", include_str!("../../tests/card-fio.sh")),
+    ("card-pull.sh", include_str!("../../tests/card-pull.sh")),
+    ("card-write-protect.sh", include_str!("../../tests/card-write-protect.sh")),
+    ("card-classes.sh", include_str!("../../tests/card-classes.sh")),
+    ("card-uhs.sh", include_str!("../../tests/card-uhs.sh")),
 ];
 
 /// A scenario, as read from its file.

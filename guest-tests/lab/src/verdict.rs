@@ -373,7 +373,29 @@ impl Evidenced<'_> {
                 self.log.last_line()
             ));
         }
-        Ok(())
+        if outcome == Outcome::Clean { self.check_totals() } else { Ok(()) }
+    }
+
+    /// The script's own count agrees with its results, of which the console may have lost some.
+    fn check_totals(&self) -> Result<(), String> {
+        let ktap = &self.log.ktap;
+        let totals = ktap.totals.unwrap_or_default();
+        let failed = ktap.results.iter().filter(|result| result.outcome == KtapOutcome::Fail).count();
+        if totals.fail > failed {
+            let lost = totals.fail - failed;
+            return Err(format!(
+                "{lost} failed tests of the guest's script were counted, and are not on the console"
+            ));
+        }
+        if totals.pass == 0 {
+            return Err("the guest's script tested nothing: everything was skipped".to_owned());
+        }
+        let (planned, ran) = (ktap.plan.unwrap_or(0), totals.pass + totals.fail + totals.skip);
+        if usize::try_from(planned).is_ok_and(|planned| planned == ran) {
+            Ok(())
+        } else {
+            Err(format!("the guest's script planned {planned} tests, and ran {ran}"))
+        }
     }
 
     /// In what the two sides contradict each other.
@@ -656,6 +678,20 @@ pub(crate) mod tests {
         let log = format!("{CLEAN}<3>[    8.000000] rtsx_pci 10000:01:00.0: something broke\n");
         let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
         assert!(reason.contains("something broke"), "{reason}");
+    }
+
+    #[test]
+    fn a_script_that_counts_other_results_than_it_planned_or_showed_is_not_clean() {
+        let totals = |to: &str| {
+            let from = "# Totals: pass:6 fail:0 xfail:0 xpass:0 skip:0 error:0";
+            assert!(CLEAN.contains(from));
+            reason(Variant::WithFix, &CLEAN.replace(from, &format!("# Totals: {to}")), CLEAN_RECORD)
+        };
+        assert!(totals("pass:5 fail:1 xfail:0 xpass:0 skip:0 error:0").starts_with("1 failed tests"));
+        assert!(totals("pass:0 fail:0 xfail:0 xpass:0 skip:6 error:0").contains("everything was skipped"));
+        assert!(
+            totals("pass:4 fail:0 xfail:0 xpass:0 skip:1 error:0").contains("planned 6 tests, and ran 5")
+        );
     }
 
     #[test]
