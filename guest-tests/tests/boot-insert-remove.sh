@@ -26,10 +26,6 @@ switch_requested() {
 	return 1
 }
 
-no_fault() {
-	! kernel_faulted
-}
-
 ktap_print_header
 ktap_set_plan 10
 

@@ -124,6 +124,10 @@ kernel_faulted() {
 	kernel_fault >/dev/null
 }
 
+no_fault() {
+	! kernel_faulted
+}
+
 # $1: a line of the kernel's log, as a basic regular expression
 logged() {
 	dmesg | grep -q "$1"

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use sdmorph_lab::assets::{self, Accel, Overrides, Progress, Qemu, Request, Store};
+use sdmorph_lab::assets::{self, Accel, Needs, Overrides, Progress, Qemu, Request, Store};
 
 use crate::guest;
 use crate::process::{How, ServerProcess};
@@ -23,8 +23,13 @@ const MEMORY: &str = "64M";
 /// There is no QEMU and none can be fetched, or it does not run the guest.
 pub(crate) fn measure(settings: &Settings) -> Result<ThroughQemu> {
     let store = Store::open()?;
-    let request =
-        Request { kernels: Vec::new(), unfix: false, refresh: false, overrides: Overrides::from_env() };
+    let request = Request {
+        kernels: Vec::new(),
+        unfix: false,
+        needs: Needs::default(),
+        refresh: false,
+        overrides: Overrides::from_env(),
+    };
     let found = assets::setup(&request, &store, Progress::detect())?;
     let (rounds, reads) = (settings.qemu_rounds, settings.reads);
     let (qemu, accel) = (found.qemu, found.accel);

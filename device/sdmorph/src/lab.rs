@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use sdmorph_lab::assets::{self, KernelChoice, Overrides, OwnKernel, Progress, Request, StockKernel, Store};
+use sdmorph_lab::assets::{
+    self, KernelChoice, Needs, Overrides, OwnKernel, Progress, Request, StockKernel, Store,
+};
 use sdmorph_lab::run::{self, Fix};
 use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
@@ -124,7 +126,10 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
     };
     // Whether the module can be built for a kernel of the user's own is seen when a run asks for it.
     let unfix = kernels.iter().all(|kernel| matches!(kernel, KernelChoice::Stock(_)));
-    let request = Request { kernels, unfix, refresh: options.refresh, overrides: Overrides::from_env() };
+    let needs =
+        shipped()?.iter().fold(Needs::default(), |needs, scenario| needs.and(&scenario.guest.needs()));
+    let request =
+        Request { kernels, unfix, needs, refresh: options.refresh, overrides: Overrides::from_env() };
     let wrap = |error: assets::Error| Failure::Surroundings(error.into());
     let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let assets = assets::setup(&request, &Store::open().map_err(wrap)?, progress).map_err(wrap)?;
@@ -141,13 +146,17 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The scenarios that come with the lab.
+fn shipped() -> Result<Vec<Scenario>, Failure> {
+    let parse = |(name, text): &(&str, &str)| {
+        Scenario::parse(name, name, text)
+            .map_err(|error| Failure::Failed(anyhow!("shipped scenario {name}: {error}")))
+    };
+    SHIPPED.iter().map(parse).collect()
+}
+
 fn list(options: &ListOptions) -> Result<(), Failure> {
-    let mut scenarios = Vec::new();
-    for (name, text) in SHIPPED {
-        let scenario = Scenario::parse(name, name, text)
-            .map_err(|error| Failure::Failed(anyhow!("shipped scenario {name}: {error}")))?;
-        scenarios.push(scenario);
-    }
+    let scenarios = shipped()?;
     if options.markdown {
         return output::print(&scenario_list::markdown(&scenarios));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sdmorph_lab::oops::OopsKind;
 use sdmorph_lab::scenario::{
-    Evidence, Expected, Happening, Inlined, Moment, OopsPattern, SHIPPED_TESTS, Scenario,
+    Check, Evidence, Expected, Happening, Image, Inlined, Moment, OopsPattern, SHIPPED_TESTS, Scenario,
 };
 
 /// The page `docs/src/scenario-list.md`.
@@ -22,8 +22,20 @@ pub(crate) fn markdown(scenarios: &[Scenario]) -> String {
 
 // Writing to a String cannot fail, here and below.
 fn describe(page: &mut String, scenario: &Scenario) {
-    let Scenario { name, purpose, deadline_s, origin, guest, expect, kernel, rules, verdict, moments } =
-        scenario;
+    let Scenario {
+        name,
+        purpose,
+        deadline_s,
+        origin,
+        guest,
+        expect,
+        kernel,
+        rules,
+        images,
+        checks,
+        verdict,
+        moments,
+    } = scenario;
     let _ = writeln!(page, "\n## {name}\n\n{}\n", purpose.trim());
     let _ = writeln!(page, "| | |\n|---|---|");
     let _ = writeln!(page, "| reported as | {} |", cell(&origin.thread));
@@ -41,6 +53,21 @@ fn describe(page: &mut String, scenario: &Scenario) {
     let _ = writeln!(page, "| the guest's part | {} |", cell(&guest_part(&guest.test)));
     if !guest.append.is_empty() {
         let _ = writeln!(page, "| kernel command line | {} |", codes(&guest.append));
+    }
+    if !guest.modules.is_empty() {
+        let _ = writeln!(page, "| more kernel modules | {} |", codes(&guest.modules));
+    }
+    for (package, programs) in &guest.packages {
+        let _ = writeln!(page, "| programs of `{package}` | {} |", codes(programs));
+    }
+    for Image { name, size, format } in images {
+        let _ = writeln!(page, "| card image `{name}` | {size}, {} |", format.as_str());
+    }
+    for Check { image, offset, length } in checks {
+        let _ = writeln!(
+            page,
+            "| guest and host read alike | {length} at {offset} of the image `{image}`, when the run is over |"
+        );
     }
     let _ = writeln!(page, "| expected without the fix | {} |", expected(expect.without_fix));
     let _ = writeln!(page, "| expected with the fix | {} |", expected(expect.with_fix));
@@ -94,7 +121,7 @@ fn guest_part(script: &str) -> String {
 }
 
 fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
-    let Evidence { means, log, events, rules, dead_reads, order, oops, may_fail } = evidence;
+    let Evidence { means, log, counters, events, rules, dead_reads, order, oops, may_fail } = evidence;
     let means = means.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(page, "\n### `{verdict}`: what has to be seen\n\n{means}\n");
     let mut point = |what: &str, seen: String| {
@@ -108,6 +135,9 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
     }
     if !events.is_empty() {
         point("events of the device", codes(events));
+    }
+    for (name, value) in counters {
+        point("counted by the device", format!("{value} `{name}`"));
     }
     if !rules.is_empty() {
         point("rules that hit", codes(rules));

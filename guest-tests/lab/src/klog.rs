@@ -136,6 +136,30 @@ pub struct Ktap {
     pub diagnostics: Vec<String>,
     /// The totals line came: the script reached its end.
     pub finished: bool,
+    /// What that line says.
+    pub totals: Option<KtapTotals>,
+}
+
+/// The script's own count of its results. A result line can be lost: user land's lines may be cut by the kernel's, or
+/// begin behind what a program left on the line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct KtapTotals {
+    /// `pass:`
+    pub pass: usize,
+    /// `fail:`
+    pub fail: usize,
+    /// `skip:`
+    pub skip: usize,
+}
+
+impl KtapTotals {
+    fn parse(text: &str) -> Self {
+        let count = |name: &str| {
+            let word = text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
+            word.and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        Self { pass: count("pass"), fail: count("fail"), skip: count("skip") }
+    }
 }
 
 impl Ktap {
@@ -149,7 +173,10 @@ impl Ktap {
                 self.finished |= count == 0;
             }
         } else if let Some(text) = line.strip_prefix("# ") {
-            self.finished |= text.starts_with("Totals: ");
+            if let Some(totals) = text.strip_prefix("Totals: ") {
+                self.finished = true;
+                self.totals = Some(KtapTotals::parse(totals));
+            }
             self.diagnostics.push(text.to_owned());
         } else if let Some(result) = parse_ktap_result(line) {
             self.results.push(result);
@@ -399,6 +426,7 @@ mod tests {
         assert_eq!(log.ktap.plan, Some(3));
         assert_eq!(log.ktap.diagnostics[0], "saw b");
         assert!(log.ktap.finished);
+        assert_eq!(log.ktap.totals, Some(KtapTotals { pass: 1, fail: 1, skip: 1 }));
     }
 
     #[test]

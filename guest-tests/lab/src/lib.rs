@@ -2,9 +2,10 @@
 //!
 //! In the order of a run:
 //! - [`scenario`]: the scenario file; what is provoked, and what has to be seen for which verdict, as data.
-//! - [`assets`]: QEMU, kernel, modules, busybox, initramfs; [`vm`]: QEMU's command line and process.
+//! - [`assets`]: QEMU, kernel, modules, busybox, programs, initramfs; [`image`]: cards; [`vm`]: QEMU's command line and process.
 //! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
 //! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
+//! - [`hashes`]: what the guest read from a card, and what the host's file has.
 //! - [`inlining`]: what a call chain cannot show, proven from the module that was loaded.
 //! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
@@ -21,6 +22,8 @@
 
 pub mod assets;
 pub mod failure;
+pub mod hashes;
+pub mod image;
 pub mod inlining;
 pub mod klog;
 pub mod moments;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::hashes::HostHash;
 use crate::klog::{Klog, KtapResult, matches};
 use crate::moments::{MomentTime, locate};
 use crate::oops::Oops;
@@ -42,6 +43,9 @@ pub struct Files {
     pub server_log: PathBuf,
     /// What QEMU complained of.
     pub qemu_log: PathBuf,
+    /// The card images, by name. They are kept only if the verdict is not the expected one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, PathBuf>,
 }
 
 /// The whole result of one run: `result.json`.
@@ -88,6 +92,9 @@ pub struct RunResult {
     pub counts: Counts,
     /// Accesses to registers that the device does not model; `None` if its state does not say.
     pub unmodelled: Option<Vec<String>>,
+    /// What the host found in the card images, when the run was over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_hashes: Vec<HostHash>,
     /// QEMU's command line, for a shell.
     pub qemu_command: String,
     /// The evidence.
@@ -141,6 +148,7 @@ impl RunResult {
             ktap: log.ktap.results.clone(),
             counts: count(scenario, evidence.record, log),
             unmodelled: evidence.unmodelled.map(<[String]>::to_vec),
+            host_hashes: evidence.host_hashes.to_vec(),
             qemu_command: facts.qemu_command,
             files: facts.files,
             verdict,
@@ -197,6 +205,14 @@ pub fn unmodelled(status: &Value) -> Option<Vec<String>> {
     Some(registers.iter().map(|(place, times)| format!("{times} x {place}")).collect())
 }
 
+/// The counters in a `query-status` tree.
+pub fn counters(status: &Value) -> BTreeMap<String, u64> {
+    let counters = status.get("counters").and_then(Value::as_object);
+    let numbers =
+        counters.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)));
+    numbers.collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -213,6 +229,8 @@ pub(crate) mod tests {
             log: &log,
             record: &record,
             unmodelled: Some(&[]),
+            counters: &BTreeMap::new(),
+            host_hashes: &[],
             cut_short: None,
             modules: &[crate::inlining::tests::rtsx_pci()],
         };
@@ -294,5 +312,6 @@ pub(crate) mod tests {
         });
         assert_eq!(unmodelled(&status).unwrap(), ["2 x reader internal 0xfe12 read"]);
         assert_eq!(unmodelled(&serde_json::json!({ "counters": {} })), None);
+        assert_eq!(counters(&status), BTreeMap::from([("unmodelled".to_owned(), 2)]));
     }
 }

@@ -169,6 +169,7 @@ pub fn run_each(
     let request = Request {
         kernels: vec![options.kernel.clone()],
         unfix: options.takes_the_fix_out(),
+        needs: scenario.guest.needs(),
         refresh: false,
         overrides: options.overrides.clone(),
     };

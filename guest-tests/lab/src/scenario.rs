@@ -4,12 +4,18 @@
 //! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
 //! word that would have been legal.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::assets::Needs;
+use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 use crate::verdict::Outcome;
+
+/// What a card's size is a multiple of.
+const BLOCK_BYTES: u64 = 512;
 
 /// The scenarios that come with the lab, by name.
 pub const SHIPPED: &[(&str, &str)] = &[
@@ -25,6 +31,13 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("reader.sh", include_str!("../../tests/reader.sh")),
     ("sd7-idle-race.sh", include_str!("../../tests/sd7-idle-race.sh")),
     ("boot-insert-remove.sh", include_str!("../../tests/boot-insert-remove.sh")),
+    ("card.sh", include_str!("../../tests/card.sh")),
+    ("card-sd.sh", include_str!("../../tests/card-sd.sh")),
+    ("card-fio.sh", include_str!("../../tests/card-fio.sh")),
+    ("card-pull.sh", include_str!("../../tests/card-pull.sh")),
+    ("card-write-protect.sh", include_str!("../../tests/card-write-protect.sh")),
+    ("card-classes.sh", include_str!("../../tests/card-classes.sh")),
+    ("card-uhs.sh", include_str!("../../tests/card-uhs.sh")),
 ];
 
 /// A scenario, as read from its file.
@@ -50,6 +63,12 @@ pub struct Scenario {
     /// The device's fault rules, unread.
     #[serde(default, rename = "rule")]
     pub rules: Vec<toml::Table>,
+    /// Card images that the host makes for each run.
+    #[serde(default, rename = "image")]
+    pub images: Vec<Image>,
+    /// Ranges of them that guest and host have to read alike.
+    #[serde(default, rename = "check")]
+    pub checks: Vec<Check>,
     /// What has to be seen for each verdict.
     pub verdict: Criteria,
     /// The moments that the report shows, in this order.
@@ -84,6 +103,12 @@ pub struct Guest {
     /// Words to add to the kernel's command line; preempt=full is in every guest's.
     #[serde(default)]
     pub append: Vec<String>,
+    /// Kernel modules to load after the device's drivers; what they depend on is found.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// Programs to put into the guest, by the Debian package that they come in.
+    #[serde(default)]
+    pub packages: BTreeMap<String, Vec<String>>,
 }
 
 impl Guest {
@@ -100,6 +125,73 @@ impl Guest {
     pub fn test_name(&self) -> &str {
         self.test.strip_suffix(".sh").unwrap_or(&self.test)
     }
+
+    /// What has to be fetched for it.
+    pub fn needs(&self) -> Needs {
+        let packages = self.packages.iter();
+        Needs {
+            modules: self.modules.iter().cloned().collect(),
+            packages: packages
+                .map(|(package, programs)| (package.clone(), programs.iter().cloned().collect()))
+                .collect(),
+        }
+    }
+}
+
+/// A card image that the host makes, all zeros, for each run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Its name: lower-case letters, digits and hyphens.
+    pub name: String,
+    /// Its size: `64M`, `8G`.
+    pub size: String,
+    /// How it is written.
+    #[serde(default)]
+    pub format: ImageFormat,
+}
+
+impl Image {
+    /// Its size; `None` if it is misspelt, zero, or no whole number of blocks.
+    pub fn size_bytes(&self) -> Option<u64> {
+        bytes(&self.size).filter(|bytes| *bytes > 0 && bytes % BLOCK_BYTES == 0)
+    }
+}
+
+/// A range of an image that guest and host have to read alike, when the run is over.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The image's name.
+    pub image: String,
+    /// Its first byte: a number, or one with K, M, G or T.
+    #[serde(default = "zero")]
+    pub offset: String,
+    /// How many bytes.
+    pub length: String,
+}
+
+impl Check {
+    /// Offset and length in bytes; `None` if one of them is misspelt, or nothing is in it.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        let (offset, length) = (bytes(&self.offset)?, bytes(&self.length)?);
+        offset.checked_add(length).filter(|_| length > 0).map(|_| (offset, length))
+    }
+}
+
+fn zero() -> String {
+    "0".to_owned()
+}
+
+/// A number of bytes, or of KiB, MiB, GiB or TiB with the unit's first letter.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+    let (digits, bits) = unit.unwrap_or((text, 0));
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << bits)
 }
 
 /// The verdicts that mean success.
@@ -157,9 +249,12 @@ pub struct Evidence {
     /// What the verdict says about the kernel, for people.
     #[serde(default)]
     pub means: String,
-    /// Lines of the guest's console; `*` stands for any text.
+    /// Lines of the guest's console; `*` stands for any text. They are expected, whatever their level.
     #[serde(default)]
     pub log: Vec<String>,
+    /// Counters of the device's state, and what they have to be.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
     /// Events in the device's record.
     #[serde(default)]
     pub events: Vec<String>,
@@ -328,7 +423,10 @@ impl Scenario {
             invalid(file, text, at, explain(error.message()))
         })?;
         name.clone_into(&mut scenario.name);
-        scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key), message))?;
+        scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key, ""), message))?;
+        scenario.check_cards().map_err(|misfit| {
+            invalid(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
+        })?;
         Ok(scenario)
     }
 
@@ -397,6 +495,75 @@ impl Scenario {
         Ok(())
     }
 
+    /// What the types do not say of programs, modules and images.
+    fn check_cards(&self) -> Result<(), Misfit> {
+        let Guest { modules, packages, .. } = &self.guest;
+        if let Some(name) = modules.iter().find(|name| !is_word(name, "_-")) {
+            return Err(Misfit::new("modules", name, format!("`{name}` is no name of a kernel module")));
+        }
+        for (package, programs) in packages {
+            if !is_word(package, "+-.") || package.starts_with(['-', '.', '+']) {
+                return Err(Misfit::new("packages", package, format!("`{package}` is no name of a package")));
+            }
+            if programs.is_empty() {
+                let message = format!("packages: say which programs of `{package}` the guest needs");
+                return Err(Misfit::new("packages", package, message));
+            }
+            if let Some(name) = programs.iter().find(|name| !is_word(name, "+-._")) {
+                let message = format!("packages: `{name}` is no name of a program");
+                return Err(Misfit::new("packages", name, message));
+            }
+        }
+        for (index, image) in self.images.iter().enumerate() {
+            let name = &image.name;
+            if !is_word(name, "-") {
+                let message = format!(
+                    "image `{name}`: a name has lower-case letters, digits and hyphens: it is a file's name"
+                );
+                return Err(Misfit::new("name", name, message));
+            }
+            if self.images.iter().skip(index + 1).any(|other| other.name == *name) {
+                return Err(Misfit::new("name", name, format!("there are two images called `{name}`")));
+            }
+            if image.size_bytes().is_none() {
+                let size = &image.size;
+                let message = format!(
+                    "the size of the image `{name}` is `{size}`, and has to be a number with K, M, G or T, such as \
+                     64M, and a multiple of {BLOCK_BYTES} bytes"
+                );
+                return Err(Misfit::new("size", size, message));
+            }
+        }
+        self.checks.iter().try_for_each(|check| self.check_range(check))
+    }
+
+    fn check_range(&self, check: &Check) -> Result<(), Misfit> {
+        let name = &check.image;
+        let Some(image) = self.images.iter().find(|image| image.name == *name) else {
+            let hint = nearest(name, self.images.iter().map(|image| image.name.as_str()));
+            return Err(Misfit::new(
+                "image",
+                name,
+                format!("check: there is no [[image]] called `{name}`{hint}"),
+            ));
+        };
+        let Check { offset, length, .. } = check;
+        let Some((first, count)) = check.range() else {
+            let message = format!(
+                "check of `{name}`: offset `{offset}` and length `{length}` have to be numbers, with K, M, G or T if \
+                 not of bytes, and the length more than 0"
+            );
+            return Err(Misfit::new("length", length, message));
+        };
+        let size_bytes = image.size_bytes().unwrap_or_default();
+        if first.saturating_add(count) > size_bytes {
+            let message =
+                format!("check of `{name}`: {count} bytes at {first} end beyond the image's {size_bytes}");
+            return Err(Misfit::new("length", length, message));
+        }
+        Ok(())
+    }
+
     /// The rules as the device takes them: a JSON array, otherwise unchanged.
     ///
     /// # Errors
@@ -451,6 +618,25 @@ impl Scenario {
     }
 }
 
+/// Something that is not legal: the key to point at, what stands there, and the message.
+struct Misfit {
+    key: &'static str,
+    value: String,
+    message: String,
+}
+
+impl Misfit {
+    fn new(key: &'static str, value: &str, message: String) -> Self {
+        Self { key, value: value.to_owned(), message }
+    }
+}
+
+/// Letters in lower case, digits, and what else is given.
+fn is_word(name: &str, more: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c);
+    !name.is_empty() && name.chars().all(legal)
+}
+
 fn scripts_in(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries
@@ -468,18 +654,23 @@ fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError 
     ScenarioError::Invalid { file: file.to_owned(), line, column, message }
 }
 
-/// Where a key or table stands first, for an error that the parser did not find.
-fn find_key(text: &str, key: &str) -> usize {
+/// Where a key or table stands first, for an error that the parser did not find; of several, the one whose line has
+/// `value` in it.
+fn find_key(text: &str, key: &str, value: &str) -> usize {
+    let mut first = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let word = line.trim_start().trim_start_matches('[');
         let rest = word.strip_prefix(key);
         if rest.is_some_and(|rest| rest.trim_start().starts_with(['=', ']'])) {
-            return at;
+            if line.contains(value) {
+                return at;
+            }
+            first = first.or(Some(at));
         }
         at += line.len();
     }
-    0
+    first.unwrap_or(0)
 }
 
 /// Add the nearest legal word to what serde says of an unknown one: "unknown field `vcpu`, expected one of `test`, …".
@@ -601,6 +792,55 @@ mod tests {
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
+    }
+
+    /// The race with a card, and what a test changes of it.
+    fn with_card(from: &str, to: &str) -> String {
+        let cards = "\n[[image]]\nname = \"card\"\nsize = \"64M\"\n\n[[image]]\nname = \"other\"\nsize = \"1G\"\nformat = \"qcow2\"\n\n[[check]]\nimage = \"card\"\noffset = \"1M\"\nlength = \"63M\"\n";
+        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }";
+        let text = format!("{RACE}{cards}").replace("vcpus = 2", guest);
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    }
+
+    #[test]
+    fn images_checks_modules_and_packages_are_read() {
+        let scenario = Scenario::parse("x", "x.toml", &with_card("", "")).unwrap();
+        let sizes: Vec<_> = scenario.images.iter().map(|image| image.size_bytes().unwrap()).collect();
+        assert_eq!(sizes, [64 << 20, 1 << 30]);
+        let formats: Vec<_> = scenario.images.iter().map(|image| image.format).collect();
+        assert_eq!(formats, [ImageFormat::Raw, ImageFormat::Qcow2]);
+        assert_eq!(scenario.checks[0].range(), Some((1 << 20, 63 << 20)));
+        let needs = scenario.guest.needs();
+        assert!(needs.modules.contains("ext4") && needs.packages["e2fsprogs"].contains("mkfs.ext4"));
+        assert_eq!(Scenario::load("boot-insert-remove").unwrap().guest.needs(), Needs::default());
+    }
+
+    #[test]
+    fn an_image_or_check_that_cannot_be_is_refused_at_its_line() {
+        for (from, to, says) in [
+            ("size = \"1G\"", "size = \"1 GB\"", "the image `other` is `1 GB`"),
+            ("size = \"1G\"", "size = \"1000\"", "multiple of 512"),
+            ("size = \"64M\"", "size = \"0M\"", "the image `card` is `0M`"),
+            ("name = \"other\"", "name = \"../card\"", "a file's name"),
+            ("name = \"other\"", "name = \"card\"", "two images called `card`"),
+            ("image = \"card\"", "image = \"cadr\"", "did you mean `card`?"),
+            ("length = \"63M\"", "length = \"64M\"", "end beyond the image's 67108864"),
+            ("length = \"63M\"", "length = \"0\"", "more than 0"),
+            ("modules = [\"ext4\"]", "modules = [\"../x\"]", "no name of a kernel module"),
+            ("e2fsprogs = [", "-o = [", "no name of a package"),
+            ("[\"mkfs.ext4\"]", "[]", "which programs of `e2fsprogs`"),
+            ("[\"mkfs.ext4\"]", "[\"a/b\"]", "no name of a program"),
+        ] {
+            let text = with_card(from, to);
+            let message = error(&text);
+            assert!(message.contains(says), "{message}");
+            let line: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+            let shown = text.lines().nth(line - 1).unwrap();
+            assert!(to.contains(shown) || shown.contains(to), "{message}\n{shown}");
+        }
+        let message = error(&with_card("format = \"qcow2\"", "format = \"qcow\""));
+        assert!(message.contains("did you mean `qcow2`?"), "{message}");
     }
 
     #[test]

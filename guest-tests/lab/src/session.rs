@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use crate::assets::{Assets, Contents, GuestKernel};
 use crate::failure::Failure;
+use crate::hashes::HostHash;
+use crate::image::HostImage;
 use crate::inlining::LoadedModule;
 use crate::interrupt;
 use crate::keeper::Keeper;
 use crate::klog::Klog;
 use crate::record::Record;
-use crate::result::{Files, RunFacts, RunResult, unmodelled};
+use crate::result::{Files, RunFacts, RunResult, counters, unmodelled};
 use crate::scenario::Scenario;
 use crate::server::{Server, ServerPaths};
 use crate::verdict::{Evidenced, Variant};
@@ -26,6 +28,8 @@ use crate::vm::{self, Vm, VmConfig};
 const TICK: Duration = Duration::from_millis(200);
 /// After a whole oops the guest's script gets this much longer to end: the oops is the verdict, the rest is extra.
 const AFTER_FAULT: Duration = Duration::from_secs(120);
+/// What the guest's kernel says when the reader's link falls.
+const LINK_DOWN: &str = "*pciehp: Slot(8): Link Down";
 /// A guest that says more than this has lost its way, and would fill the disk.
 const CONSOLE_LIMIT_BYTES: usize = 64 << 20;
 
@@ -50,12 +54,15 @@ impl Bench<'_> {
         fs::create_dir_all(out_dir).map_err(Failure::file("create", out_dir))?;
         // Sockets have short paths and are nobody else's: they do not lie in the output directory.
         let private = vm::run_dir()?;
+        let images = self.scenario.images.iter().map(|image| HostImage::create(image, out_dir));
+        let images = images.collect::<Result<Vec<_>, _>>()?;
         let files = Files {
             console: out_dir.join("console.log"),
             record: out_dir.join("record.jsonl"),
             status: out_dir.join("status.json"),
             server_log: out_dir.join("server.log"),
             qemu_log: out_dir.join("qemu.log"),
+            images: images.iter().map(|image| (image.name.clone(), image.path.clone())).collect(),
         };
         let paths = ServerPaths {
             device: private.path().join("device.sock"),
@@ -71,8 +78,19 @@ impl Bench<'_> {
         let module = self.kernel.unfix.as_deref().filter(|_| variant == Variant::WithoutFix);
         let initramfs = private.path().join("initramfs");
         let modules = &self.kernel.kernel.modules;
-        Contents { busybox: &self.assets.busybox, modules, unfix: module, tests: self.tests }
-            .write(&initramfs)?;
+        let mut image_files = Vec::new();
+        for image in &images {
+            image_files.extend(image.guest_files()?);
+        }
+        let contents = Contents {
+            busybox: &self.assets.busybox,
+            modules,
+            unfix: module,
+            tests: self.tests,
+            programs: &self.kernel.programs,
+            files: &image_files,
+        };
+        contents.write(&initramfs)?;
         let config = self.vm_config(initramfs, private.path(), &paths);
         let started = Instant::now();
         let mut machine = Vm::start(&config)?;
@@ -92,7 +110,9 @@ impl Bench<'_> {
         write_json(&files.status, &status)?;
 
         let record = Record::read(&files.record)?;
-        let unmodelled = unmodelled(&status);
+        let (unmodelled, counters) = (unmodelled(&status), counters(&status));
+        // The device's process has ended: what the guest wrote is in the files, or will never be.
+        let host_hashes = HostHash::read(&self.scenario.checks, &images);
         let loaded = modules.iter().map(|path| LoadedModule::read(path).map_err(Failure::file("read", path)));
         let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
         let evidence = Evidenced {
@@ -102,6 +122,8 @@ impl Bench<'_> {
             log: &log,
             record: &record,
             unmodelled: unmodelled.as_deref(),
+            counters: &counters,
+            host_hashes: &host_hashes,
             cut_short: cut_short.as_deref(),
             modules: &loaded,
         };
@@ -114,7 +136,13 @@ impl Bench<'_> {
             qemu_command: machine.shell_command(),
             files,
         };
-        let result = RunResult::new(&evidence, facts);
+        let mut result = RunResult::new(&evidence, facts);
+        if result.as_expected {
+            // Nobody will look at them again, and those of a long series would fill the disk.
+            for path in std::mem::take(&mut result.files.images).into_values() {
+                fs::remove_file(&path).map_err(Failure::file("remove", &path))?;
+            }
+        }
         write_json(&out_dir.join("result.json"), &result)?;
         Ok(result)
     }
@@ -138,6 +166,11 @@ impl Bench<'_> {
         }
         config.append.extend(guest.append.iter().cloned());
         config
+    }
+
+    fn waited_for(&self, log: &Klog) -> String {
+        let clean = &self.scenario.verdict.clean;
+        waited_for(log, clean.events.iter().any(|event| event == "link-down"))
     }
 
     /// Read the console until the test is over. Returns the log, and why it was cut short if it was.
@@ -178,21 +211,21 @@ impl Bench<'_> {
                 let status = machine.wait()?;
                 break Some(format!(
                     "QEMU ended ({status}) before {}{}",
-                    waited_for(&log),
+                    self.waited_for(&log),
                     because(&machine.stderr())
                 ));
             }
             if let Some(status) = server.ended() {
                 break Some(format!(
                     "the device's process ended in mid-run ({status}); waited for {}; its log is {}",
-                    waited_for(&log),
+                    self.waited_for(&log),
                     files.server_log.display()
                 ));
             }
             if bytes > CONSOLE_LIMIT_BYTES {
                 break Some(format!(
                     "the console said more than {CONSOLE_LIMIT_BYTES} bytes; waited for {}",
-                    waited_for(&log)
+                    self.waited_for(&log)
                 ));
             }
             if log.oopses.iter().any(|oops| oops.complete) {
@@ -206,7 +239,7 @@ impl Bench<'_> {
                 let last = log.last_line();
                 break Some(format!(
                     "waited {seconds} s for {}; last console line: {last}",
-                    waited_for(&log)
+                    self.waited_for(&log)
                 ));
             }
         };
@@ -215,10 +248,10 @@ impl Bench<'_> {
     }
 }
 
-/// What the guest has not done yet, in the order of every test.
-pub(crate) fn waited_for(log: &Klog) -> &'static str {
+/// What the guest has not done yet, in the order of every test; `removed`: of one that ends with the reader's removal.
+pub(crate) fn waited_for(log: &Klog, removed: bool) -> String {
     let seen = |pattern: &str| log.find(pattern).is_some();
-    if log.kernel_release().is_none() {
+    let step = if log.kernel_release().is_none() {
         "the kernel's first line"
     } else if !seen("sdmorph-init: *") {
         "the guest to reach init"
@@ -226,13 +259,18 @@ pub(crate) fn waited_for(log: &Klog) -> &'static str {
         "the drivers to bind to the reader"
     } else if !seen("sdmorph-test: inserting*") {
         "the guest to ask for the card"
-    } else if !seen("*pciehp: Slot(8): Link Down") {
+    } else if removed && !seen(LINK_DOWN) {
         "`Slot(8): Link Down`"
-    } else if log.oopses.is_empty() && !seen("sdmorph-test: reader removed") {
+    } else if removed && log.oopses.is_empty() && !seen("sdmorph-test: reader removed") {
         "the reader removed, or a fault"
     } else {
-        "the guest's script to end"
-    }
+        // What it is at, it says by what it has done.
+        return match log.ktap.results.last() {
+            Some(result) => format!("the guest's script to end, after its test `{}`", result.description),
+            None => "the guest's script to end".to_owned(),
+        };
+    };
+    step.to_owned()
 }
 
 /// QEMU's last words on one line; a verdict's reason has no more.
@@ -297,7 +335,21 @@ mod tests {
         let mut log = Klog::new();
         for (line, expected) in steps {
             log.push(line.as_bytes());
-            assert_eq!(waited_for(&log), expected, "after {line}");
+            assert_eq!(waited_for(&log, true), expected, "after {line}");
         }
+    }
+
+    #[test]
+    fn a_test_that_keeps_the_reader_is_waited_for_by_what_it_has_done() {
+        let mut log = Klog::new();
+        for line in
+            ["Linux version 6.1.0 (x)", "sdmorph-test: drivers bound to x", "sdmorph-test: inserting sd"]
+        {
+            log.push(format!("<5>[    1.000000] {line}\n").as_bytes());
+        }
+        log.push(b"sdmorph-init: kernel 6.1.0, test x\n");
+        assert_eq!(waited_for(&log, false), "the guest's script to end");
+        log.push(b"ok 1 - the drivers bind\n");
+        assert_eq!(waited_for(&log, false), "the guest's script to end, after its test `the drivers bind`");
     }
 }

@@ -3,8 +3,11 @@
 //! `fault` and `clean` both need evidence from both sides; a run in which something is missing is `inconclusive`, and
 //! the reason names what. What counts as evidence is the scenario's, as data.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::hashes::{self, HostHash};
 use crate::inlining::{self, InlinedFrame, LoadedModule};
 use crate::klog::{Klog, KtapOutcome, matches};
 use crate::moments::{self, ClockSource};
@@ -15,6 +18,9 @@ use crate::scenario::{Evidence, Expected, OopsPattern, Scenario};
 /// How much too early a guest's time may come out, in milliseconds: the time from the link's fall to the guest's line about
 /// it (`moments`). On a busy host 35 ms were seen; a host may be busier.
 const GUEST_EARLY_MS: f64 = 1000.0;
+/// Counters of the device that are 0 in a clean run, unless the scenario says what they are: accesses to guest memory
+/// that failed, and rules that hit without end.
+const ZERO_WHEN_CLEAN: [&str; 2] = ["dma-errors", "rule-storms"];
 
 /// Which kernel a scenario is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -115,6 +121,10 @@ pub struct Evidenced<'a> {
     pub record: &'a Record,
     /// Accesses to registers that the device does not model; `None` if its state does not say.
     pub unmodelled: Option<&'a [String]>,
+    /// The counters of the device's state.
+    pub counters: &'a BTreeMap<String, u64>,
+    /// What the host found in the card images, when the run was over.
+    pub host_hashes: &'a [HostHash],
     /// Why the run was ended, if the guest's script did not end it: names what was waited for.
     pub cut_short: Option<&'a str>,
     /// The modules that the guest was given.
@@ -143,8 +153,13 @@ impl Evidenced<'_> {
             self.check_uneventful()?;
         }
         self.check_evidence(evidence)?;
+        self.check_counters(evidence, outcome)?;
         self.check_fix()?;
         self.check_script(evidence, outcome)?;
+        let printed = hashes::printed(self.log)?;
+        if outcome == Outcome::Clean {
+            hashes::complete(self.host_hashes, &printed)?;
+        }
         match self.unmodelled {
             None => {
                 return Err("the device's state does not list accesses to unmodelled registers".to_owned());
@@ -254,7 +269,10 @@ impl Evidenced<'_> {
             return Err("the console shows no levels (console_msg_format=syslog), so errors cannot be told"
                 .to_owned());
         }
-        match self.log.unexpected_errors(&self.scenario.kernel.expected_errors).next() {
+        // What has to be there is expected.
+        let allowed = self.scenario.kernel.expected_errors.iter().chain(&self.scenario.verdict.clean.log);
+        let allowed: Vec<String> = allowed.cloned().collect();
+        match self.log.unexpected_errors(&allowed).next() {
             Some(line) => Err(format!("an unexpected kernel line of level error: {}", line.text)),
             None => Ok(()),
         }
@@ -275,6 +293,25 @@ impl Evidenced<'_> {
         self.check_order(&evidence.order)?;
         match evidence.log.iter().find(|pattern| self.log.find(pattern).is_none()) {
             Some(pattern) => Err(format!("the guest never logged `{pattern}`")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_counters(&self, evidence: &Evidence, outcome: Outcome) -> Result<(), String> {
+        for (name, expected) in &evidence.counters {
+            match self.counters.get(name) {
+                Some(value) if value == expected => {}
+                Some(value) => {
+                    return Err(format!("the device counted {value} {name}, and it should be {expected}"));
+                }
+                None => return Err(format!("the device's state has no counter {name}")),
+            }
+        }
+        let zero = ZERO_WHEN_CLEAN.iter().filter(|name| !evidence.counters.contains_key(**name));
+        let wrong =
+            zero.filter_map(|name| Some((name, self.counters.get(*name).filter(|value| **value > 0)?)));
+        match wrong.take(usize::from(outcome == Outcome::Clean)).next() {
+            Some((name, value)) => Err(format!("the device counted {value} {name}")),
             None => Ok(()),
         }
     }
@@ -336,7 +373,29 @@ impl Evidenced<'_> {
                 self.log.last_line()
             ));
         }
-        Ok(())
+        if outcome == Outcome::Clean { self.check_totals() } else { Ok(()) }
+    }
+
+    /// The script's own count agrees with its results, of which the console may have lost some.
+    fn check_totals(&self) -> Result<(), String> {
+        let ktap = &self.log.ktap;
+        let totals = ktap.totals.unwrap_or_default();
+        let failed = ktap.results.iter().filter(|result| result.outcome == KtapOutcome::Fail).count();
+        if totals.fail > failed {
+            let lost = totals.fail - failed;
+            return Err(format!(
+                "{lost} failed tests of the guest's script were counted, and are not on the console"
+            ));
+        }
+        if totals.pass == 0 {
+            return Err("the guest's script tested nothing: everything was skipped".to_owned());
+        }
+        let (planned, ran) = (ktap.plan.unwrap_or(0), totals.pass + totals.fail + totals.skip);
+        if usize::try_from(planned).is_ok_and(|planned| planned == ran) {
+            Ok(())
+        } else {
+            Err(format!("the guest's script planned {planned} tests, and ran {ran}"))
+        }
     }
 
     /// In what the two sides contradict each other.
@@ -361,6 +420,11 @@ impl Evidenced<'_> {
                     "the guest faulted at page offset {offset:#x}, and the device saw no dead read there"
                 ));
             }
+        }
+        // In a run that was cut short, what the guest printed last may be older than the image.
+        if self.cut_short.is_none() {
+            let printed = hashes::printed(self.log).unwrap_or_default();
+            found.extend(hashes::differences(self.host_hashes, &printed));
         }
         found
     }
@@ -404,10 +468,74 @@ pub(crate) mod tests {
             log: &log,
             record: &record,
             unmodelled: Some(unmodelled),
+            counters: &BTreeMap::new(),
+            host_hashes: &[],
             cut_short: cut,
             modules: &[inlining::tests::rtsx_pci()],
         };
         evidenced.judge()
+    }
+
+    const HASH: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+
+    /// The clean run with a card image of the hash [`HASH`], counters, and more on the console before the script's end.
+    fn judge_card(scenario: &Scenario, more: &str, counters: &[(&str, u64)]) -> Verdict {
+        let text = CLEAN.replace("# Totals", &format!("{more}# Totals"));
+        assert!(text.contains(more));
+        let host = HostHash { image: "card".into(), offset: 0, length: 512, sha256: Ok(HASH.into()) };
+        let evidenced = Evidenced {
+            scenario,
+            variant: Variant::WithFix,
+            module: false,
+            log: &Klog::from_bytes(text.as_bytes()),
+            record: &Record::parse(CLEAN_RECORD).unwrap(),
+            unmodelled: Some(&[]),
+            counters: &counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            host_hashes: &[host],
+            cut_short: None,
+            modules: &[],
+        };
+        evidenced.judge()
+    }
+
+    #[test]
+    fn a_card_that_guest_and_host_read_alike_is_clean_and_otherwise_not() {
+        let line = |hash: &str| format!("<12>[    9.000000] sdmorph-hash card {hash} 0 512\n");
+        let verdict = judge_card(&scenario(), &line(HASH), &[("dma-errors", 0), ("accesses", 9)]);
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Clean, None));
+        let verdict = judge_card(&scenario(), &line(&HASH.replace('1', "2")), &[]);
+        assert_eq!(verdict.disagreements.len(), 1);
+        assert!(verdict.reason.unwrap().contains("guest and device disagree: 512 bytes at 0"));
+        let verdict = judge_card(&scenario(), "", &[]);
+        assert!(verdict.reason.unwrap().contains("printed no hash of 512 bytes at 0"));
+        let verdict = judge_card(&scenario(), &line("11"), &[]);
+        assert!(verdict.reason.unwrap().contains("not a line of a hash"));
+    }
+
+    #[test]
+    fn counters_are_what_the_scenario_says_and_zero_where_an_error_is_counted() {
+        let line = format!("sdmorph-hash card {HASH} 0 512\n");
+        let mut scenario = scenario();
+        let reason = |scenario: &Scenario, counters: &[(&str, u64)]| {
+            judge_card(scenario, &line, counters).reason.unwrap_or_default()
+        };
+        assert_eq!(reason(&scenario, &[("dma-errors", 2)]), "the device counted 2 dma-errors");
+        scenario.verdict.clean.counters.insert("dma-errors".into(), 2);
+        assert_eq!(reason(&scenario, &[("dma-errors", 2)]), "");
+        assert!(reason(&scenario, &[("dma-errors", 3)]).contains("counted 3 dma-errors, and it should be 2"));
+        assert!(reason(&scenario, &[]).contains("no counter dma-errors"));
+    }
+
+    #[test]
+    fn an_error_line_that_has_to_be_there_is_no_unexpected_one() {
+        let hash = format!("sdmorph-hash card {HASH} 0 512\n");
+        let error = "<3>[    9.000000] mmc0: card 1234 removed in a write\n";
+        let mut scenario = scenario();
+        let verdict = judge_card(&scenario, &format!("{error}{hash}"), &[]);
+        assert!(verdict.reason.unwrap().contains("removed in a write"));
+        scenario.verdict.clean.log.push("mmc0: card * removed in a write".into());
+        assert_eq!(judge_card(&scenario, &format!("{error}{hash}"), &[]).outcome, Outcome::Clean);
+        assert!(judge_card(&scenario, &hash, &[]).reason.unwrap().contains("never logged"));
     }
 
     fn reason(variant: Variant, log: &str, record: &str) -> String {
@@ -550,6 +678,20 @@ pub(crate) mod tests {
         let log = format!("{CLEAN}<3>[    8.000000] rtsx_pci 10000:01:00.0: something broke\n");
         let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
         assert!(reason.contains("something broke"), "{reason}");
+    }
+
+    #[test]
+    fn a_script_that_counts_other_results_than_it_planned_or_showed_is_not_clean() {
+        let totals = |to: &str| {
+            let from = "# Totals: pass:6 fail:0 xfail:0 xpass:0 skip:0 error:0";
+            assert!(CLEAN.contains(from));
+            reason(Variant::WithFix, &CLEAN.replace(from, &format!("# Totals: {to}")), CLEAN_RECORD)
+        };
+        assert!(totals("pass:5 fail:1 xfail:0 xpass:0 skip:0 error:0").starts_with("1 failed tests"));
+        assert!(totals("pass:0 fail:0 xfail:0 xpass:0 skip:6 error:0").contains("everything was skipped"));
+        assert!(
+            totals("pass:4 fail:0 xfail:0 xpass:0 skip:1 error:0").contains("planned 6 tests, and ran 5")
+        );
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl Apt {
         packages.iter().map(|package| find_deb(dir, package)).collect()
     }
 
+    /// Where its steps are shown.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     fn apt_get(&self) -> Command {
         let mut command = Command::new("apt-get");
         command.env("APT_CONFIG", &self.config).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());

@@ -7,7 +7,10 @@
 //! /modules/order               their file names in load order, one a line
 //! /modules/sdmorph_unfix.ko    only if the test takes the fix out; not in `order`
 //! /tests/                      the directory of the tests
+//! /usr/bin, /usr/lib, /lib64   programs of Debian packages, if the test asks for some
 //! ```
+//!
+//! Beside them the files that a run adds of its own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,6 +21,7 @@ use super::Fetcher;
 use super::apt::{Suite, merge_usr};
 use super::cpio::Archive;
 use super::error::{Error, Result};
+use super::programs::{GuestFile, Source};
 use super::store::{Integrity, Made, Recipe};
 use super::unfix;
 
@@ -74,6 +78,10 @@ pub struct Contents<'a> {
     pub unfix: Option<&'a Path>,
     /// The directory that becomes /tests.
     pub tests: &'a Path,
+    /// Programs of packages, with their libraries.
+    pub programs: &'a [GuestFile],
+    /// More files: where, without the leading slash, and what is in them.
+    pub files: &'a [(String, String)],
 }
 
 impl Contents<'_> {
@@ -103,6 +111,15 @@ impl Contents<'_> {
             archive.file(&format!("modules/{}.ko", unfix::NAME), 0o644, &read(unfix)?)?;
         }
         add_tree(&mut archive, self.tests, "tests")?;
+        for GuestFile { path, source } in self.programs {
+            match source {
+                Source::File(from) => archive.file(path, 0o755, &read(from)?)?,
+                Source::Link(target) => archive.symlink(path, target)?,
+            }
+        }
+        for (path, content) in self.files {
+            archive.file(path, 0o644, content.as_bytes())?;
+        }
         archive.finish()
     }
 
@@ -168,9 +185,22 @@ mod tests {
         put("tests/race.sh", "echo race");
         put("tests/lib/ktap.sh", "KTAP");
         let tests = dir.path().join("tests");
-        let mut contents = Contents { busybox: &busybox, modules: &modules, unfix: None, tests: &tests };
+        let program =
+            GuestFile { path: "usr/bin/mke2fs".into(), source: Source::File(put("mke2fs", "PROGRAM")) };
+        let link = GuestFile { path: "usr/bin/mkfs.ext4".into(), source: Source::Link("mke2fs".into()) };
+        let mut contents = Contents {
+            busybox: &busybox,
+            modules: &modules,
+            unfix: None,
+            tests: &tests,
+            programs: &[program, link],
+            files: &[("images/card/bytes".to_owned(), "512\n".to_owned())],
+        };
         let archive = contents.build().unwrap();
         for text in ["tests/race.sh", "tests/lib/ktap.sh", "MODULE-A", "b.ko\na.ko\n", "bin/busybox", INIT] {
+            assert!(contains(&archive, text), "{text}");
+        }
+        for text in ["usr/bin/mke2fs", "PROGRAM", "usr/bin/mkfs.ext4", "images/card/bytes"] {
             assert!(contains(&archive, text), "{text}");
         }
         assert!(!contains(&archive, "UNFIX"));
@@ -186,6 +216,8 @@ mod tests {
             modules: &[],
             unfix: None,
             tests: Path::new("/"),
+            programs: &[],
+            files: &[],
         };
         assert!(contents.build().unwrap_err().to_string().starts_with("cannot read /none/busybox"));
     }

@@ -1,5 +1,6 @@
 //! The guest's kernel: one of Debian's as shipped, or the user's own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -12,12 +13,17 @@ use super::Fetcher;
 use super::apt::{Candidate, Suite, merge_usr};
 use super::error::{Error, Result};
 use super::kconfig::KernelConfig;
-use super::kmod::{Module, ModuleTree};
+use super::kmod::{BUILT_IN, Module, ModuleTree};
 use super::progress::Progress;
 use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
 
-/// What a guest test may load; the rest of the closure follows from these.
+/// What every guest loads; the rest of the closure follows from these.
 const MODULES: [&str; 5] = ["vmd", "rtsx_pci", "rtsx_pci_sdmmc", "mmc_block", "nvme"];
+/// Facts of a stock kernel's asset: its release, the load order of [`MODULES`] with what they depend on, and what was
+/// kept beside.
+const RELEASE: &str = "release";
+const BASE: &str = "modules";
+const EXTRA: &str = "extra-modules";
 
 /// A Debian kernel that is known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -126,25 +132,35 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Finds or fetches a stock kernel.
-    pub(crate) fn obtain_stock(kernel: StockKernel, fetcher: &mut Fetcher<'_>) -> Result<Self> {
+    /// Finds or fetches a stock kernel with the modules that every guest loads, and `extra` ones.
+    pub(crate) fn obtain_stock(
+        kernel: StockKernel,
+        extra: &BTreeSet<String>,
+        fetcher: &mut Fetcher<'_>,
+    ) -> Result<Self> {
         let key = format!("kernel-{kernel}");
-        let cached = if fetcher.refresh { None } else { fetcher.store.current(&key, fetcher.progress) };
-        let asset = match cached {
-            Some(asset) => asset,
-            None => fetch(kernel, &key, fetcher)?,
+        let current = fetcher.store.current(&key, fetcher.progress);
+        let kept: BTreeSet<String> = current.iter().flat_map(|asset| asset.facts(EXTRA)).cloned().collect();
+        let asset = match current {
+            Some(asset) if !fetcher.refresh && extra.is_subset(&kept) => asset,
+            // What one scenario asked for stays, so that scenarios taking turns fetch nothing.
+            _ => fetch(kernel, &key, &(&kept | extra), fetcher)?,
         };
-        let modules = asset.facts("modules").iter().map(|name| asset.dir.join(format!("modules/{name}.ko")));
         Ok(Self {
-            release: asset.fact("release")?.to_owned(),
+            release: asset.fact(RELEASE)?.to_owned(),
             image: asset.dir.join("vmlinuz"),
             config: Some(asset.dir.join("config")),
-            modules: modules.collect(),
+            modules: load_order(&asset, extra)?,
         })
     }
 
     /// Checks the user's kernel and puts its modules into the cache, decompressed.
-    pub(crate) fn obtain_own(own: &OwnKernel, store: &Store, progress: Progress) -> Result<Self> {
+    pub(crate) fn obtain_own(
+        own: &OwnKernel,
+        extra: &BTreeSet<String>,
+        store: &Store,
+        progress: Progress,
+    ) -> Result<Self> {
         let image = fs::read(&own.image).map_err(Error::io("read", &own.image))?;
         let release = bzimage_release(&image).ok_or_else(|| {
             Error::Unusable(format!("KERNEL={}: not a bzImage (arch/x86/boot/bzImage)", own.image.display()))
@@ -160,7 +176,7 @@ impl Kernel {
             (Some(dir), _) => {
                 let tree = ModuleTree::index(dir)
                     .map_err(|error| Error::Unusable(format!("MODULES={}: {error}", dir.display())))?;
-                closure(&release, &tree)?
+                closure(&release, &tree, extra)?
             }
             (None, Some(config)) => {
                 refuse(&named(&release, config), read_config(config)?.module_problems())?;
@@ -179,13 +195,18 @@ impl Kernel {
     }
 }
 
-fn fetch(kernel: StockKernel, key: &str, fetcher: &mut Fetcher<'_>) -> Result<Asset> {
+fn fetch(
+    kernel: StockKernel,
+    key: &str,
+    extra: &BTreeSet<String>,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<Asset> {
     let (store, progress) = (fetcher.store, fetcher.progress);
     let apt = fetcher.apt(kernel.suite())?;
     let (release, packages) = select_packages(apt.closure(&[kernel.meta_package()])?)
         .ok_or_else(|| Error::Unusable(format!("{} has no kernel image", kernel.meta_package())))?;
     let debian_version = packages.first().map(Candidate::directory_name).unwrap_or_default();
-    let version = format!("{release}_{debian_version}");
+    let version = asset_version(&release, &debian_version, extra);
     if let Some(asset) = store.version(key, &version, progress) {
         store.select(key, &version)?;
         return Ok(asset);
@@ -204,18 +225,47 @@ fn fetch(kernel: StockKernel, key: &str, fetcher: &mut Fetcher<'_>) -> Result<As
             fs::copy(&from, dir.join(name)).map_err(Error::io("copy", &from))?;
         }
         check_config(&release, &dir.join("config"))?;
-        let modules = closure(&release, &ModuleTree::index(&root.join("usr/lib/modules").join(&release))?)?;
+        let from = root.join("usr/lib/modules").join(&release);
+        let tree = ModuleTree::index(&from)?;
+        let base = closure(&release, &tree, &BTreeSet::new())?;
         create_dir(&dir.join("modules"))?;
         let mut made = Made::default();
-        for module in &modules {
+        for module in &closure(&release, &tree, extra)? {
             write_module(&dir.join("modules"), module)?;
         }
-        made.facts.insert("modules".into(), modules.into_iter().map(|module| module.name).collect());
-        made.facts.insert("release".into(), vec![release.clone()]);
+        let built_in = from.join(BUILT_IN);
+        fs::copy(&built_in, dir.join("modules").join(BUILT_IN)).map_err(Error::io("copy", &built_in))?;
+        made.facts.insert(BASE.into(), base.into_iter().map(|module| module.name).collect());
+        made.facts.insert(EXTRA.into(), extra.iter().cloned().collect());
+        made.facts.insert(RELEASE.into(), vec![release.clone()]);
         made.packages = debs.into_iter().map(|deb| deb.package).collect();
         step.finish();
         Ok(made)
     })
+}
+
+/// A kernel that was kept with other modules is another version: a lab may be running it.
+fn asset_version(release: &str, debian_version: &str, extra: &BTreeSet<String>) -> String {
+    let version = format!("{release}_{debian_version}");
+    if extra.is_empty() {
+        return version;
+    }
+    let names: String = extra.iter().map(|name| format!("{name}\n")).collect();
+    let digest: String = sha256_hex(names.as_bytes()).chars().take(8).collect();
+    format!("{version}_{digest}")
+}
+
+/// The files of an asset's modules in load order: what every guest loads, then `extra` with what it depends on.
+fn load_order(asset: &Asset, extra: &BTreeSet<String>) -> Result<Vec<PathBuf>> {
+    let dir = asset.dir.join("modules");
+    let mut names = asset.facts(BASE).to_vec();
+    if !extra.is_empty() {
+        let modules =
+            resolve(asset.fact(RELEASE)?, &ModuleTree::index(&dir)?, extra.iter().map(String::as_str))?;
+        let more = modules.into_iter().map(|module| module.name);
+        names.extend(more.filter(|name| !asset.facts(BASE).contains(name)));
+    }
+    Ok(names.into_iter().map(|name| dir.join(format!("{name}.ko"))).collect())
 }
 
 /// The release, and the packages that hold image, configuration and modules; the image's package first.
@@ -245,12 +295,21 @@ fn find_boot_file(root: &Path, name: &str, release: &str) -> Result<PathBuf> {
     })
 }
 
-fn closure(release: &str, tree: &ModuleTree) -> Result<Vec<Module>> {
-    tree.closure(&MODULES)?.map_err(|missing| Error::Kernel {
+/// What every guest loads and `extra`, with all that they depend on, in load order.
+fn closure(release: &str, tree: &ModuleTree, extra: &BTreeSet<String>) -> Result<Vec<Module>> {
+    resolve(release, tree, MODULES.into_iter().chain(extra.iter().map(String::as_str)))
+}
+
+fn resolve<'a>(
+    release: &str,
+    tree: &ModuleTree,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Module>> {
+    tree.closure(&names.collect::<Vec<_>>())?.map_err(|missing| Error::Kernel {
         kernel: release.to_owned(),
         problems: missing
             .into_iter()
-            .map(|name| format!("the module {name} is neither among its modules nor in modules.builtin"))
+            .map(|name| format!("the module {name} is neither among its modules nor in {BUILT_IN}"))
             .collect(),
     })
 }
@@ -390,7 +449,7 @@ mod tests {
         fs::write(dir.path().join(".config"), config).unwrap();
         let own = OwnKernel { image: image_path, modules: None, tree: None };
         let store = Store::at(&dir.path().join("cache")).unwrap();
-        Kernel::obtain_own(&own, &store, Progress::Silent).unwrap_err().to_string()
+        Kernel::obtain_own(&own, &BTreeSet::new(), &store, Progress::Silent).unwrap_err().to_string()
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Which kernel modules the guest needs, and in which order they load.
 //!
 //! Dependencies are read from each module's own `.modinfo` section: `modules.dep`, which depmod makes
-//! when a kernel package is installed, is not in the package.
+//! when a kernel package is installed, is not in the package. The same section has soft dependencies: what has to be
+//! loaded before a module if it is there, and is asked for by the kernel when it runs (ext4's checksum, for one). The
+//! guest has no modprobe that would answer.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -14,6 +16,9 @@ use super::error::{Error, Result};
 
 /// No module of a kernel is near this size; a decompressor bomb is.
 const LARGEST_MODULE_BYTES: u64 = 256 << 20;
+
+/// The list of what is built into the kernel, beside its modules.
+pub(crate) const BUILT_IN: &str = "modules.builtin";
 
 /// The modules of one kernel: `lib/modules/RELEASE`.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ impl ModuleTree {
     pub(crate) fn index(dir: &Path) -> Result<Self> {
         let mut files = HashMap::new();
         collect(dir, &mut files)?;
-        let list = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
+        let list = fs::read_to_string(dir.join(BUILT_IN)).unwrap_or_default();
         Ok(Self { files, built_in: list.lines().filter_map(|line| module_name(Path::new(line))).collect() })
     }
 
@@ -67,13 +72,29 @@ impl ModuleTree {
             return Ok(());
         };
         let content = read_module(path)?;
-        for dependency in depends(&content).ok_or_else(|| {
+        let info = elf64_section(&content, b".modinfo").ok_or_else(|| {
             Error::Unusable(format!("{} is no kernel module: it has no .modinfo section", path.display()))
-        })? {
+        })?;
+        let (hard, soft) = (depends(info), soft_depends(info));
+        for dependency in soft.iter().filter_map(|name| self.soft(name)).chain(hard) {
             self.visit(&dependency, seen, order, missing)?;
         }
         order.push(Module { name, content });
         Ok(())
+    }
+}
+
+impl ModuleTree {
+    /// The module that a soft dependency means, if there is one. It may be an alias of the crypto layer: `crypto-` and an
+    /// algorithm, which the module of the algorithm's name has, or the one that has it for every processor.
+    fn soft(&self, name: &str) -> Option<String> {
+        let name = name.replace('-', "_");
+        let algorithm = name.strip_prefix("crypto_").unwrap_or(&name);
+        let generic = format!("{algorithm}_generic");
+        [&name, algorithm, &generic]
+            .into_iter()
+            .find(|name| self.files.contains_key(*name))
+            .map(str::to_owned)
     }
 }
 
@@ -119,12 +140,28 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// The modules that a module depends on, from its `.modinfo`; `None` if it has no such section.
-fn depends(module: &[u8]) -> Option<Vec<String>> {
-    let info = elf64_section(module, b".modinfo")?;
+/// The modules that a module depends on, from its `.modinfo`.
+fn depends(info: &[u8]) -> Vec<String> {
     let value = info.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"depends="));
     let names = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
-    Some(names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// What a module wants before it, from its `.modinfo`: `softdep=pre: A B post: C`, any number of times.
+fn soft_depends(info: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for value in info.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(b"softdep=")) {
+        let mut before = false;
+        for word in String::from_utf8_lossy(value).split_whitespace() {
+            match word {
+                "pre:" => before = true,
+                "post:" => before = false,
+                name if before => names.push(name.to_owned()),
+                _ => {}
+            }
+        }
+    }
+    names
 }
 
 /// The content of a section of a little-endian ELF64 file (ELF-64 Object File Format 1.5, figures 2 and 8).
@@ -155,8 +192,10 @@ mod tests {
     use super::*;
 
     /// A minimal relocatable file with the sections null, .shstrtab and .modinfo.
+    /// What follows a `;` in `depends` is a soft dependency.
     fn module(depends: &str) -> Vec<u8> {
-        let info = format!("license=GPL\0depends={depends}\0name=x\0");
+        let (depends, soft) = depends.split_once(';').unwrap_or((depends, ""));
+        let info = format!("license=GPL\0softdep={soft}\0depends={depends}\0name=x\0");
         let names = b"\0.shstrtab\0.modinfo\0";
         let (names_at, info_at) = (64, 64 + names.len());
         let table = info_at + info.len();
@@ -202,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_module_wants_before_it_loads_first_if_it_is_there() {
+        let (_dir, tree) = tree(&[
+            ("ext4.ko", "jbd2;pre: crypto-crc32c absent post: later"),
+            ("jbd2.ko", ""),
+            ("crc32c_generic.ko", ""),
+            ("later.ko", ""),
+        ]);
+        let modules = tree.closure(&["ext4"]).unwrap().unwrap();
+        let names: Vec<_> = modules.iter().map(|module| module.name.as_str()).collect();
+        assert_eq!(names, ["crc32c_generic", "jbd2", "ext4"]);
+    }
+
+    #[test]
     fn a_module_that_is_nowhere_is_named() {
         let (_dir, tree) = tree(&[("vmd.ko", "gone")]);
         assert_eq!(tree.closure(&["vmd", "nvme"]).unwrap().unwrap_err(), ["gone", "nvme"]);
@@ -210,9 +262,9 @@ mod tests {
     #[test]
     fn a_truncated_module_is_an_error_and_no_panic() {
         let whole = module("a,b");
-        assert_eq!(depends(&whole).unwrap(), ["a", "b"]);
+        assert_eq!(depends(elf64_section(&whole, b".modinfo").unwrap()), ["a", "b"]);
         for length in 0..whole.len() {
-            let _ = depends(&whole[..length]);
+            let _ = elf64_section(&whole[..length], b".modinfo").map(depends);
         }
         let (dir, _) = tree(&[]);
         fs::write(dir.path().join("vmd.ko"), "text").unwrap();

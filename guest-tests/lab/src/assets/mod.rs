@@ -1,11 +1,11 @@
-//! What a run needs from outside: a QEMU, a kernel with its modules, busybox, the guest module.
+//! What a run needs from outside: a QEMU, a kernel with its modules, busybox, the guest module, programs for the guest.
 //!
 //! Everything is looked for in this order: what the user names (`QEMU=`, `KERNEL=`, `MODULES=`, `KDIR=`,
 //! `BUSYBOX=`), what the system has (QEMU only), the cache ([`Store`]), Debian's archive (`apt`).
 //! Once cached, nothing is fetched and apt does not run until a refresh is asked for.
 //!
-//! Not done: other architectures than amd64; kernels of other distributions (give `KERNEL=`); removing old
-//! versions from the cache.
+//! Not done: other architectures than amd64; kernels of other distributions (give `KERNEL=`); programs that are not
+//! in Debian's archive; removing old versions from the cache.
 
 mod apt;
 mod cpio;
@@ -14,12 +14,13 @@ mod initramfs;
 mod kconfig;
 mod kernel;
 mod kmod;
+mod programs;
 mod progress;
 mod qemu;
 mod store;
 mod unfix;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -30,6 +31,7 @@ use apt::{Apt, Suite};
 pub use error::{Error, Result};
 pub use initramfs::Contents;
 pub use kernel::{Kernel, KernelChoice, OwnKernel, StockKernel};
+pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
 pub use store::{Store, StoreLock};
@@ -52,6 +54,25 @@ impl Overrides {
     }
 }
 
+/// What guests need beside what every guest gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Kernel modules; what they depend on is found.
+    pub modules: BTreeSet<String>,
+    /// Programs of Debian packages.
+    pub packages: Packages,
+}
+
+impl Needs {
+    /// These and those of another guest.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.modules.extend(other.modules.iter().cloned());
+        self.packages = programs::union(self.packages, &other.packages);
+        self
+    }
+}
+
 /// What to get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -59,6 +80,8 @@ pub struct Request {
     pub kernels: Vec<KernelChoice>,
     /// Build the module that takes the fix out, for each of them.
     pub unfix: bool,
+    /// What the guests need beside, on each of the kernels.
+    pub needs: Needs,
     /// Ask the archive for newer versions even if everything is cached.
     pub refresh: bool,
     /// The user's own files.
@@ -73,6 +96,9 @@ pub struct GuestKernel {
     pub kernel: Kernel,
     /// The module that takes the fix out, if it was asked for.
     pub unfix: Option<PathBuf>,
+    /// The programs of packages that were asked for, with their libraries: of the kernel's own Debian release, or the
+    /// newest one that is known for a kernel of the user's own.
+    pub programs: Vec<GuestFile>,
 }
 
 /// Everything that was asked for, ready to use: also the summary of `sdmorph lab setup`.
@@ -105,8 +131,8 @@ pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Ass
     let mut kernels = Vec::new();
     for choice in &request.kernels {
         kernels.push(match choice {
-            KernelChoice::Stock(stock) => obtain_stock(*stock, request.unfix, &mut fetcher)?,
-            KernelChoice::Own(own) => obtain_own(own, request.unfix, store, progress)?,
+            KernelChoice::Stock(stock) => obtain_stock(*stock, request, &mut fetcher)?,
+            KernelChoice::Own(own) => obtain_own(own, request, &mut fetcher)?,
         });
     }
     Ok(Assets {
@@ -119,15 +145,17 @@ pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Ass
     })
 }
 
-fn obtain_stock(stock: StockKernel, unfix: bool, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
-    let kernel = Kernel::obtain_stock(stock, fetcher)?;
-    let unfix = if unfix { Some(unfix::obtain_stock(stock, &kernel, fetcher)?) } else { None };
-    Ok(GuestKernel { kernel, unfix })
+fn obtain_stock(stock: StockKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+    let kernel = Kernel::obtain_stock(stock, &request.needs.modules, fetcher)?;
+    let unfix = if request.unfix { Some(unfix::obtain_stock(stock, &kernel, fetcher)?) } else { None };
+    let programs = programs::obtain(&request.needs.packages, stock.suite(), fetcher)?;
+    Ok(GuestKernel { kernel, unfix, programs })
 }
 
-fn obtain_own(own: &OwnKernel, unfix: bool, store: &Store, progress: Progress) -> Result<GuestKernel> {
-    let kernel = Kernel::obtain_own(own, store, progress)?;
-    let unfix = match (unfix, &own.tree) {
+fn obtain_own(own: &OwnKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+    let (store, progress) = (fetcher.store, fetcher.progress);
+    let kernel = Kernel::obtain_own(own, &request.needs.modules, store, progress)?;
+    let unfix = match (request.unfix, &own.tree) {
         (false, _) => None,
         (true, Some(tree)) => Some(unfix::obtain_own(tree, &kernel, store, progress)?),
         (true, None) => {
@@ -137,7 +165,8 @@ fn obtain_own(own: &OwnKernel, unfix: bool, store: &Store, progress: Progress) -
             )));
         }
     };
-    Ok(GuestKernel { kernel, unfix })
+    let programs = programs::obtain(&request.needs.packages, Suite::Trixie, fetcher)?;
+    Ok(GuestKernel { kernel, unfix, programs })
 }
 
 /// One pass over the request: each suite's lists are read at most once, and only if something is missing.

@@ -12,6 +12,7 @@
 mod access;
 mod dma;
 mod hotplug;
+mod images;
 mod interrupts;
 mod lifecycle;
 mod machine;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sdmorph_control::{Client, ClientError, JsonObject};
-use sdmorph_lab::assets::{Overrides, Progress, Qemu, Request, Store, setup};
+use sdmorph_lab::assets::{Needs, Overrides, Progress, Qemu, Request, Store, setup};
 use serde_json::{Value, json};
 
 use crate::qtest::Qtest;
@@ -34,8 +34,13 @@ pub(crate) enum Memory {
 fn found() -> &'static Qemu {
     static QEMU: OnceLock<Qemu> = OnceLock::new();
     QEMU.get_or_init(|| {
-        let request =
-            Request { kernels: Vec::new(), unfix: false, refresh: false, overrides: Overrides::from_env() };
+        let request = Request {
+            kernels: Vec::new(),
+            unfix: false,
+            needs: Needs::default(),
+            refresh: false,
+            overrides: Overrides::from_env(),
+        };
         setup(&request, &Store::open().unwrap(), Progress::Silent).unwrap().qemu
     })
 }

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=sh
+#
+# What the tests of cards in the reader share: putting images in, the disk that comes of it, hashes for the host.
+# To be sourced after ktap.sh, control.sh and reader.sh.
+#
+# An image of the scenario is known by its name. The lab says what there is to know of it in /images/NAME: `arguments`,
+# members of the JSON object that card-insert takes, and `bytes`, its size.
+
+# The card's disk, set by disk_find: its name in /sys/block, and in /dev.
+disk=
+
+# $1: the image, $2: the kind of card, $3: more members of the command's arguments (may be left out)
+card_insert() {
+	mark "inserting $2 with the image $1"
+	read -r card_arguments <"/images/$1/arguments" || return 1
+	control_execute card-insert "{\"kind\":\"$2\",$card_arguments${3:+,$3}}"
+}
+
+card_eject() {
+	mark "ejecting"
+	control_execute card-eject
+}
+
+# The reader's card has become a disk, and its node is there.
+disk_find() {
+	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do
+		disk=${disk_path##*/}
+		[ -b "/dev/$disk" ] && return 0
+	done
+	return 1
+}
+
+disk_gone() {
+	! disk_find
+}
+
+# Put a card in and wait for its disk.
+# Parameters as those of card_insert.
+card_use() {
+	card_insert "$@" && wait_for "a disk of the card $1" disk_find
+}
+
+# Take the card out and wait until its disk is gone.
+card_drop() {
+	card_eject && wait_for "the disk gone" disk_gone
+}
+
+# The disk has as many bytes as the image.
+# $1: the image
+disk_has_size_of() {
+	read -r disk_sectors <"/sys/block/$disk/size" || return 1
+	read -r image_bytes <"/images/$1/bytes" || return 1
+	[ $((disk_sectors * 512)) -eq "$image_bytes" ] && return 0
+	ktap_print_msg "$disk has $((disk_sectors * 512)) bytes, the image $1 has $image_bytes"
+	return 1
+}
+
+# Print the SHA-256 of a range as the card has it now, not as the kernel remembers it.
+# $1: the first byte, $2: how many; both multiples of 512
+disk_sha256() {
+	# Without the node, dd would read or make a file of its name.
+	[ -b "/dev/$disk" ] || return 1
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	disk_block=512
+	[ $((($1 | $2) % 65536)) -ne 0 ] || disk_block=65536
+	dd if="/dev/$disk" bs="$disk_block" skip=$(($1 / disk_block)) count=$(($2 / disk_block)) 2>/dev/null |
+		sha256sum | cut -d ' ' -f 1
+}
+
+# Tell the host what a range has, for it to look into its file. In the kernel's log, where no other line can cut it.
+# $1: the image, $2: the first byte, $3: how many
+disk_tell_hash() {
+	disk_hash=$(disk_sha256 "$2" "$3")
+	case $disk_hash in
+	# None, or that of nothing at all: the read failed.
+	'' | e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855)
+		ktap_print_msg "nothing could be read from $disk at $2"
+		return 1
+		;;
+	esac
+	echo "sdmorph-hash $1 $disk_hash $2 $3" >/dev/kmsg
+}
+
+# Write random data to a range and read it back from the card: both have one hash.
+# $1: the first byte, $2: how many; both multiples of 512
+disk_takes_data() {
+	[ -b "/dev/$disk" ] || return 1
+	head -c "$2" /dev/urandom >/tmp/data || return 1
+	disk_block=512
+	[ $((($1 | $2) % 65536)) -ne 0 ] || disk_block=65536
+	dd if=/tmp/data of="/dev/$disk" bs="$disk_block" seek=$(($1 / disk_block)) conv=notrunc,fsync 2>/tmp/dd.log || {
+		ktap_print_msg "writing $2 bytes at $1 of $disk: $(tail -n 1 /tmp/dd.log)"
+		return 1
+	}
+	[ "$(disk_sha256 "$1" "$2")" = "$(sha256sum </tmp/data | cut -d ' ' -f 1)" ] && return 0
+	ktap_print_msg "$2 bytes at $1 of $disk are not those that were written"
+	return 1
+}
+
+# The drivers bind, the control port answers. Ends the test if not: nothing can be tested then. Reports two results.
+card_test_start() {
+	if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
+		ktap_test_pass "the drivers bind"
+		mark "drivers bound to ${reader##*/}"
+	else
+		ktap_test_fail "the drivers bind"
+		ktap_finished
+	fi
+	if control_open; then
+		ktap_test_pass "the control port answers"
+	else
+		ktap_test_fail "the control port answers"
+		ktap_finished
+	fi
+}
+
+# The kernel did not fault, and accessed nothing that is not modelled. Reports two results, and ends the test.
+card_test_end() {
+	ktap_test_result "nothing faults" no_fault
+	ktap_test_result "every register accessed is modelled" no_unmodelled_access
+	control_close
+	ktap_finished
+}
