@@ -1,8 +1,10 @@
 # Every target is one command; what it needs is checked first by .ci/prepare, which on Debian installs what is missing.
 # Variables given here or in the environment reach the lab: QEMU, KERNEL, MODULES, KDIR, BUSYBOX.
 
+# What an old compiler cannot build is left out; tests that build the program themselves are told as well.
+export SDMORPH_CARGO_FLAGS := $(shell .ci/cargo-flags)
 # The same build as the tests': an optimised one would cost minutes and make no guest faster.
-SDMORPH := cargo run --locked --bin sdmorph --
+SDMORPH := cargo run --locked $(SDMORPH_CARGO_FLAGS) --bin sdmorph --
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench check fuzz docs clean
@@ -25,14 +27,14 @@ demo: ## reproduce the page fault on a stock kernel, then the clean run with the
 
 test: ## unit, property and wire tests, then those with stock QEMU, then the guest tests under it
 	@.ci/prepare build
-	cargo test --locked --workspace
+	cargo test --locked $(SDMORPH_CARGO_FLAGS) --workspace
 	$(SDMORPH) lab setup
-	cargo test --locked --workspace --test qemu -- --ignored
+	cargo test --locked $(SDMORPH_CARGO_FLAGS) --workspace --test qemu -- --ignored
 	$(SDMORPH) lab test
 
 bench: ## how fast the vfio-user server answers, next to others; ARGS=--quick for a first impression
 	@.ci/prepare build
-	cargo run --locked --release -p sdmorph-bench -- $(ARGS)
+	cargo run --locked $(SDMORPH_CARGO_FLAGS) --release -p sdmorph-bench -- $(ARGS)
 
 fuzz: ## malformed messages for the vfio-user server, to its codec and over connections; TIME=seconds each (60)
 	@.ci/prepare build

@@ -19,6 +19,8 @@ fn program() -> &'static PathBuf {
     PROGRAM.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--bin", "sdmorph", "--message-format=json"])
+            // As `make` builds everything else, or it would be built twice.
+            .args(std::env::var("SDMORPH_CARGO_FLAGS").unwrap_or_default().split_whitespace())
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .stderr(Stdio::inherit())
             .output()
