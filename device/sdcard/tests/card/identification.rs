@@ -1,5 +1,4 @@
-//! The card as a host drives it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! From power-up to an address.
 
 use std::time::Duration;
 
