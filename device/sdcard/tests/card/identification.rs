@@ -118,6 +118,19 @@ fn acmd41_without_hcs_leaves_a_high_capacity_card_busy() {
 }
 
 #[test]
+fn acmd41_without_cmd8_leaves_a_high_capacity_card_busy_and_not_a_standard_one() {
+    for (capacity, ocr) in [(8 << 30, 0x00ff_8000), (1 << 30, 0x80ff_8000)] {
+        let mut card = card(Profile::legacy(1, Capacity::new(capacity).unwrap()));
+        let mut last = 0;
+        for now in [START, LATER] {
+            card.command(now, 55, 0).unwrap();
+            last = content(card.command(now, 41, HCS_33));
+        }
+        assert_eq!(last, ocr);
+    }
+}
+
+#[test]
 fn acmd41_inquiry_does_not_start_initialisation() {
     let mut card = express();
     card.command(START, 8, 0x1aa).unwrap();

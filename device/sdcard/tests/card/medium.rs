@@ -177,3 +177,41 @@ fn cmd0_while_the_medium_works_leaves_an_idle_card_that_is_not_busy() {
     assert_eq!(host.state(), State::Idle);
     assert_eq!(host.card.snapshot()["medium"], "idle");
 }
+
+#[test]
+fn error_of_a_write_that_a_reset_cut_off_is_nobodys() {
+    for cut_power in [false, true] {
+        let mut host = Host::selected(SDXC);
+        host.media.fail(8..9, MediaError::Io);
+        host.media.hold();
+        host.r1(24, 8);
+        host.write(512, pattern(8)).unwrap();
+        if cut_power {
+            host.card.power_cycle();
+        } else {
+            host.cmd(0, 0).unwrap();
+        }
+        host.select();
+        host.media.release();
+        assert_eq!(host.errors(), 0);
+    }
+}
+
+#[test]
+fn r6_shows_and_clears_what_it_has_room_for() {
+    for (error, shown, left) in [(MediaError::Full, 0x2000, 0), (MediaError::Io, 0, status::CARD_ECC_FAILED)]
+    {
+        let mut host = Host::selected(SDXC);
+        host.media.fail(8..9, error);
+        host.media.hold();
+        host.r1(24, 8);
+        host.write(512, pattern(8)).unwrap();
+        assert!(host.cmd(7, 0).is_err());
+        host.media.release();
+        assert_eq!(host.state(), State::StandBy);
+        let r6 = host.short(3, 0);
+        assert_eq!(r6 & 0xe000, shown);
+        host.rca = r6 & 0xffff_0000;
+        assert_eq!(host.errors(), left);
+    }
+}

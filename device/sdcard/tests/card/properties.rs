@@ -458,6 +458,9 @@ fn power_up_is_a_deadline() {
     let ready: Duration = host.now + ms(20);
     assert_eq!(host.card.next_deadline(), Some(ready));
     host.now = ready;
+    // It has passed, whether the host asks or not.
+    assert!(!host.is_busy());
+    assert_eq!(host.card.next_deadline(), None);
     host.short(55, 0);
     assert_eq!(host.short(41, 0x4030_0000) >> 31, 1);
     assert_eq!(host.card.next_deadline(), None);
