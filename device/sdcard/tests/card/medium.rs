@@ -4,7 +4,7 @@ use sdmorph_pci::{CardError, DataError, MediaError, SdCard};
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile, State, status};
 use sdmorph_testkit::TestMedia;
 
-use crate::host::{Host, SDHC, SDXC, pattern, patterns};
+use crate::host::{ERRORS, Host, SDHC, SDXC, pattern, patterns};
 
 #[test]
 fn medium_of_another_size_is_refused() {
@@ -77,7 +77,7 @@ fn medium_that_fails_shows_in_the_status_and_in_the_number_of_written_blocks() {
         // The block is taken, and lost while it is programmed.
         assert_eq!(host.write(512, pattern(4)), Ok(()));
         assert_eq!(host.write(512, pattern(5)), Err(DataError::Timeout));
-        assert_eq!(host.status() & crate::host::ERRORS, bit);
+        assert_eq!(host.status() & ERRORS, bit);
         host.r1(12, 0);
         assert_eq!(host.written(), 4);
         // A single block.
@@ -191,9 +191,8 @@ fn error_of_a_write_that_a_reset_cut_off_is_nobodys() {
         } else {
             host.cmd(0, 0).unwrap();
         }
-        host.select();
         host.media.release();
-        assert_eq!(host.errors(), 0);
+        assert_eq!(host.short(55, 0) & ERRORS, 0);
     }
 }
 
