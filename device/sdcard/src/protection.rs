@@ -185,6 +185,7 @@ mod tests {
         assert_eq!(groups.runs(16380, 16390), (vec![(16380, 4)], true));
         assert_eq!(groups.runs(20000, 4 * 16384), (vec![(4 * 16384, 1), (2 * 16384, 16384)], true));
         assert_eq!(groups.runs(17000, 17001), (vec![], true));
+        assert_eq!(groups.runs(16384, 2 * 16384), (vec![(2 * 16384, 1)], true));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The card as a host drives it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! From power-up to an address.
 
 use std::time::Duration;
 
@@ -116,6 +115,19 @@ fn acmd41_without_hcs_leaves_a_high_capacity_card_busy() {
         assert_eq!(content(card.command(LATER, 41, 0x0010_0000)) >> 31, 0);
     }
     assert_eq!(card.state(), State::Idle);
+}
+
+#[test]
+fn acmd41_without_cmd8_leaves_a_high_capacity_card_busy_and_not_a_standard_one() {
+    for (capacity, ocr) in [(8 << 30, 0x00ff_8000), (1 << 30, 0x80ff_8000)] {
+        let mut card = card(Profile::legacy(1, Capacity::new(capacity).unwrap()));
+        let mut last = 0;
+        for now in [START, LATER] {
+            card.command(now, 55, 0).unwrap();
+            last = content(card.command(now, 41, HCS_33));
+        }
+        assert_eq!(last, ocr);
+    }
 }
 
 #[test]
