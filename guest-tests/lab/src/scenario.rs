@@ -198,8 +198,9 @@ fn bytes(text: &str) -> Option<u64> {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// On a kernel without the fix.
-    pub without_fix: Expected,
+    /// On a kernel without the fix; a scenario that has nothing to do with it is not run on one.
+    #[serde(default)]
+    pub without_fix: Option<Expected>,
     /// On a kernel with it.
     pub with_fix: Expected,
 }
@@ -458,7 +459,8 @@ impl Scenario {
                 return Err(("order", format!("order: there is no [[time]] called `{unknown}`{hint}")));
             }
         }
-        let fault_expected = [self.expect.without_fix, self.expect.with_fix].contains(&Expected::Fault);
+        let fault_expected =
+            [self.expect.without_fix, Some(self.expect.with_fix)].contains(&Some(Expected::Fault));
         let known = self.verdict.fault.as_ref().is_some_and(|evidence| evidence.oops.is_some());
         if fault_expected && !known {
             let message = "`fault` is expected, and there is no [verdict.fault.oops] to know it by";
