@@ -22,6 +22,12 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("sd7-idle-race", include_str!("../../scenarios/sd7-idle-race.toml")),
     ("sd7-idle-race-plain", include_str!("../../scenarios/sd7-idle-race-plain.toml")),
     ("boot-insert-remove", include_str!("../../scenarios/boot-insert-remove.toml")),
+    ("card-sd", include_str!("../../scenarios/card-sd.toml")),
+    ("card-fio", include_str!("../../scenarios/card-fio.toml")),
+    ("card-pull", include_str!("../../scenarios/card-pull.toml")),
+    ("card-write-protect", include_str!("../../scenarios/card-write-protect.toml")),
+    ("card-classes", include_str!("../../scenarios/card-classes.toml")),
+    ("card-uhs", include_str!("../../scenarios/card-uhs.toml")),
 ];
 
 /// The guest's side of every scenario that comes with the lab: file name and contents.
