@@ -40,7 +40,7 @@ tell_both_hashes() {
 test_class() {
 	last_block_of "$1"
 	# The kernel finds the card and makes a disk of it within the time limit.
-	ktap_test_result "$1: the card becomes a disk" card_use "$1" sd
+	card_test_use "$1: the card becomes a disk" "$1" sd
 	# Exactly as many bytes as the image: the class's own kind of CSD register is right.
 	ktap_test_result "$1: the disk has the image's size" disk_has_size_of "$1"
 	# The hash of what was written, read from the card: the class's way to address a block is right at both ends.

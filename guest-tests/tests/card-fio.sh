@@ -33,7 +33,7 @@ ktap_set_plan 12
 card_test_start
 
 # The kernel finds the card and makes a disk of it within the time limit.
-ktap_test_result "the card becomes a disk" card_use card sd
+card_test_use "the card becomes a disk" card sd
 # Exactly as many bytes as the image.
 ktap_test_result "the disk has the image's size" disk_has_size_of card
 

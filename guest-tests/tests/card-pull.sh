@@ -56,7 +56,7 @@ ktap_set_plan 18
 card_test_start
 
 # The kernel finds the card and makes a disk of it within the time limit.
-ktap_test_result "the card becomes a disk" card_use first sd
+card_test_use "the card becomes a disk" first sd
 start_writer
 # The disk's own counter says so, and the writer is still at it.
 ktap_test_result "the card is being written to" writing
@@ -67,7 +67,7 @@ ktap_test_result "the writer gets an error" writer_failed
 
 # The same card, then another one: a disk of the right size within the time limit, that keeps what is written to it.
 for card in first second; do
-	ktap_test_result "$card: the card becomes a disk" card_use $card sd
+	card_test_use "$card: the card becomes a disk" $card sd
 	ktap_test_result "$card: the disk has the image's size" disk_has_size_of $card
 	ktap_test_result "$card: what is written is read back" disk_takes_data 0 $USED
 	# The range can be read; whether the file has the same is the host's to say.

@@ -71,7 +71,7 @@ card_test_start
 
 for type in ext4 vfat exfat; do
 	# The kernel finds the card, reads its registers, and makes a disk of it within the time limit.
-	ktap_test_result "$type: the card becomes a disk" card_use $type sd
+	card_test_use "$type: the card becomes a disk" $type sd
 	# Exactly as many bytes as the image: the CSD register is right.
 	ktap_test_result "$type: the disk has the image's size" disk_has_size_of $type
 	# mkfs ends with status 0.

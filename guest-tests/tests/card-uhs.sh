@@ -34,7 +34,7 @@ ktap_set_plan 10
 card_test_start
 
 # The kernel finds the card and makes a disk of it within the time limit.
-ktap_test_result "the card becomes a disk" card_use card sd
+card_test_use "the card becomes a disk" card sd
 # What the host driver was last told to set, in the kernel's words.
 ktap_test_result "the timing is SDR104" ios_is "timing spec" "sd uhs SDR104"
 ktap_test_result "the bus has four lines" ios_is "bus width" "4 bits"

@@ -43,13 +43,13 @@ ktap_set_plan 13
 card_test_start
 
 # Without the switch: a disk within the time limit, that can be written to.
-ktap_test_result "open: the card becomes a disk" card_use card sd '"write-protect":false'
+card_test_use "open: the card becomes a disk" card sd '"write-protect":false'
 ktap_test_result "open: the disk is not read-only" read_only_is 0
 ktap_test_result "open: what is written is read back" disk_takes_data 0 $USED
 ktap_test_result "open: the card goes out and its disk with it" card_drop
 
 # With the switch: the same card, whose disk is read-only for the kernel.
-ktap_test_result "protected: the card becomes a disk" card_use card sd '"write-protect":true'
+card_test_use "protected: the card becomes a disk" card sd '"write-protect":true'
 ktap_test_result "protected: the disk is read-only" read_only_is 1
 ktap_test_result "protected: writing is refused" writing_is_refused
 # The hash of what was written before, read from the card.

@@ -41,6 +41,20 @@ card_use() {
 	card_insert "$@" && wait_for "a disk of the card $1" disk_find
 }
 
+# Report whether the card becomes a disk; end the test if it does not, since nothing of it could be tested then.
+# $1: what was tested; the rest as the parameters of card_insert
+card_test_use() {
+	card_description=$1
+	shift
+	if card_use "$@"; then
+		ktap_test_pass "$card_description"
+	else
+		ktap_test_fail "$card_description"
+		control_close
+		ktap_finished
+	fi
+}
+
 # Take the card out and wait until its disk is gone.
 card_drop() {
 	card_eject && wait_for "the disk gone" disk_gone

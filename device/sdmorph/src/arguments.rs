@@ -227,7 +227,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) kdir: Option<PathBuf>,
     /// With the fix (the kernel as it is), without (a guest module takes it out), or both; default both for a stock
-    /// kernel, with for your own
+    /// kernel, as far as the scenario is about the fix, and with for your own
     #[arg(long, value_enum)]
     pub(crate) fix: Option<FixChoice>,
     /// Your kernel lacks the fix by itself: judge it as `without`, and load no module

@@ -125,7 +125,8 @@ impl RunResult {
     pub fn new(evidence: &Evidenced<'_>, facts: RunFacts) -> Self {
         let (scenario, variant) = (evidence.scenario, evidence.variant);
         let verdict = evidence.judge();
-        let expected = variant.expected(scenario);
+        // A variant that the scenario says nothing of is not run.
+        let expected = variant.expected(scenario).unwrap_or(Expected::Any);
         let log = evidence.log;
         let oops = verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned();
         Self {

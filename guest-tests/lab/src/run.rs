@@ -55,7 +55,7 @@ pub struct RunOptions {
     pub scenario: String,
     /// The guest's kernel.
     pub kernel: KernelChoice,
-    /// Against which variants of it.
+    /// Against which variants of it, as far as the scenario is about them.
     pub fix: Fix,
     /// The kernel lacks the fix by itself: no guest module is built or loaded for [`Variant::WithoutFix`].
     pub unfixed_kernel: bool,
@@ -80,9 +80,22 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// The variants to run: those asked for that the scenario is about.
+    fn variants(&self, scenario: &Scenario) -> Result<Vec<Variant>, Failure> {
+        let asked = self.fix.variants().iter().copied();
+        let variants: Vec<_> = asked.filter(|variant| variant.expected(scenario).is_some()).collect();
+        if variants.is_empty() {
+            return Err(Failure::Options(format!(
+                "the scenario {} has nothing to do with the fix (it has no `expect.without_fix`): run it with --fix with",
+                scenario.name
+            )));
+        }
+        Ok(variants)
+    }
+
     /// Whether the guest module is needed.
-    fn takes_the_fix_out(&self) -> bool {
-        self.fix.variants().contains(&Variant::WithoutFix) && !self.unfixed_kernel
+    fn takes_the_fix_out(&self, variants: &[Variant]) -> bool {
+        variants.contains(&Variant::WithoutFix) && !self.unfixed_kernel
     }
 
     /// The documented defaults: Debian 6.1, both variants, once, placed, text without colours.
@@ -163,12 +176,11 @@ pub fn run_each(
     options: &RunOptions,
     mut each: impl FnMut(&RunResult) -> Result<(), Failure>,
 ) -> Result<RunSummary, Failure> {
-    let Prepared { scenario, rules, private, _keeper, _output } = Prepared::check(options)?;
+    let Prepared { scenario, variants, rules, private, _keeper, _output } = Prepared::check(options)?;
     let progress = if options.json { Progress::Silent } else { Progress::detect() };
-    let variants = options.fix.variants();
     let request = Request {
         kernels: vec![options.kernel.clone()],
-        unfix: options.takes_the_fix_out(),
+        unfix: options.takes_the_fix_out(&variants),
         needs: scenario.guest.needs(),
         refresh: false,
         overrides: options.overrides.clone(),
@@ -191,17 +203,17 @@ pub fn run_each(
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };
     let mut results = Vec::new();
-    let ran = run_variants(options, &bench, progress, &mut results, &mut each);
+    let ran = run_variants(options, &variants, &bench, progress, &mut results, &mut each);
     if let Err(failure) = ran {
         // A long series that is cut off still says what it found.
         if !results.is_empty() {
-            if let Err(error) = write_reports(options, &summarise(&scenario, variants, results)) {
+            if let Err(error) = write_reports(options, &summarise(&scenario, &variants, results)) {
                 tracing::warn!("the runs so far are not in the report: {error}");
             }
         }
         return Err(failure);
     }
-    let summary = summarise(&scenario, variants, results);
+    let summary = summarise(&scenario, &variants, results);
     write_reports(options, &summary)?;
     Ok(summary)
 }
@@ -209,6 +221,7 @@ pub fn run_each(
 /// What a run needs that can be wrong and costs no time to find out: all of it before anything is fetched or booted.
 struct Prepared {
     scenario: Scenario,
+    variants: Vec<Variant>,
     rules: serde_json::Value,
     /// Private to this process; the guest's scripts are in it.
     private: tempfile::TempDir,
@@ -223,7 +236,8 @@ impl Prepared {
         if options.repeat == 0 {
             return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
         }
-        if let (KernelChoice::Own(own), true) = (&options.kernel, options.takes_the_fix_out()) {
+        let variants = options.variants(&scenario)?;
+        if let (KernelChoice::Own(own), true) = (&options.kernel, options.takes_the_fix_out(&variants)) {
             if own.tree.is_none() {
                 return Err(Failure::Options(format!(
                     "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in; \
@@ -247,7 +261,7 @@ impl Prepared {
         }
         server::check_rules(&options.server_exe, &scenario.name, &rules, private.path(), &mut keeper)?;
         let output = claim_output(&options.out_dir)?;
-        Ok(Self { scenario, rules, private, _keeper: keeper, _output: output })
+        Ok(Self { scenario, variants, rules, private, _keeper: keeper, _output: output })
     }
 }
 
@@ -266,12 +280,13 @@ fn claim_output(path: &Path) -> Result<File, Failure> {
 
 fn run_variants(
     options: &RunOptions,
+    variants: &[Variant],
     bench: &Bench<'_>,
     progress: Progress,
     results: &mut Vec<RunResult>,
     each: &mut impl FnMut(&RunResult) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    for &variant in options.fix.variants() {
+    for &variant in variants {
         for number in 1..=options.repeat {
             let name = format!("{} {} {number}/{}", bench.scenario.name, variant.as_str(), options.repeat);
             let step = progress.step(&name, None);
@@ -341,6 +356,21 @@ mod tests {
         let failure = run(&options, &mut Vec::new()).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(!directory.path().join("out").exists());
+    }
+
+    #[test]
+    fn a_scenario_that_has_nothing_to_do_with_the_fix_is_run_with_it_only() {
+        let mut scenario = Scenario::load("boot-insert-remove").unwrap();
+        let mut options = RunOptions::new("x", "/nonexistent".into(), "/nonexistent".into());
+        assert_eq!(options.variants(&scenario).unwrap(), [Variant::WithoutFix, Variant::WithFix]);
+        scenario.expect.without_fix = None;
+        let variants = options.variants(&scenario).unwrap();
+        assert_eq!(variants, [Variant::WithFix]);
+        assert!(!options.takes_the_fix_out(&variants));
+        options.fix = Fix::Without;
+        let refusal = options.variants(&scenario).unwrap_err();
+        assert!(refusal.to_string().contains("expect.without_fix"), "{refusal}");
+        assert_eq!(refusal.exit_code(), crate::failure::EXIT_USAGE);
     }
 
     #[test]

@@ -41,11 +41,11 @@ impl Variant {
         }
     }
 
-    /// What the scenario expects of it.
-    pub fn expected(self, scenario: &Scenario) -> Expected {
+    /// What the scenario expects of it; `None`: it has nothing to do with it, and is not run against it.
+    pub fn expected(self, scenario: &Scenario) -> Option<Expected> {
         match self {
             Self::WithoutFix => scenario.expect.without_fix,
-            Self::WithFix => scenario.expect.with_fix,
+            Self::WithFix => Some(scenario.expect.with_fix),
         }
     }
 }
