@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use sdmorph_lab::assets::{Contents, KernelChoice, Overrides, Progress, Request, StockKernel, Store, setup};
+use sdmorph_lab::assets::{
+    Contents, KernelChoice, Needs, Overrides, Progress, Request, StockKernel, Store, setup,
+};
 use sdmorph_lab::vm::{AfterReboot, Vm, VmConfig, run_dir};
 
 use crate::sdmorph::{Sdmorph, eventually};
@@ -18,8 +20,13 @@ const SCRIPTS: &[(&str, &str)] = &[
 /// Boots a guest that reboots once. Returns what it wrote to its console.
 fn boot_twice(server: &Sdmorph) -> String {
     let kernel = KernelChoice::from_env().unwrap_or(KernelChoice::Stock(StockKernel::V6_1));
-    let request =
-        Request { kernels: vec![kernel], unfix: false, refresh: false, overrides: Overrides::from_env() };
+    let request = Request {
+        kernels: vec![kernel],
+        unfix: false,
+        needs: Needs::default(),
+        refresh: false,
+        overrides: Overrides::from_env(),
+    };
     let assets = setup(&request, &Store::open().unwrap(), Progress::Silent).unwrap();
     let kernel = &assets.kernels[0].kernel;
     let dir = run_dir().unwrap();
@@ -29,9 +36,15 @@ fn boot_twice(server: &Sdmorph) -> String {
         std::fs::write(tests.join(name), text).unwrap();
     }
     let initramfs = dir.path().join("initramfs");
-    Contents { busybox: &assets.busybox, modules: &kernel.modules, unfix: None, tests: &tests }
-        .write(&initramfs)
-        .unwrap();
+    let contents = Contents {
+        busybox: &assets.busybox,
+        modules: &kernel.modules,
+        unfix: None,
+        tests: &tests,
+        programs: &[],
+        files: &[],
+    };
+    contents.write(&initramfs).unwrap();
     let path = |path: &Path| path.to_path_buf();
     let mut config =
         VmConfig::new(assets.qemu.clone(), assets.accel, path(&kernel.image), initramfs, path(dir.path()));
