@@ -96,7 +96,7 @@ fn arguments_of_a_card_that_do_not_go_together_are_refused_by_name() {
         (&["card-corrupt", "what=heal"], "there is no card in the reader"),
         (&["card-corrupt", "what=heal", "times=2"], "'times' does not go with"),
         (&["card-corrupt", "what=busy"], "needs a 'duration', such as \"500ms\""),
-        (&["card-corrupt", "what=busy", "duration=5 years"], "'5 years' is not a duration"),
+        (&["card-corrupt", "what=busy", "duration=5 years"], "\"5 years\" is not a duration"),
         (&["card-corrupt", "what=bad-blocks"], "needs the 'first'"),
         (&["over-current"], "no driver has set the reader to look for"),
     ] {
