@@ -91,6 +91,9 @@ pub(crate) struct ServeOptions {
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
+    /// Take only images in this directory for cards; a relative path is one in it. For control sockets that others reach
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
     /// What becomes of the device when QEMU leaves; its memory and interrupt routes go, rules and the card stay
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_disconnect: OnDisconnect,
@@ -121,6 +124,8 @@ pub(crate) enum OnDisconnect {
     after_help = "Examples:
   sdmorph ctl commands                         all commands with their arguments
   sdmorph ctl card-insert kind=sd-express
+  sdmorph ctl card-insert kind=sd image=$PWD/card.img write-protect=true
+  sdmorph ctl card-corrupt what=data-crc times=3
   sdmorph ctl query-status
   sdmorph ctl rule-add 'rule={\"name\":\"slow\",\"on\":{\"event\":\"card-inserted\"},\"do\":{\"read-latency\":\"500us\"}}'
   sdmorph ctl link-set up=false

@@ -28,6 +28,8 @@ pub(crate) struct ServerPaths {
     pub(crate) device: PathBuf,
     /// The control socket.
     pub(crate) control: PathBuf,
+    /// The directory of the images that cards may have.
+    pub(crate) images: PathBuf,
     /// The record, JSON lines.
     pub(crate) record: PathBuf,
     /// Its stdout and stderr.
@@ -56,6 +58,8 @@ impl Server {
             .arg(&paths.device)
             .arg("--control")
             .arg(&paths.control)
+            .arg("--images")
+            .arg(&paths.images)
             .arg("--record")
             .arg(&paths.record)
             // A group of its own: Ctrl-C reaches us alone, and we end it when its record is whole.
@@ -180,6 +184,7 @@ pub(crate) fn check_rules(
     let paths = ServerPaths {
         device: directory.join("check-device.sock"),
         control: directory.join("check.sock"),
+        images: directory.to_owned(),
         record: directory.join("check.jsonl"),
         log: directory.join("check.log"),
     };
@@ -208,6 +213,7 @@ mod tests {
         ServerPaths {
             device: directory.join("device.sock"),
             control: directory.join("control.sock"),
+            images: directory.to_owned(),
             record: directory.join("record.jsonl"),
             log: directory.join("server.log"),
         }

@@ -67,6 +67,7 @@ impl Bench<'_> {
         let paths = ServerPaths {
             device: private.path().join("device.sock"),
             control: private.path().join("control.sock"),
+            images: out_dir.to_owned(),
             record: files.record.clone(),
             log: files.server_log.clone(),
         };

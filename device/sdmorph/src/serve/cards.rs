@@ -1,13 +1,37 @@
 //! From the arguments of commands to cards, and to what is done to them.
 
+use std::path::{Path, PathBuf};
+
 use sdmorph_control::{CardCorruptArgs, CardInsertArgs, CardKind, Corruption, ImageFormat};
 use sdmorph_machine::faults::parse_duration;
 use sdmorph_machine::{CardKind as Kind, Medium, NewCard};
 use sdmorph_media::{Format, OpenOptions, Waker};
 use sdmorph_pci::Disturbance;
 
-/// Makes a card. Opening an image may take a moment.
-pub(crate) fn new_card(arguments: &CardInsertArgs, waker: Waker) -> Result<NewCard, String> {
+/// The image that `path` names, as it is to be opened: inside `directory`, if there is one.
+fn image_path(path: &str, directory: Option<&Path>) -> Result<PathBuf, String> {
+    let Some(directory) = directory else { return Ok(PathBuf::from(path)) };
+    let resolve = |path: &Path| {
+        std::fs::canonicalize(path).map_err(|error| format!("cannot find {}: {error}", path.display()))
+    };
+    // Links are followed first: what counts is where the file is.
+    let (directory, image) = (resolve(directory)?, resolve(&directory.join(path))?);
+    if image.starts_with(&directory) {
+        return Ok(image);
+    }
+    Err(format!(
+        "{} is not in {}, and this server takes no other images (serve --images)",
+        image.display(),
+        directory.display()
+    ))
+}
+
+/// Makes a card; its image has to be in `images`, if that is given. Opening it may take a moment.
+pub(crate) fn new_card(
+    arguments: &CardInsertArgs,
+    images: Option<&Path>,
+    waker: Waker,
+) -> Result<NewCard, String> {
     let CardInsertArgs { kind, image, format, size, read_only, write_protect, serial } = arguments;
     let kind = match kind {
         CardKind::Sd => Kind::Sd,
@@ -31,6 +55,7 @@ pub(crate) fn new_card(arguments: &CardInsertArgs, waker: Waker) -> Result<NewCa
                 ImageFormat::Raw => Format::Raw,
                 ImageFormat::Qcow2 => Format::Qcow2,
             });
+            let path = image_path(path, images)?;
             Some(sdmorph_media::open(path, options).map_err(|error| error.to_string())?.into())
         }
         None => {

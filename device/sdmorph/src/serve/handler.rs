@@ -1,6 +1,6 @@
 //! What the commands of the control socket do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
@@ -24,13 +24,15 @@ const BATCH: usize = 4096;
 pub(crate) struct Handler {
     shared: Shared,
     events: EventSender,
+    /// Where images of cards have to be, if not anywhere.
+    images: Option<PathBuf>,
     /// The first record that has not been looked at for notices.
     next: Mutex<u64>,
 }
 
 impl Handler {
-    pub(crate) fn new(shared: Shared, events: EventSender) -> Self {
-        Self { shared, events, next: Mutex::new(0) }
+    pub(crate) fn new(shared: Shared, events: EventSender, images: Option<PathBuf>) -> Self {
+        Self { shared, events, images, next: Mutex::new(0) }
     }
 
     /// Tells clients of the events and rule hits that came since the last time.
@@ -87,7 +89,8 @@ impl sdmorph_control::Handler for Handler {
         if self.shared.with_machine(|machine, _| machine.has_card()) {
             return Err(refused(InsertError::Occupied));
         }
-        let card = cards::new_card(&card, self.shared.waker()).map_err(CommandError::generic)?;
+        let card = cards::new_card(&card, self.images.as_deref(), self.shared.waker())
+            .map_err(CommandError::generic)?;
         let result = self.shared.with_machine(|machine, now| machine.card_insert(now, card));
         self.forward_notices();
         result.map_err(refused)

@@ -165,7 +165,7 @@ fn serve(
     let result = runtime.block_on(async {
         let time = shared.time;
         let events = EventSender::new(EVENT_RING, move || timestamp(time.wall_clock(time.now())));
-        let handler = Arc::new(Handler::new(shared.clone(), events.clone()));
+        let handler = Arc::new(Handler::new(shared.clone(), events.clone(), options.images.clone()));
         let control = Server::new(handler.clone(), events, ServerOptions::default());
         tokio::select! {
             result = control.run(sockets.control.listener()) => result.context("control socket"),

@@ -81,6 +81,24 @@ fn card_has_the_image_it_is_given_until_it_is_ejected() {
 }
 
 #[test]
+fn server_with_a_directory_for_images_takes_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inside, outside) = (dir.path().join("images"), dir.path().join("secret.img"));
+    std::fs::create_dir(&inside).unwrap();
+    for path in [&outside, &inside.join("card.img")] {
+        std::fs::File::create(path).unwrap().set_len(4 << 30).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, inside.join("link.img")).unwrap();
+    let server = Server::start(&["--images", inside.to_str().unwrap()]);
+    for name in [outside.to_str().unwrap(), "../secret.img", "link.img"] {
+        let image = format!("image={name}");
+        server.ctl(&["card-insert", "kind=sd", &image]).fails_with(1, &["secret.img is not in", "--images"]);
+    }
+    server.ctl(&["card-insert", "kind=sd", "image=none.img"]).fails_with(1, &["cannot find", "none.img"]);
+    server.done(&["card-insert", "kind=sd", "image=card.img"]);
+}
+
+#[test]
 fn arguments_of_a_card_that_do_not_go_together_are_refused_by_name() {
     let server = Server::start(&[]);
     for (arguments, why) in [
