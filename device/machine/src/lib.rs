@@ -29,6 +29,7 @@ pub use bench::Counters;
 pub use machine::{CardKind, Host, InsertError, Machine, Region};
 pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
+pub use sdmorph_rtsx::model::Model;
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};
 pub use time::Timebase;
 
