@@ -1,0 +1,236 @@
+//! What the driver does differently from chip to chip, as data: the sequences of `rts5261.c` and its siblings.
+//!
+//! Registers are given by address; the reader's tables have the names. Sequences are those of a board without settings of
+//! its own, without LTR and L1 substates, and with the default driver strength.
+
+/// One step of a sequence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// `rtsx_pci_read_register`.
+    Get(u16),
+    /// `rtsx_pci_write_register`: address, mask, data.
+    Put(u16, u8, u8),
+    /// A command list of writes.
+    List(&'static [Write]),
+    /// `rtsx_pci_write_phy_register`.
+    PhyPut(u8, u16),
+    /// A PHY register read, and written back with only the bits of the first mask kept and those of the second set.
+    PhyUpdate(u8, u16, u16),
+    /// Several milliseconds.
+    Sleep(u64),
+    /// The latency of a running device, if LTR is on.
+    Ltr,
+    /// Settings from EFUSE and configuration space (`rts5261_init_from_hw`).
+    EfuseSettings,
+    /// DUM_REG, read and written with bit 0 set.
+    Dum,
+}
+
+/// A write: address, mask, data.
+pub(crate) type Write = (u16, u8, u8);
+
+/// How the driver turns ASPM on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aspm {
+    /// By ASPM_FORCE_CTL alone (`rtsx_comm_set_aspm`).
+    Forced,
+    /// By ASPM_FORCE_CTL and LNKCTL (`rts5261_set_aspm`).
+    ForcedAndConfigured,
+}
+
+/// The clock that a card is identified with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// SD_CFG1: the divider.
+    pub(crate) divider: u8,
+    /// CLK_DIV.
+    pub(crate) clk_div: u8,
+    /// SSC_CTL2: the depth.
+    pub(crate) ssc_depth: u8,
+    /// SSC_DIV_N_0.
+    pub(crate) div_n: u8,
+    /// What comes after that.
+    pub(crate) more: &'static [Write],
+}
+
+/// The driver of one chip.
+#[derive(Debug)]
+pub(crate) struct Sequences {
+    pub(crate) device: u16,
+    pub(crate) bar: u8,
+    /// The chip can do SD Express.
+    pub(crate) express: bool,
+    /// The driver looks for settings in PCR_SETTING_REG1 before it does anything else.
+    pub(crate) reads_settings: bool,
+    /// Interrupts beside those of all chips.
+    pub(crate) interrupts: u32,
+    /// `rtsx_pci_init_hw` before HCBAR.
+    pub(crate) before: &'static [Act],
+    /// The SSC's power comes on.
+    pub(crate) ssc_on: &'static [Act],
+    pub(crate) optimize_phy: &'static [Act],
+    /// SSC_CTL2.
+    pub(crate) ssc_ctl2: u8,
+    /// PM_CLK_FORCE_CTL follows the list.
+    pub(crate) clock_pm: bool,
+    pub(crate) init_ocp: &'static [Act],
+    pub(crate) extra_init: &'static [Act],
+    pub(crate) aspm: Aspm,
+    pub(crate) led_off: Write,
+    /// `set_l1off_cfg_sub_d0` looks whether there is a card.
+    pub(crate) l1off_asks_for_card: bool,
+    pub(crate) pull_on: &'static [Write],
+    pub(crate) pull_off: &'static [Write],
+    /// `card_power_on`.
+    pub(crate) power_on: &'static [Act],
+    /// `card_power_off`.
+    pub(crate) power_off: &'static [Act],
+    /// The driver stops what is under way, and goes back to 3.3 V, before it switches the card off.
+    pub(crate) prepares_power_off: bool,
+    pub(crate) to_3v3: &'static [Act],
+    pub(crate) to_1v8: &'static [Act],
+    /// `stop_cmd`: the register that resets the DMA.
+    pub(crate) stop: Write,
+    pub(crate) clock: Clock,
+    /// `force_power_down`, with D3_DELINK_MODE_EN set only for S3 if `delink_in_s3`.
+    pub(crate) delink: Write,
+    pub(crate) delink_in_s3: bool,
+    pub(crate) power_down: &'static [Act],
+    /// A scatter list's entry has 20 bits of length in one piece.
+    pub(crate) whole_length: bool,
+    /// Before the switch to SD Express the link's speed is lowered and raised, and what resets the chip is chosen.
+    pub(crate) limits_link_speed: bool,
+    /// LDO_VCC_CFG0 for the switch: the most current.
+    pub(crate) current_limit: u8,
+}
+
+use Act::{Dum, EfuseSettings, Ltr, PhyUpdate, Put, Sleep};
+
+/// The sequence that a chip is driven with.
+pub(crate) fn of(device: u16) -> Option<&'static Sequences> {
+    ALL.iter().copied().find(|sequences| sequences.device == device)
+}
+
+const ALL: &[&Sequences] = &[&RTS5261];
+
+/// CARD_PULL_CTL2 and CARD_PULL_CTL3.
+const PULL_ON: &[Write] = &[(0xfd61, 0xff, 0xaa), (0xfd62, 0xff, 0xe9)];
+const PULL_OFF: &[Write] = &[(0xfd61, 0xff, 0x55), (0xfd62, 0xff, 0xd5)];
+
+/// What `card_power_on` of the newer chips ends with.
+macro_rules! power_on {
+    ($($first:expr),* $(,)?) => {
+        &[
+            $($first,)*
+            Sleep(20),
+            Put(0xfd55, 0x04, 0x04),
+            Put(0xfda0, 0xff, 0x80),
+            Put(0xfda7, 0xff, 0x00),
+            Put(0xfda8, 0xff, 0x00),
+            Put(0xfd54, 0x44, 0x44),
+            Put(0xfda2, 0x10, 0x00),
+            Put(0xfdb8, 0x07, 0x00),
+            Put(0xfda0, 0x1c, 0x18),
+            Put(0xfc02, 0x01, 0x01),
+            Put(0xfc2e, 0xff, 0x21),
+            Put(0xfc02, 0x01, 0x00),
+        ]
+    };
+}
+
+/// `switch_output_voltage` of the RTS5261 and the RTS5228.
+macro_rules! switch_5261 {
+    ($keep:expr, $set:expr, $tune:expr, $pad:expr, $drive:expr) => {
+        &[
+            Put(0xfd50, 0x20, 0x20),
+            PhyUpdate(0x08, $keep, $set),
+            Put(0xff71, 0x70, $tune),
+            Put(0xfda6, 0x80, $pad),
+            Put(0xfd5a, 0xff, $drive),
+            Put(0xfd5e, 0xff, $drive),
+            Put(0xfd5f, 0xff, $drive),
+        ]
+    };
+}
+
+pub(crate) static RTS5261: Sequences = Sequences {
+    device: 0x5261,
+    bar: 0,
+    express: true,
+    reads_settings: false,
+    interrupts: 0,
+    before: &[],
+    ssc_on: &[Put(0xff55, 0x02, 0), Put(0xff60, 0x01, 0)],
+    optimize_phy: &[],
+    ssc_ctl2: 0x03,
+    clock_pm: true,
+    init_ocp: &[
+        Put(0xff72, 0x12, 0x12),
+        Put(0xff72, 0xe0, 0xa0),
+        Put(0xff72, 0x0c, 0x0c),
+        Put(0xfd6c, 0x0f, 0x05),
+        Put(0xff72, 0x12, 0x12),
+        Put(0xfd6a, 0xff, 0x0c),
+    ],
+    extra_init: &[
+        Put(0xff7c, 0xf0, 0xf0),
+        Ltr,
+        EfuseSettings,
+        Put(0xff78, 0x03, 0x00),
+        Put(0xfe8d, 0x01, 0x00),
+        Put(0xfe8f, 0xff, 0x00),
+        Dum,
+        Put(0xff7f, 0x20, 0x00),
+        Put(0xff7f, 0x40, 0x00),
+        Put(0xfe59, 0x02, 0x02),
+        Put(0xfe55, 0x20, 0x20),
+        Put(0xfe71, 0x08, 0x08),
+        Put(0xfe58, 0x01, 0x01),
+        Put(0xfc1e, 0x0f, 0x02),
+        Put(0xfd5a, 0xff, 0x96),
+        Put(0xfd5e, 0xff, 0x96),
+        Put(0xfd5f, 0xff, 0x96),
+        Put(0xff03, 0x30, 0x00),
+        Put(0xff03, 0x80, 0x80),
+        Put(0xfe76, 0xff, 0xfb),
+        Put(0xff7e, 0x01, 0x00),
+        Put(0xff78, 0x30, 0x20),
+        Put(0xff7e, 0x10, 0x00),
+        Put(0xff5f, 0x20, 0x00),
+    ],
+    aspm: Aspm::ForcedAndConfigured,
+    led_off: (0xfc1f, 0x02, 0x00),
+    l1off_asks_for_card: false,
+    pull_on: PULL_ON,
+    pull_off: PULL_OFF,
+    power_on: power_on![
+        Put(0xff72, 0x12, 0x12),
+        Put(0xfd6a, 0xff, 0x0c),
+        Put(0xfd71, 0x01, 0x01),
+        Put(0xff73, 0x0e, 0x0e),
+        Put(0xff70, 0x01, 0x01),
+        Put(0xff70, 0x08, 0x08),
+    ],
+    power_off: &[
+        Put(0xff70, 0x0f, 0x00),
+        Put(0xfd71, 0x01, 0x00),
+        Put(0xfd6a, 0x0c, 0x00),
+        Put(0xff72, 0x12, 0x00),
+    ],
+    prepares_power_off: true,
+    to_3v3: switch_5261!(0xffff, 0x0200, 0x70, 0x00, 0x96),
+    to_1v8: switch_5261!(0xfdff, 0x0000, 0x20, 0x80, 0xb3),
+    stop: (0xfebf, 0xc0, 0xc0),
+    clock: Clock { divider: 0xc0, clk_div: 0x25, ssc_depth: 0x03, div_n: 0x39, more: &[] },
+    delink: (0xff7e, 0x10, 0x10),
+    delink_in_s3: true,
+    power_down: &[
+        Put(0xff7c, 0xf0, 0x00),
+        Put(0xff7e, 0x01, 0x00),
+        Put(0xff78, 0x30, 0x20),
+        Put(0xff60, 0x01, 0x01),
+    ],
+    whole_length: false,
+    limits_link_speed: false,
+    current_limit: 0xa0,
+};
