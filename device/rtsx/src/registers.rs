@@ -17,6 +17,8 @@ pub const ADDRESS_MASK: u32 = 0x3fff;
 
 /// Names `rtsx_pci.h` gives.
 pub(crate) const PCI_H: &str = "include/linux/rtsx_pci.h";
+/// Names `rtsx_pcr.h` gives.
+pub(crate) const PCR_H: &str = "drivers/misc/cardreader/rtsx_pcr.h";
 /// Addresses that code uses without giving a name.
 const SDMMC_C: &str = "drivers/mmc/host/rtsx_pci_sdmmc.c";
 

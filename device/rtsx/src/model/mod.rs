@@ -4,8 +4,10 @@
 //! mean is what Linux's driver for it does with them, as everywhere in this crate; what the driver does not tell is said
 //! in a `DEVNOTE` of the chip's module.
 
+mod rts5260;
 mod rts5261;
 
+pub use rts5260::RTS5260;
 pub use rts5261::RTS5261;
 
 use std::ops::RangeInclusive;
@@ -172,7 +174,7 @@ impl Model {
     pub const DEFAULT: &'static Model = &RTS5261;
 
     /// Every chip.
-    pub const ALL: &'static [&'static Model] = &[&RTS5261];
+    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260];
 
     /// The chip of this name.
     #[must_use]
