@@ -4,9 +4,11 @@
 //! mean is what Linux's driver for it does with them, as everywhere in this crate; what the driver does not tell is said
 //! in a `DEVNOTE` of the chip's module.
 
+mod rts5228;
 mod rts5260;
 mod rts5261;
 
+pub use rts5228::RTS5228;
 pub use rts5260::RTS5260;
 pub use rts5261::RTS5261;
 
@@ -174,7 +176,7 @@ impl Model {
     pub const DEFAULT: &'static Model = &RTS5261;
 
     /// Every chip.
-    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260];
+    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228];
 
     /// The chip of this name.
     #[must_use]
