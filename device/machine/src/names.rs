@@ -68,6 +68,7 @@ const BUSY: &[(&str, u64)] = &[
     ("HDBCTLR", 1 << 31),
     ("PHYRWCTL", 0x80),
     ("RTS5261_EFUSE_CTL", 0x80),
+    ("RTS525A_EFUSE_CTL", 0x80),
     ("SD_TRANSFER", 0x80),
 ];
 

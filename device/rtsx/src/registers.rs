@@ -26,6 +26,7 @@ const SDMMC_C: &str = "drivers/mmc/host/rtsx_pci_sdmmc.c";
 #[allow(missing_docs)] // The rows below say what they are.
 pub mod address {
     pub const PPBUF_BASE2: u32 = 0xfa00;
+    pub const FPDCTL: u32 = 0xfc00;
     pub const SD_VPRX_CTL: u32 = 0xfc2b;
     pub const CARD_STOP: u32 = 0xfd54;
     pub const CARD_OE: u32 = 0xfd55;
@@ -51,6 +52,7 @@ pub mod address {
     pub const PHYDATA0: u32 = 0xfe3d;
     pub const PHYDATA1: u32 = 0xfe3e;
     pub const PHYADDR: u32 = 0xfe3f;
+    pub const PWR_GATE_CTRL: u32 = 0xfe75;
     pub const RTS5260_DMA_RST_CTL_0: u32 = 0xfebf;
     pub const RELINK_TIME_0: u32 = 0xff01;
     pub const RELINK_TIME_1: u32 = 0xff02;

@@ -5,9 +5,11 @@
 //! in a `DEVNOTE` of the chip's module.
 
 mod rts5228;
+mod rts525a;
 mod rts5260;
 mod rts5261;
 
+pub use rts525a::RTS525A;
 pub use rts5228::RTS5228;
 pub use rts5260::RTS5260;
 pub use rts5261::RTS5261;
@@ -16,7 +18,7 @@ use std::ops::RangeInclusive;
 
 use sdmorph_pci::Register;
 
-use crate::registers::address;
+use crate::registers::{self, address};
 use crate::vendor_config::SettingsFormat;
 
 /// A chip.
@@ -176,7 +178,7 @@ impl Model {
     pub const DEFAULT: &'static Model = &RTS5261;
 
     /// Every chip.
-    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228];
+    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A];
 
     /// The chip of this name.
     #[must_use]
@@ -184,6 +186,20 @@ impl Model {
         Self::ALL.iter().copied().find(|model| model.name == name)
     }
 }
+
+/// CARD_PWR_CTL and PWR_GATE_CTRL, of the chips before the RTS5260.
+const POWER_GATES: Supply = Supply {
+    // SD_POWER_MASK: SD_POWER_ON and SD_POWER_OFF. Between them is a limited current.
+    card: Switch { address: CARD_PWR_CTL.address, mask: 0x03, on: 0x00, off: 0x03 },
+    // LDO3318_PWR_MASK, as the driver of these chips writes it. (LDO_ON and LDO_OFF are another chip's.)
+    signals: Switch { address: address::PWR_GATE_CTRL, mask: 0x06, on: 0x06, off: 0x00 },
+};
+
+/// DEVNOTE: what it resets to is not known. BPP_POWER_OFF keeps a card off until the driver wants it on.
+const CARD_PWR_CTL: Register = registers::row("CARD_PWR_CTL", 0xfd50, 0x0f, 0xff, registers::PCI_H);
+
+/// FPDCTL without OC_POWER_DOWN.
+const OCP_POWERED: Condition = Condition { address: address::FPDCTL, mask: 0x02, value: 0 };
 
 /// SD_PAD_CTL: SD_IO_USING_1V8.
 const PAD_1V8: LowVoltage =

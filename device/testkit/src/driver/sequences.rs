@@ -111,7 +111,7 @@ pub(crate) fn of(device: u16) -> Option<&'static Sequences> {
     ALL.iter().copied().find(|sequences| sequences.device == device)
 }
 
-const ALL: &[&Sequences] = &[&RTS5261, &RTS5260, &RTS5228];
+const ALL: &[&Sequences] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A];
 
 /// CARD_PULL_CTL2 and CARD_PULL_CTL3.
 const PULL_ON: &[Write] = &[(0xfd61, 0xff, 0xaa), (0xfd62, 0xff, 0xe9)];
@@ -440,6 +440,116 @@ static RTS5228: Sequences = Sequences {
         Put(0xfc00, 0x01, 0x01),
     ],
     whole_length: false,
+    limits_link_speed: false,
+    current_limit: 0,
+};
+
+/// `rtsx_pci_enable_oobs_polling` without the PHY.
+macro_rules! oobs_polling {
+    ($($act:expr),* $(,)?) => {
+        &[
+            Put(0xfea6, 0xff, 0x32),
+            Put(0xfea7, 0xff, 0x05),
+            Put(0xfea8, 0xff, 0x83),
+            Put(0xfea9, 0xff, 0xde),
+            $($act,)*
+        ]
+    };
+}
+
+/// SD30_CLK_DRIVE_SEL, SD30_CMD_DRIVE_SEL, SD30_DAT_DRIVE_SEL in a command list.
+const DRIVE_96: &[Write] = &[(0xfd5a, 0xff, 0x96), (0xfd5e, 0xff, 0x96), (0xfd5f, 0xff, 0x96)];
+const DRIVE_B3: &[Write] = &[(0xfd5a, 0xff, 0xb3), (0xfd5e, 0xff, 0xb3), (0xfd5f, 0xff, 0xb3)];
+
+/// `rtsx_pci_init_ocp` where a chip has none of its own; the threshold is the chip's.
+macro_rules! init_ocp {
+    ($threshold:expr) => {
+        &[
+            Put(0xfc00, 0x02, 0x00),
+            Put(0xfd6b, 0x07, 0x05),
+            Put(0xfd6d, 0x07, $threshold),
+            Put(0xfd6c, 0x0f, 0x0f),
+            Put(0xfc00, 0x02, 0x00),
+            Put(0xfd6a, 0xff, 0x0c),
+        ]
+    };
+}
+
+/// `rts522a_force_power_down`, and that of the RTS525A.
+const POWER_DOWN: &[Act] =
+    &[Put(0xff7c, 0xf0, 0x00), Put(0xff7e, 0x01, 0x00), Put(0xff78, 0x30, 0x20), Put(0xfc00, 0x03, 0x03)];
+
+static RTS525A: Sequences = Sequences {
+    device: 0x525a,
+    bar: 1,
+    express: false,
+    reads_settings: true,
+    interrupts: MS_INT,
+    before: &[],
+    ssc_on: &[Put(0xfc00, 0x01, 0)],
+    optimize_phy: &[Put(0xff7e, 0x10, 0x00), PhyPut(0x1d, 0x99ff), PhyPut(0x03, 0x2748)],
+    ssc_ctl2: 0x12,
+    clock_pm: true,
+    init_ocp: init_ocp!(0x05),
+    extra_init: oobs_polling![
+        Ltr,
+        // rts52xa_save_content_to_autoload_space, without a blank EFUSE's content.
+        Get(0xfe5e),
+        Put(0xff00, 0xff, 0x80),
+        Put(0xff04, 0xff, 0xec),
+        Put(0xff05, 0xff, 0x10),
+        Put(0xff06, 0xff, 0x5a),
+        Put(0xff07, 0xff, 0x52),
+        List(&[
+            (0xfe8f, 0xff, 0x00),
+            (0xfc1f, 0x02, 0x02),
+            (0xfe57, 0x3f, 0x00),
+            (0xfe78, 0x03, 0x00),
+            (0xfe78, 0x03, 0x01),
+            (0xfc1e, 0x0f, 0x02),
+            (0xfd5a, 0xff, 0x96),
+            (0xfd5e, 0xff, 0x96),
+            (0xfd5f, 0xff, 0x96),
+            (0xff03, 0xb0, 0x80),
+        ]),
+        Put(0xfe97, 0x10, 0x10),
+        Put(0xff7c, 0xf0, 0xf0),
+        Put(0xff7e, 0x01, 0x00),
+        Put(0xff78, 0x30, 0x20),
+        Put(0xff03, 0x80, 0x80),
+        Put(0xff7e, 0x10, 0x00),
+        Put(0xff78, 0x03, 0x00),
+        Put(0xff79, 0xf0, 0xf0),
+        Put(0xfe55, 0x20, 0x20),
+    ],
+    aspm: Aspm::Forced,
+    led_off: (0xfc1f, 0x02, 0x00),
+    l1off_asks_for_card: true,
+    pull_on: PULL4_ON,
+    pull_off: PULL4_OFF,
+    power_on: &[
+        Put(0xff73, 0x07, 0x07),
+        Put(0xfc00, 0x02, 0x00),
+        Put(0xfd6a, 0xff, 0x0c),
+        List(&[(0xfd50, 0x03, 0x02), (0xfe75, 0x06, 0x02)]),
+        Sleep(5),
+        List(&[(0xfd50, 0x03, 0x00), (0xfe75, 0x06, 0x06)]),
+    ],
+    power_off: &[
+        Put(0xfd6a, 0x0c, 0x00),
+        Put(0xfc00, 0x02, 0x02),
+        Put(0xfd50, 0x03, 0x03),
+        Put(0xfe75, 0x06, 0x00),
+    ],
+    prepares_power_off: false,
+    to_3v3: &[Put(0xff71, 0x07, 0x07), Put(0xfda6, 0x80, 0x00), List(DRIVE_96)],
+    to_1v8: &[Put(0xff71, 0x07, 0x02), Put(0xfda6, 0x80, 0x80), List(DRIVE_B3)],
+    stop: (0xfe2c, 0x80, 0x80),
+    clock: COMMON_CLOCK,
+    delink: (0xff7e, 0x10, 0x10),
+    delink_in_s3: false,
+    power_down: POWER_DOWN,
+    whole_length: true,
     limits_link_speed: false,
     current_limit: 0,
 };
