@@ -5,10 +5,12 @@
 //! in a `DEVNOTE` of the chip's module.
 
 mod rts5228;
+mod rts522a;
 mod rts525a;
 mod rts5260;
 mod rts5261;
 
+pub use rts522a::RTS522A;
 pub use rts525a::RTS525A;
 pub use rts5228::RTS5228;
 pub use rts5260::RTS5260;
@@ -178,7 +180,7 @@ impl Model {
     pub const DEFAULT: &'static Model = &RTS5261;
 
     /// Every chip.
-    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A];
+    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A, &RTS522A];
 
     /// The chip of this name.
     #[must_use]
