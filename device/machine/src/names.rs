@@ -69,6 +69,7 @@ const BUSY: &[(&str, u64)] = &[
     ("PHYRWCTL", 0x80),
     ("RTS5261_EFUSE_CTL", 0x80),
     ("RTS525A_EFUSE_CTL", 0x80),
+    ("RTS5264_EFUSE_CTL", 0x80),
     ("SD_TRANSFER", 0x80),
 ];
 

@@ -9,12 +9,14 @@ mod rts522a;
 mod rts525a;
 mod rts5260;
 mod rts5261;
+mod rts5264;
 
 pub use rts522a::RTS522A;
 pub use rts525a::RTS525A;
 pub use rts5228::RTS5228;
 pub use rts5260::RTS5260;
 pub use rts5261::RTS5261;
+pub use rts5264::RTS5264;
 
 use std::ops::RangeInclusive;
 
@@ -180,7 +182,7 @@ impl Model {
     pub const DEFAULT: &'static Model = &RTS5261;
 
     /// Every chip.
-    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A, &RTS522A];
+    pub const ALL: &'static [&'static Model] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A, &RTS522A, &RTS5264];
 
     /// The chip of this name.
     #[must_use]
