@@ -35,8 +35,10 @@ pub fn tables() -> Vec<Table> {
         rows: rows.to_vec(),
     };
     let reader_config = port.slot().function().map(|reader| reader.config().rows().to_vec());
+    let in_bar1: Vec<_> = Model::ALL.iter().filter(|model| model.bar == 1).map(|model| model.name).collect();
+    let bar_title = format!("Card reader: BAR0, or BAR1 of {}", in_bar1.join(", ").to_uppercase());
     let mut tables = vec![
-        table("reader", "Card reader: BAR0", Space::Bar(0), sdmorph_rtsx::BAR_REGISTERS),
+        table("reader", &bar_title, Space::Bar(0), sdmorph_rtsx::BAR_REGISTERS),
         table("reader", "Card reader: registers behind HAIMR and command lists", Space::Internal, COMMON),
         table(
             "reader",

@@ -36,6 +36,7 @@
 //! - data of a block whose CRC16 is wrong, also if the driver does not want it checked; RTSX_SG_INT;
 //! - the EFUSE's contents (blank), the ring buffer as memory of its own, the firmware's SRAM;
 //! - ASPM, L1 substates and LTR: the registers hold what is written, the link does not change;
+//! - Memory Stick slots, of chips that have one, and their over-current;
 //! - wake-up by card insertion in D3 (PME), RTD3, and clearing of BIPR by reading it (NFTS_TX_CTRL bit 1);
 //! - legacy interrupts.
 
