@@ -53,6 +53,7 @@ pub enum Region {
 /// The whole device.
 #[derive(Debug)]
 pub struct Machine {
+    model: &'static crate::Model,
     vmd: Vmd<Rtsx>,
     bench: Bench,
     clock: CallClock,
@@ -73,11 +74,18 @@ pub(crate) fn topology(reader: Rtsx) -> Vmd<Rtsx> {
 }
 
 impl Machine {
-    /// A machine after power-on: the reader in the slot, no card, no rules.
+    /// A machine after power-on: an RTS5261 in the slot, no card, no rules.
     #[must_use]
     pub fn new(host: Host) -> Self {
+        Self::with_model(host, crate::Model::DEFAULT)
+    }
+
+    /// The same with another chip.
+    #[must_use]
+    pub fn with_model(host: Host, model: &'static crate::Model) -> Self {
         Self {
-            vmd: topology(Rtsx::new()),
+            model,
+            vmd: topology(Rtsx::of(model)),
             bench: Bench::new(Engine::new(names::registry())),
             clock: CallClock::default(),
             host,
@@ -359,6 +367,7 @@ impl Machine {
         let faults = self.bench.faults.effects();
         json!({
             "time-ns": sdmorph_pci::Clock::now(&self.clock).as_nanos() as u64,
+            "chip": self.model.name,
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
             "write-protect": self.card.as_ref().is_some_and(|card| card.write_protect),

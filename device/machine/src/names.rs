@@ -3,6 +3,8 @@
 use sdmorph_faults::Registry;
 use sdmorph_pci::{PciFunction, Register, Space};
 use sdmorph_rtsx::Rtsx;
+use sdmorph_rtsx::model::Model;
+use sdmorph_rtsx::registers::COMMON;
 use sdmorph_vmd::Vmd;
 
 use crate::machine::topology;
@@ -13,38 +15,52 @@ pub struct Table {
     /// The function's name.
     pub function: &'static str,
     /// What the function is, for a heading.
-    pub title: &'static str,
+    pub title: String,
     /// Where the registers are.
     pub space: Space,
     /// The rows, sorted by address.
     pub rows: Vec<Register>,
 }
 
-/// All register tables of the machine, in the order of a book.
+/// All register tables of the machine, in the order of a book. What a reader is made of depends on its chip: after the
+/// tables of what all chips have come those of what each has beside it.
 #[must_use]
 pub fn tables() -> Vec<Table> {
     let vmd: Vmd<Rtsx> = topology(Rtsx::new());
     let port = vmd.bus().port();
-    let table =
-        |function, title, space, rows: &[Register]| Table { function, title, space, rows: rows.to_vec() };
+    let table = |function, title: &str, space, rows: &[Register]| Table {
+        function,
+        title: title.to_owned(),
+        space,
+        rows: rows.to_vec(),
+    };
     let reader_config = port.slot().function().map(|reader| reader.config().rows().to_vec());
-    vec![
-        table("reader", "Card reader: BAR0", Space::Bar(0), sdmorph_rtsx::BAR_REGISTERS),
-        table(
-            "reader",
-            "Card reader: registers behind HAIMR and command lists",
-            Space::Internal,
-            sdmorph_rtsx::INTERNAL_REGISTERS,
-        ),
+    let in_bar1: Vec<_> = Model::ALL.iter().filter(|model| model.bar == 1).map(|model| model.name).collect();
+    let bar_title = format!("Card reader: BAR0, or BAR1 of {}", in_bar1.join(", ").to_uppercase());
+    let mut tables = vec![
+        table("reader", &bar_title, Space::Bar(0), sdmorph_rtsx::BAR_REGISTERS),
+        table("reader", "Card reader: registers behind HAIMR and command lists", Space::Internal, COMMON),
         table(
             "reader",
             "Card reader: configuration space",
             Space::Config,
             &reader_config.unwrap_or_default(),
         ),
+    ];
+    for model in Model::ALL {
+        let chip = model.name.to_uppercase();
+        let title = format!("{chip}: more registers behind HAIMR and command lists");
+        tables.push(table("reader", &title, Space::Internal, model.own_registers));
+        if !model.own_config.is_empty() {
+            let title = format!("{chip}: more of configuration space");
+            tables.push(table("reader", &title, Space::Config, model.own_config));
+        }
+    }
+    tables.extend([
         table("port", "Root port and slot: configuration space", Space::Config, port.config().rows()),
         table("vmd", "VMD: configuration space", Space::Config, vmd.config().rows()),
-    ]
+    ]);
+    tables
 }
 
 /// Busy bits that a rule may hold, by register; each is a bit that the driver polls (`drivers/misc/cardreader`).
@@ -54,6 +70,8 @@ const BUSY: &[(&str, u64)] = &[
     ("HDBCTLR", 1 << 31),
     ("PHYRWCTL", 0x80),
     ("RTS5261_EFUSE_CTL", 0x80),
+    ("RTS525A_EFUSE_CTL", 0x80),
+    ("RTS5264_EFUSE_CTL", 0x80),
     ("SD_TRANSFER", 0x80),
 ];
 

@@ -74,6 +74,8 @@ pub mod interrupt {
     pub const SD: u32 = 1 << 25;
     /// The card drew too much current (SD_OC_INT).
     pub const SD_OVER_CURRENT: u32 = 1 << 22;
+    /// Its supply has too high a voltage (SD_OVP_INT of the RTS5264; another slot's over-current elsewhere).
+    pub const SD_OVER_VOLTAGE: u32 = 1 << 23;
     /// All interrupt sources: CMD_DONE_INT down to SD_OC_INT.
     pub const ALL: u32 = 0xffc0_0000;
     /// In BIPR only: the card's write protect switch is on.

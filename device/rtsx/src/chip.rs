@@ -8,29 +8,20 @@ use sdmorph_pci::{
 use serde_json::{Value, json};
 
 use crate::data_dma::DataDma;
-use crate::registers::{ADDRESS_MASK, BASE, REGISTERS, address};
+use crate::model::{Condition, LowVoltage, Model, Rail, Switch};
+use crate::registers::{ADDRESS_MASK, BASE, address};
 use crate::sd_host::Transfer;
 use crate::{phy, sd_host};
 
 /// Bytes in the ping-pong buffer.
 pub(crate) const PING_PONG_BYTES: usize = 512;
 
-/// PHYRWCTL and RTS5261_EFUSE_CTL: start, busy.
+/// PHYRWCTL: start, busy.
 const BUSY: u8 = 0x80;
 /// PHYRWCTL: write, otherwise read.
 const PHY_WRITE: u8 = 0x01;
 /// CARD_STOP: SD_STOP and SD_CLR_ERR.
 const SD_STOP_OR_CLEAR: u8 = 0x44;
-/// RTS5261_FW_CFG0.
-const ENTER_EXPRESS: u8 = 0x01;
-/// RTS5261_FW_CFG1.
-const DRIVER_ENABLE_FW: u8 = 0x01;
-/// RTS5261_FW_STATUS.
-const EXPRESS_LINK_FAIL: u8 = 0x80;
-/// RTS5261_LDO1233318_POW_CTL: the card's supply.
-const LDO1_POWERON: u8 = 0x01;
-/// RTS5261_LDO1233318_POW_CTL: the supply of the signals.
-const LDO3318_POWERON: u8 = 0x08;
 /// CARD_CLK_EN.
 const SD_CLK_EN: u8 = 0x04;
 /// CARD_OE.
@@ -43,8 +34,6 @@ const BUS_WIDTH: u8 = 0x03;
 const MODE_SELECT: u8 = 0x0c;
 const SD_DDR_MODE: u8 = 0x04;
 const SD_30_MODE: u8 = 0x08;
-/// SD_PAD_CTL: signals have 1.8 V.
-const SD_IO_USING_1V8: u8 = 0x80;
 /// SD_BUS_STAT: the clock stands still whatever there is to do.
 const SD_CLK_FORCE_STOP: u8 = 0x40;
 /// SD_BUS_STAT: levels of DAT3 to DAT0 and CMD.
@@ -61,17 +50,11 @@ const DMA_RST: u8 = 0x80;
 const DMA_RESETS: u8 = 0xc0;
 /// IRQSTAT0.
 const DMA_DONE_INT: u8 = 0x80;
-/// REG_OCPCTL.
-const SD_DETECT_EN: u8 = 0x08;
-const SD_OCP_INT_EN: u8 = 0x04;
-/// REG_OCPCTL: SD_OCP_INT_CLR and SD_OC_CLR.
-const SD_OCP_CLEAR: u8 = 0x03;
-/// REG_OCPSTAT: SD_OC_NOW and SD_OC_EVER.
-const SD_OVER_CURRENT: u8 = 0x06;
 /// REG_CRC_DUMMY_0: the card's supply is cut when it draws too much (CFG_SD_POW_AUTO_PD).
 const SD_POW_AUTO_PD: u8 = 0x01;
 
 pub(crate) struct Chip {
+    model: &'static Model,
     registers: RegisterFile,
     pub(crate) ping_pong: [u8; PING_PONG_BYTES],
     phy: RegisterFile,
@@ -85,11 +68,12 @@ pub(crate) struct Chip {
 }
 
 impl Chip {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(model: &'static Model) -> Self {
         Self {
-            registers: RegisterFile::new(REGISTERS),
+            model,
+            registers: RegisterFile::new(model.registers),
             ping_pong: [0; PING_PONG_BYTES],
-            phy: RegisterFile::new(phy::REGISTERS),
+            phy: RegisterFile::new(model.phy),
             transfer: Transfer::None,
             dma: DataDma::default(),
             bus: Bus::INITIAL,
@@ -99,7 +83,7 @@ impl Chip {
 
     /// Registers back to reset values. The card stays where it is, without power.
     pub(crate) fn reset(&mut self) {
-        let Self { registers, ping_pong, phy, transfer, dma, bus, socket } = self;
+        let Self { model: _, registers, ping_pong, phy, transfer, dma, bus, socket } = self;
         registers.reset();
         *ping_pong = [0; PING_PONG_BYTES];
         phy.reset();
@@ -109,6 +93,10 @@ impl Chip {
         if let Some(card) = socket {
             card.power_cycle();
         }
+    }
+
+    pub(crate) fn model(&self) -> &'static Model {
+        self.model
     }
 
     /// Puts a card into the socket.
@@ -175,7 +163,7 @@ impl Chip {
     pub(crate) fn read(&mut self, ctx: &mut Ctx<'_>, address: u32) -> u8 {
         let address = BASE | address & ADDRESS_MASK;
         let value = u64::from(self.shown(ctx, address));
-        (ctx.observe_read(access(Direction::Read, address, value)) & 0xff) as u8
+        (ctx.observe_read(self.access(Direction::Read, address, value)) & 0xff) as u8
     }
 
     /// Writes the bits of `mask` of the internal register with this 14-bit address. The value reported is the whole
@@ -184,7 +172,7 @@ impl Chip {
         let address = BASE | address & ADDRESS_MASK;
         let old = self.peek(address);
         let asked = old & !mask | data & mask;
-        ctx.observe_write(access(Direction::Write, address, u64::from(asked)));
+        ctx.observe_write(self.access(Direction::Write, address, u64::from(asked)));
         if let Some(byte) = ping_pong_index(address).and_then(|index| self.ping_pong.get_mut(index)) {
             *byte = asked;
         } else if let Some(row) = self.registers.row(address) {
@@ -198,30 +186,51 @@ impl Chip {
     fn act(&mut self, ctx: &mut Ctx<'_>, address: u32, old: u8, written: u8) {
         match address {
             // EFUSE reads are answered by the read-only row; programming a blank EFUSE is ignored.
-            address::PHYRWCTL if written & BUSY != 0 => self.access_phy(),
+            address::PHYRWCTL if written & BUSY != 0 => self.access_phy(ctx),
             address::SD_TRANSFER if written & sd_host::START != 0 => sd_host::start(self, ctx),
             address::CARD_STOP if written & SD_STOP_OR_CLEAR != 0 => sd_host::stop(self),
             address::DMACTL if written & DMA_RST != 0 => self.dma.stop(),
             address::RTS5260_DMA_RST_CTL_0 if written & DMA_RESETS != 0 => self.dma.stop(),
-            address::REG_OCPCTL if written & SD_OCP_CLEAR != 0 => {
-                let others = self.peek(address::REG_OCPSTAT) & !SD_OVER_CURRENT;
-                self.set(address::REG_OCPSTAT, others);
-            }
-            address::RTS5261_FW_CFG0 => self.express_requested(ctx, old & ENTER_EXPRESS == 0),
-            address::RTS5261_FW_CFG1 => self.express_requested(ctx, old & DRIVER_ENABLE_FW == 0),
-            address::RTS5261_LDO1233318_POW_CTL => {
-                if old & LDO1_POWERON != 0 && self.peek(address) & LDO1_POWERON == 0 {
-                    self.cut_supply();
-                }
-                self.tell_bus(ctx);
-            }
             address::SD_CFG1
             | address::SD_BUS_STAT
             | address::SD_PAD_CTL
             | address::CARD_CLK_EN
             | address::CARD_OE => self.tell_bus(ctx),
-            _ => {}
+            _ => self.act_as_model(ctx, address, old, written),
         }
+    }
+
+    /// The same for registers that mean something on some chips only, or that have a place of their own on each.
+    fn act_as_model(&mut self, ctx: &mut Ctx<'_>, address: u32, old: u8, written: u8) {
+        let model = self.model;
+        for detector in model.over_current {
+            if detector.control == address && written & detector.clear != 0 {
+                let others = self.peek(detector.status) & !detector.seen;
+                self.set(detector.status, others);
+            }
+        }
+        if let Some(express) = &model.express {
+            for condition in [express.enter, express.run] {
+                if condition.address == address && old & condition.mask != condition.value {
+                    self.express_requested(ctx);
+                }
+            }
+        }
+        let Switch { address: supply, mask, on, .. } = model.supply.card;
+        if supply == address && old & mask == on && self.peek(address) & mask != on {
+            self.cut_supply();
+        }
+        if supply == address || model.supply.signals.address == address {
+            self.tell_bus(ctx);
+        }
+    }
+
+    fn holds(&self, condition: Condition) -> bool {
+        self.peek(condition.address) & condition.mask == condition.value
+    }
+
+    fn is_on(&self, switch: Switch) -> bool {
+        self.peek(switch.address) & switch.mask == switch.on
     }
 
     fn cut_supply(&mut self) {
@@ -240,7 +249,10 @@ impl Chip {
         let bus = Bus {
             width: 1 << (2 * (config & BUS_WIDTH)).min(3),
             ddr: config & MODE_SELECT == SD_DDR_MODE,
-            low_voltage: self.peek(address::SD_PAD_CTL) & SD_IO_USING_1V8 != 0,
+            low_voltage: match self.model.low_voltage {
+                LowVoltage::Internal(condition) => self.holds(condition),
+                LowVoltage::Phy { index, mask, value } => phy::read(&self.phy, index) & mask == value,
+            },
             clock,
         };
         let now = ctx.now();
@@ -252,20 +264,24 @@ impl Chip {
         }
     }
 
-    /// The card draws too much current. Returns whether that is an interrupt; `None` if nobody looks for it.
-    pub(crate) fn over_current(&mut self) -> Option<bool> {
-        let control = self.peek(address::REG_OCPCTL);
-        if control & SD_DETECT_EN == 0 {
+    /// Too much current, or too high a voltage, at `rail`. Returns the interrupts that this is; `None` if nobody looks for
+    /// it.
+    pub(crate) fn over_current(&mut self, rail: Rail) -> Option<u32> {
+        let detector = self.model.over_current.iter().find(|detector| detector.rail == rail)?;
+        let control = self.peek(detector.control);
+        let works = detector.needs.is_none_or(|condition| self.holds(condition));
+        if control & detector.detect == 0 || !works {
             return None;
         }
-        let others = self.peek(address::REG_OCPSTAT);
-        self.set(address::REG_OCPSTAT, others | SD_OVER_CURRENT);
+        let others = self.peek(detector.status);
+        self.set(detector.status, others | detector.seen);
         if self.peek(address::REG_CRC_DUMMY_0) & SD_POW_AUTO_PD != 0 {
-            let supplies = self.peek(address::RTS5261_LDO1233318_POW_CTL);
-            self.set(address::RTS5261_LDO1233318_POW_CTL, supplies & !LDO1_POWERON);
+            let Switch { address, mask, off, .. } = self.model.supply.card;
+            let others = self.peek(address) & !mask;
+            self.set(address, others | off);
             self.cut_supply();
         }
-        Some(control & SD_OCP_INT_EN != 0)
+        Some(if control & detector.interrupt_enable != 0 { detector.interrupt } else { 0 })
     }
 
     /// The data DMA has moved what it was set going for.
@@ -306,11 +322,12 @@ impl Chip {
         self.socket.as_ref().filter(|_| self.transfer.is_under_way())?.next_deadline()
     }
 
-    fn access_phy(&mut self) {
+    fn access_phy(&mut self, ctx: &Ctx<'_>) {
         let index = self.peek(address::PHYADDR);
         if self.peek(address::PHYRWCTL) & PHY_WRITE != 0 {
             let value = u16::from_le_bytes([self.peek(address::PHYDATA0), self.peek(address::PHYDATA1)]);
             phy::write(&mut self.phy, index, value);
+            self.tell_bus(ctx);
         } else {
             let [low, high] = phy::read(&self.phy, index).to_le_bytes();
             self.set(address::PHYDATA0, low);
@@ -318,11 +335,10 @@ impl Chip {
         }
     }
 
-    /// The firmware switches when it has been told to and may run: whichever of the two bits comes last, once.
-    fn express_requested(&mut self, ctx: &mut Ctx<'_>, bit_was_clear: bool) {
-        let told = self.peek(address::RTS5261_FW_CFG0) & ENTER_EXPRESS != 0;
-        let may_run = self.peek(address::RTS5261_FW_CFG1) & DRIVER_ENABLE_FW != 0;
-        if bit_was_clear && told && may_run {
+    /// A condition of the switch has come to be written: the firmware switches if both hold, so with the last one, once.
+    fn express_requested(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(express) = &self.model.express else { return };
+        if self.holds(express.enter) && self.holds(express.run) {
             let relink_time = u32::from_le_bytes([
                 self.peek(address::RELINK_TIME_0),
                 self.peek(address::RELINK_TIME_1),
@@ -334,14 +350,17 @@ impl Chip {
     }
 
     pub(crate) fn set_express_link_failed(&mut self, failed: bool) {
-        let others = self.peek(address::RTS5261_FW_STATUS) & !EXPRESS_LINK_FAIL;
-        self.set(address::RTS5261_FW_STATUS, others | if failed { EXPRESS_LINK_FAIL } else { 0 });
+        if let Some(express) = &self.model.express {
+            let Condition { address, mask, value } = express.link_failed;
+            let others = self.peek(address) & !mask;
+            self.set(address, others | if failed { value } else { 0 });
+        }
     }
 
     /// The card, if it is supplied.
     fn supplied_card(&mut self) -> Option<&mut Card> {
-        const SUPPLIES: u8 = LDO1_POWERON | LDO3318_POWERON;
-        let supplied = self.peek(address::RTS5261_LDO1233318_POW_CTL) & SUPPLIES == SUPPLIES;
+        let supply = self.model.supply;
+        let supplied = self.is_on(supply.card) && self.is_on(supply.signals);
         self.socket.as_mut().filter(|_| supplied)
     }
 
@@ -366,22 +385,17 @@ impl Chip {
             "card": self.socket.as_ref().map(|card| card.snapshot()),
         })
     }
+
+    fn access(&self, direction: Direction, address: u32, value: u64) -> Access {
+        let row = if ping_pong_index(address).is_some() { address::PPBUF_BASE2 } else { address };
+        let register = self.registers.row(row).map(|row| row.name);
+        let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
+        let offset = u64::from(address);
+        Access { space: Space::Internal, direction, offset, size: 1, register, value, answer }
+    }
 }
 
 fn ping_pong_index(address: u32) -> Option<usize> {
     let index = address.checked_sub(address::PPBUF_BASE2)? as usize;
     (index < PING_PONG_BYTES).then_some(index)
-}
-
-/// The name of the internal register at `address`.
-fn name(address: u32) -> Option<&'static str> {
-    let address = if ping_pong_index(address).is_some() { address::PPBUF_BASE2 } else { address };
-    let index = REGISTERS.binary_search_by_key(&address, |row| row.address).ok()?;
-    REGISTERS.get(index).map(|row| row.name)
-}
-
-fn access(direction: Direction, address: u32, value: u64) -> Access {
-    let register = name(address);
-    let answer = if register.is_some() { Answer::Modelled } else { Answer::Unmodelled };
-    Access { space: Space::Internal, direction, offset: u64::from(address), size: 1, register, value, answer }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use sdmorph_pci::Ctx;
 
 use crate::bar::hdbctlr;
+use crate::model::ScatterFormat;
 
 /// Most entries of a scatter list, with those that do nothing. The driver's table has room for 384.
 pub const MAX_ENTRIES: usize = 4096;
@@ -50,14 +51,20 @@ pub(crate) struct DataDma {
 
 impl DataDma {
     /// Starts the transfer that HDBAR and HDBCTLR name.
-    pub(crate) fn start(&mut self, ctx: &mut Ctx<'_>, base: u32, control: u32) -> Result<(), Failed> {
+    pub(crate) fn start(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        format: ScatterFormat,
+        base: u32,
+        control: u32,
+    ) -> Result<(), Failed> {
         self.stop();
         let segments = match control & hdbctlr::MODE {
             hdbctlr::SDMA => {
                 let bytes = u64::from(control & hdbctlr::LENGTH_BYTES);
                 VecDeque::from([Segment { address: base.into(), bytes }])
             }
-            hdbctlr::ADMA => scatter_list(ctx, base)?,
+            hdbctlr::ADMA => scatter_list(ctx, format, base)?,
             _ => return Err(Failed),
         };
         self.left_bytes = segments.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.bytes));
@@ -124,7 +131,7 @@ impl DataDma {
 }
 
 /// The scatter list at `base`. Entries of no length move nothing.
-fn scatter_list(ctx: &mut Ctx<'_>, base: u32) -> Result<VecDeque<Segment>, Failed> {
+fn scatter_list(ctx: &mut Ctx<'_>, format: ScatterFormat, base: u32) -> Result<VecDeque<Segment>, Failed> {
     let mut segments = VecDeque::new();
     let mut at = u64::from(base);
     if at % ENTRY_BYTES != 0 {
@@ -146,8 +153,7 @@ fn scatter_list(ctx: &mut Ctx<'_>, base: u32) -> Result<VecDeque<Segment>, Faile
             let address = entry >> 32;
             match entry & option::ACTION {
                 option::TRANSFER => {
-                    // 16 bits of length, and what is above them in the bits that shorter ones leave clear.
-                    let bytes = entry >> 16 & 0xffff | (entry >> 6 & 0x3ff) << 16;
+                    let bytes = format.length_bytes(entry);
                     if bytes != 0 {
                         segments.push_back(Segment { address, bytes });
                     }

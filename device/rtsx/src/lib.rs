@@ -1,4 +1,4 @@
-//! A PCIe card reader that looks to its driver like a Realtek RTS5261.
+//! A PCIe card reader that looks to its driver like one of Realtek's: an RTS5261, or another [`model`].
 //!
 //! There is no public data sheet. The source of every register here is what Linux's `rtsx_pci` and `rtsx_pci_sdmmc`
 //! do with it (6.1 to 7.x: `drivers/misc/cardreader`, `drivers/mmc/host/rtsx_pci_sdmmc.c`, `include/linux/rtsx_pci.h`);
@@ -7,9 +7,9 @@
 //!
 //! Read the modules in this order:
 //!
-//! 1. [`bar`]: the eight registers of BAR 0;
+//! 1. [`bar`]: the eight registers of the BAR;
 //! 2. [`registers`]: the internal registers behind them, and [`phy`], behind those;
-//! 3. `chip`: what a write to an internal register makes happen;
+//! 3. `chip`: what a write to an internal register makes happen; [`model`]: what is different from chip to chip;
 //! 4. [`command_list`]: internal accesses in guest memory, by DMA;
 //! 5. `sd_host`: SD commands, responses and data;
 //! 6. [`data_dma`]: scatter lists, and data between them and the SD host;
@@ -36,6 +36,7 @@
 //! - data of a block whose CRC16 is wrong, also if the driver does not want it checked; RTSX_SG_INT;
 //! - the EFUSE's contents (blank), the ring buffer as memory of its own, the firmware's SRAM;
 //! - ASPM, L1 substates and LTR: the registers hold what is written, the link does not change;
+//! - Memory Stick slots, of chips that have one, and their over-current;
 //! - wake-up by card insertion in D3 (PME), RTD3, and clearing of BIPR by reading it (NFTS_TX_CTRL bit 1);
 //! - legacy interrupts.
 
@@ -44,6 +45,7 @@ mod chip;
 pub mod command_list;
 pub mod data_dma;
 mod interrupts;
+pub mod model;
 pub mod phy;
 pub mod registers;
 mod sd_host;
@@ -62,12 +64,12 @@ use crate::bar::{BIER, BIPR, HAIMR, HCBAR, HCBCTLR, HDBAR, HDBCTLR, haimr, hcbct
 use crate::chip::Chip;
 use crate::command_list::{CommandList, Progress};
 use crate::interrupts::Interrupts;
+use crate::model::{Model, Rail};
 use crate::sd_host::Advance;
+use crate::vendor_config::Settings;
 
-/// Rows of BAR 0 (space `bar` 0).
+/// Rows of the BAR, whichever it is.
 pub const BAR_REGISTERS: &[Register] = bar::REGISTERS;
-/// Rows of the internal registers (space `internal`).
-pub const INTERNAL_REGISTERS: &[Register] = registers::REGISTERS;
 
 /// The function's name in records and rules.
 pub const NAME: &str = "reader";
@@ -90,15 +92,27 @@ pub struct Rtsx {
 }
 
 impl Rtsx {
-    /// A reader that has just been powered, with an empty socket.
+    /// An RTS5261 that has just been powered, with an empty socket.
     #[must_use]
     pub fn new() -> Self {
-        let (config, msi) = vendor_config::build();
+        Self::of(Model::DEFAULT)
+    }
+
+    /// A reader of this model that has just been powered, with an empty socket.
+    #[must_use]
+    pub fn of(model: &'static Model) -> Self {
+        Self::with_settings(model, None)
+    }
+
+    /// The same, with settings that a firmware has left in configuration space.
+    #[must_use]
+    pub fn with_settings(model: &'static Model, settings: Option<Settings>) -> Self {
+        let (config, msi) = vendor_config::build(model, settings);
         Self {
             config,
             bar: RegisterFile::new(BAR_REGISTERS),
             interrupts: Interrupts::new(msi),
-            chip: Chip::new(),
+            chip: Chip::new(model),
             list: None,
             wakes_at: None,
             write_protect: false,
@@ -133,11 +147,16 @@ impl Rtsx {
 
     /// The card in the socket draws too much current. False if the driver has not set the reader to look for it.
     pub fn over_current(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        let detected = self.chip.over_current();
+        self.over_current_at(ctx, Rail::Sd)
+    }
+
+    /// The same at any supply that the chip looks at.
+    pub fn over_current_at(&mut self, ctx: &mut Ctx<'_>, rail: Rail) -> bool {
+        let detected = self.chip.over_current(rail);
         if let Some(interrupts) = detected {
             ctx.event(Event::OverCurrent);
-            if interrupts {
-                self.raise(ctx, interrupt::SD_OVER_CURRENT);
+            if interrupts != 0 {
+                self.raise(ctx, interrupts);
             }
             self.advance(ctx);
         }
@@ -149,13 +168,20 @@ impl Rtsx {
         self.write_protect = on;
     }
 
+    /// Which chip it is.
+    #[must_use]
+    pub fn model(&self) -> &'static Model {
+        self.chip.model()
+    }
+
     /// Whether there is a card.
     #[must_use]
     pub fn has_card(&self) -> bool {
         self.chip.has_card()
     }
 
-    /// Sets or clears RTS5261_EXPRESS_LINK_FAIL, by which the firmware says that a card did not come up as PCIe device.
+    /// Sets or clears RTS5261_EXPRESS_LINK_FAIL, by which the firmware says that a card did not come up as PCIe device. A
+    /// chip without SD Express does not have it.
     pub fn set_express_link_failed(&mut self, failed: bool) {
         self.chip.set_express_link_failed(failed);
     }
@@ -234,7 +260,8 @@ impl Rtsx {
     fn start_data_dma(&mut self, ctx: &mut Ctx<'_>) {
         let control = self.bar.get(HDBCTLR).unwrap_or(0) as u32;
         let base = self.dword(HDBAR);
-        if self.chip.transfer.moves_data() && self.chip.dma.start(ctx, base, control).is_ok() {
+        let format = self.model().scatter;
+        if self.chip.transfer.moves_data() && self.chip.dma.start(ctx, format, base, control).is_ok() {
             self.advance(ctx);
         } else {
             self.fail(ctx);
@@ -306,7 +333,10 @@ impl Default for Rtsx {
 
 impl fmt::Debug for Rtsx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rtsx").field("has_card", &self.has_card()).finish_non_exhaustive()
+        f.debug_struct("Rtsx")
+            .field("chip", &self.model().name)
+            .field("has_card", &self.has_card())
+            .finish_non_exhaustive()
     }
 }
 
@@ -328,7 +358,7 @@ impl PciFunction for Rtsx {
     }
 
     fn bar_register(&self, bar: u8, offset: u64) -> Option<&'static str> {
-        let offset = u32::try_from(offset).ok().filter(|_| bar == 0)?;
+        let offset = u32::try_from(offset).ok().filter(|_| bar == self.model().bar)?;
         self.bar.row(offset).map(|row| row.name)
     }
 
@@ -373,8 +403,9 @@ impl PciFunction for Rtsx {
             map.insert("BIPR".to_owned(), Value::String(format!("{:#010x}", self.dword(BIPR))));
         }
         json!({
+            "chip": self.model().name,
             "config": self.config.snapshot(),
-            "bar0": bar,
+            format!("bar{}", self.model().bar): bar,
             "internal": self.chip.snapshot(),
             "write_protect": self.write_protect,
             "driver_bound": self.interrupts.driver_bound(),

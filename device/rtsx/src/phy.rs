@@ -25,6 +25,23 @@ pub const REGISTERS: &[Register] = &[
     row("PHY_FLD4", 0x1e),          row("PHY_DUM_REG", 0x1f),
 ];
 
+/// The number of PHY_TUNE.
+pub(crate) const TUNE: u8 = 0x08;
+
+/// The rows of a PHY whose PHY_TUNE resets to this.
+pub(crate) const fn with_tune(reset: u16) -> [Register; 32] {
+    let mut table = [Register::new("", 0, 2, 0, ""); 32];
+    let (mut slots, mut rows): (&mut [Register], _) = (&mut table, REGISTERS);
+    while let (Some((slot, more)), Some((first, rest))) = (slots.split_first_mut(), rows.split_first()) {
+        *slot = *first;
+        if first.address == 2 * TUNE as u32 {
+            slot.reset = reset as u64;
+        }
+        (slots, rows) = (more, rest);
+    }
+    table
+}
+
 /// Reads PHY register `index`; one that does not exist reads as zero.
 pub(crate) fn read(phy: &RegisterFile, index: u8) -> u16 {
     phy.get(2 * u32::from(index)).map_or(0, |value| (value & 0xffff) as u16)

@@ -1,11 +1,12 @@
 //! The internal registers: one byte each, at 0xc000 to 0xffff, reached through HAIMR and command lists.
 //!
-//! The table has every register that the driver's RTS5261 paths reach, and those that `rtsx_pci.h` names for the blocks
-//! which this reader has (it has no Memory Stick and no xD slot, so their blocks are left out).
+//! Here are those that all chips have; what a chip has beside them is in its module of [`crate::model`]. Together they are
+//! every register that the driver's paths for the chip reach, and those that `rtsx_pci.h` names for the blocks which
+//! this reader has (it has no Memory Stick and no xD slot, so their blocks are left out).
 //!
 //! What is known of a register is what the driver does with it. So a bit is writable unless it is known to be status or
 //! to clear itself, and resets to zero unless the driver's use says otherwise. Where two names share an address, the row
-//! has the name that the RTS5261 code uses, and the other is in a comment.
+//! has the name that the chip's code uses, and the other is in a comment.
 
 use sdmorph_pci::Register;
 
@@ -15,19 +16,18 @@ pub const BASE: u32 = 0xc000;
 pub const ADDRESS_MASK: u32 = 0x3fff;
 
 /// Names `rtsx_pci.h` gives.
-const PCI_H: &str = "include/linux/rtsx_pci.h";
-/// Names `rts5261.h` gives.
-const R5261_H: &str = "drivers/misc/cardreader/rts5261.h";
+pub(crate) const PCI_H: &str = "include/linux/rtsx_pci.h";
+/// Names `rtsx_pcr.h` gives.
+pub(crate) const PCR_H: &str = "drivers/misc/cardreader/rtsx_pcr.h";
 /// Addresses that code uses without giving a name.
-const R5261_C: &str = "drivers/misc/cardreader/rts5261.c";
 const SDMMC_C: &str = "drivers/mmc/host/rtsx_pci_sdmmc.c";
 
-/// Addresses that the model acts on.
+/// Addresses that the model of every chip acts on.
 #[allow(missing_docs)] // The rows below say what they are.
 pub mod address {
     pub const PPBUF_BASE2: u32 = 0xfa00;
+    pub const FPDCTL: u32 = 0xfc00;
     pub const SD_VPRX_CTL: u32 = 0xfc2b;
-    pub const RTS5261_EFUSE_CTL: u32 = 0xfc30;
     pub const CARD_STOP: u32 = 0xfd54;
     pub const CARD_OE: u32 = 0xfd55;
     pub const CARD_DATA_SOURCE: u32 = 0xfd5b;
@@ -52,24 +52,24 @@ pub mod address {
     pub const PHYDATA0: u32 = 0xfe3d;
     pub const PHYDATA1: u32 = 0xfe3e;
     pub const PHYADDR: u32 = 0xfe3f;
+    pub const PWR_GATE_CTRL: u32 = 0xfe75;
     pub const RTS5260_DMA_RST_CTL_0: u32 = 0xfebf;
     pub const RELINK_TIME_0: u32 = 0xff01;
     pub const RELINK_TIME_1: u32 = 0xff02;
     pub const PETXCFG: u32 = 0xff03;
-    pub const RTS5261_FW_CFG0: u32 = 0xff54;
-    pub const RTS5261_FW_CFG1: u32 = 0xff55;
-    pub const RTS5261_FW_STATUS: u32 = 0xff56;
-    pub const RTS5261_LDO1233318_POW_CTL: u32 = 0xff70;
 }
 
-/// Revision D: the newest that the driver tells apart (it takes the slowest initial clock from there on).
-const IC_VERSION: u8 = 3;
-
-const fn rw(name: &'static str, address: u32, source: &'static str) -> Register {
+pub(crate) const fn rw(name: &'static str, address: u32, source: &'static str) -> Register {
     Register::new(name, address, 1, 0, source).rw(0xff)
 }
 
-const fn row(name: &'static str, address: u32, reset: u8, writable: u8, source: &'static str) -> Register {
+pub(crate) const fn row(
+    name: &'static str,
+    address: u32,
+    reset: u8,
+    writable: u8,
+    source: &'static str,
+) -> Register {
     Register::new(name, address, 1, reset as u64, source).rw(writable as u64)
 }
 
@@ -77,9 +77,35 @@ const fn w1c(name: &'static str, address: u32, source: &'static str) -> Register
     Register::new(name, address, 1, 0, source).w1c(0xff)
 }
 
-/// The rows, sorted by address.
+/// The row that tells the chip's revision (IC_VERSION_MASK).
+pub(crate) const fn revision(revision: u8) -> Register {
+    row("DUMMY_REG_RESET_0", 0xfe90, revision, 0xf0, PCI_H)
+}
+
+/// The rows of a chip: [`COMMON`] and its own, which are sorted as well, in one table of `N`.
+pub(crate) const fn with_common<const N: usize>(own: &[Register]) -> [Register; N] {
+    assert!(COMMON.len() + own.len() == N, "N is not the number of rows");
+    let (mut common, mut own) = (COMMON, own);
+    let mut table = [Register::new("", 0, 1, 0, ""); N];
+    let mut left: &mut [Register] = &mut table;
+    while let Some((slot, rest)) = left.split_first_mut() {
+        left = rest;
+        match (common.split_first(), own.split_first()) {
+            (Some((first, rest)), None) => (*slot, common) = (*first, rest),
+            (None, Some((first, rest))) => (*slot, own) = (*first, rest),
+            (Some((first, rest)), Some((other, _))) if first.address < other.address => {
+                (*slot, common) = (*first, rest);
+            }
+            (_, Some((first, rest))) => (*slot, own) = (*first, rest),
+            (None, None) => {}
+        }
+    }
+    table
+}
+
+/// The rows that all chips have, sorted by address.
 #[rustfmt::skip]
-pub const REGISTERS: &[Register] = &[
+pub const COMMON: &[Register] = &[
     // The first byte of the ping-pong buffer stands for all 512: the name in records and rules.
     rw("PPBUF_BASE2",                 address::PPBUF_BASE2, PCI_H),
 
@@ -96,22 +122,13 @@ pub const REGISTERS: &[Register] = &[
     rw("SRCTL",                       0xfc13, PCI_H),
     // Bit 0, F_HIGH, resets to 1 (comment in rtsx_pci_init_hw).
     row("RCCTL",                      0xfc14, 0x01, 0xff, PCI_H),
-    rw("RTS5260_REG_GPIO_CTL0",       0xfc1a, PCI_H),
     rw("FPGA_PULL_CTL",               0xfc1d, PCI_H),
     rw("OLT_LED_CTL",                 0xfc1e, PCI_H), // also LDO_CTL
     rw("GPIO_CTL",                    0xfc1f, PCI_H),
     rw("SD_VPCLK0_CTL",               0xfc2a, PCI_H), // also SD_VPTX_CTL
     rw("SD_VPCLK1_CTL",               address::SD_VPRX_CTL, PCI_H), // also SD_VPRX_CTL
     rw("CARD_CLK_SOURCE",             0xfc2e, PCI_H),
-    // Bit 7, enable, is busy until the access has been made.
-    row("RTS5261_EFUSE_CTL",          address::RTS5261_EFUSE_CTL, 0, 0x7f, R5261_H), // also EFUSE_CTL
-    row("RTS5261_EFUSE_ADDR",         0xfc31, 0, 0x3f, R5261_H), // also EFUSE_ADD
-    rw("RTS5261_EFUSE_WRITE_DATA",    0xfc32, R5261_H), // also SYS_VER
-    // A blank EFUSE: bits 3:2 are 0, "default", so the driver takes its settings from configuration space.
-    row("RTS5261_EFUSE_READ_DATA",    0xfc34, 0, 0, R5261_H), // also EFUSE_DATAL
-
     // Card interface: power, pads, pull-ups, over-current.
-    rw("RTS5261_CARD_PWR_CTL",        0xfd50, R5261_H), // also CARD_PWR_CTL
     rw("CARD_CLK_SWITCH",             0xfd51, PCI_H), // also RTL8411B_PACKAGE_MODE
     rw("CARD_SHARE_MODE",             0xfd52, PCI_H),
     rw("CARD_DRIVE_SEL",              0xfd53, PCI_H),
@@ -239,58 +256,20 @@ pub const REGISTERS: &[Register] = &[
     rw("L1SUB_CONFIG1",               0xfe8d, PCI_H),
     rw("L1SUB_CONFIG2",               0xfe8e, PCI_H),
     rw("L1SUB_CONFIG3",               0xfe8f, PCI_H),
-    // Bits 3:0 are the revision.
-    row("DUMMY_REG_RESET_0",          0xfe90, IC_VERSION, 0xf0, PCI_H),
-    rw("RTS5261_REG_VREF",            0xfe97, R5261_H), // also REG_VREF
     rw("REG_CFG_OOBS_OFF_TIMER",      0xfea6, PCI_H),
     rw("REG_CFG_OOBS_ON_TIMER",       0xfea7, PCI_H),
     rw("REG_CFG_VCM_ON_TIMER",        0xfea8, PCI_H),
     rw("REG_CFG_OOBS_POLLING",        0xfea9, PCI_H),
-    // Bits 7:6 reset and clear themselves.
-    row("RTS5260_DMA_RST_CTL_0",      address::RTS5260_DMA_RST_CTL_0, 0, 0x3f, PCI_H),
 
-    // Autoload, firmware, regulators: kept in the always-on domain.
+    // Autoload and power management: kept in the always-on domain. Regulators are above, and differ from chip to chip.
     rw("AUTOLOAD_CFG_BASE",           0xff00, PCI_H),
     // The driver writes AUTOLOAD_CFG_BASE + 1 and + 2, and 0xff01 and 0xff02; it calls what is in them relink_time.
     rw("RELINK_TIME_0",               address::RELINK_TIME_0, SDMMC_C),
     rw("RELINK_TIME_1",               address::RELINK_TIME_1, SDMMC_C),
     // Bit 0 is the highest bit of the relink time.
     rw("PETXCFG",                     address::PETXCFG, PCI_H),
-    // Copies of the vendor settings; written by number.
-    rw("VENDOR_SETTING1_0",           0xff0c, R5261_C),
-    rw("VENDOR_SETTING1_1",           0xff0d, R5261_C),
-    rw("VENDOR_SETTING1_2",           0xff0e, R5261_C),
-    rw("VENDOR_SETTING1_3",           0xff0f, R5261_C),
-    rw("VENDOR_SETTING2_0",           0xff10, R5261_C),
-    rw("VENDOR_SETTING2_1",           0xff11, R5261_C),
-    rw("VENDOR_SETTING2_2",           0xff12, R5261_C),
     rw("PM_CTRL1",                    0xff44, PCI_H),
     rw("PM_CTRL2",                    0xff45, PCI_H),
     rw("PM_CTRL3",                    0xff46, PCI_H),
     rw("PM_CTRL4",                    0xff47, PCI_H),
-    // Bit 0 clear: not the factory's test mode, which would force the switch to SD Express.
-    row("RTS5261_FW_CFG_INFO0",       0xff50, 0, 0, PCI_H),
-    rw("RTS5261_FW_CFG0",             address::RTS5261_FW_CFG0, PCI_H),
-    rw("RTS5261_FW_CFG1",             address::RTS5261_FW_CFG1, PCI_H),
-    // Bit 7: the last switch to SD Express failed; the driver clears it when a card goes.
-    rw("RTS5261_FW_STATUS",           address::RTS5261_FW_STATUS, R5261_H),
-    rw("RTS5261_FW_CTL",              0xff5f, R5261_H),
-    rw("RTS5261_REG_FPDCTL",          0xff60, R5261_H),
-    rw("RREF_CFG",                    0xff6c, PCI_H),
-    rw("RTS5261_REG_LDO12_CFG",       0xff6e, R5261_H), // also OOBS_CONFIG
-    rw("RTS5261_LDO1233318_POW_CTL",  address::RTS5261_LDO1233318_POW_CTL, R5261_H), // also LDO_DV18_CFG
-    rw("RTS5261_DV3318_CFG",          0xff71, R5261_H), // also LDO_CONFIG2
-    rw("RTS5261_LDO1_CFG0",           0xff72, PCI_H), // also LDO_VCC_CFG0
-    rw("RTS5261_LDO1_CFG1",           0xff73, R5261_H), // also LDO_VCC_CFG1
-    rw("RTS5261_LDO2_CFG0",           0xff74, R5261_H),
-    rw("RTS5261_LDO2_CFG1",           0xff75, R5261_H), // also LDO_VIO_CFG
-    rw("RTS5261_LDO3_CFG0",           0xff76, R5261_H), // also LDO_DV12S_CFG
-    rw("RTS5261_LDO3_CFG1",           0xff77, R5261_H), // also LDO_AV12S_CFG
-    rw("RTS5261_REG_PME_FORCE_CTL",   0xff78, R5261_H),
-    rw("RTS5261_PAD_H3L1",            0xff79, R5261_H),
-    rw("RTS5261_AUTOLOAD_CFG0",       0xff7b, R5261_H),
-    rw("RTS5261_AUTOLOAD_CFG1",       0xff7c, R5261_H),
-    rw("RTS5261_AUTOLOAD_CFG2",       0xff7d, R5261_H),
-    rw("RTS5261_AUTOLOAD_CFG3",       0xff7e, R5261_H),
-    rw("RTS5261_AUTOLOAD_CFG4",       0xff7f, R5261_H), // also RTS5260_AUTOLOAD_CFG4
 ];

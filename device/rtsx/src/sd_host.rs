@@ -49,12 +49,6 @@ const TUNING_COMPARE_ERROR: u8 = 0x01;
 const RESPONSE_TIMEOUT: u8 = 0x01;
 /// SD_VPRX_CTL: the phase at which data is sampled (PHASE_SELECT_MASK).
 const PHASE: u8 = 0x1f;
-/// Phases at which data of a card that runs at UHS-I speed (SD_30_MODE) is received well.
-///
-/// DEVNOTE: on hardware the window depends on the board and the card. This one is wide enough to be found and too
-/// narrow to be hit by the phase after reset.
-const GOOD_PHASES: std::ops::RangeInclusive<u8> = 9..=22;
-
 /// Most bytes moved in one go: what a card's storage takes in one request.
 const MAX_BYTES_AT_ONCE: u64 = sdmorph_pci::media::MAX_TRANSFER_BLOCKS as u64 * 512;
 
@@ -210,7 +204,8 @@ fn advance_data(chip: &mut Chip, ctx: &mut Ctx<'_>, data: Data) -> Advance {
 /// Moves up to `blocks` blocks from the card. How many, or how the transfer has ended.
 fn from_card(chip: &mut Chip, ctx: &mut Ctx<'_>, data: Data, blocks: u16) -> Result<u16, Advance> {
     let Data { path, block_bytes, at, .. } = data;
-    let sampled_well = !chip.samples_by_phase() || GOOD_PHASES.contains(&(chip.sample_phase() & PHASE));
+    let sampled_well =
+        !chip.samples_by_phase() || chip.model().good_phases.contains(&(chip.sample_phase() & PHASE));
     let now = ctx.now();
     let Some(card) = chip.reachable_card() else { return Err(fail(chip, 0)) };
     let bytes = match card.read_data(now, block_bytes, u32::from(blocks)) {

@@ -1,20 +1,19 @@
 //! Data transfer, as the driver does it, as a slow card has it, and as a hostile guest might ask for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod row_card;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sdmorph_pci::{
-    Bus, CardError, CardResponse, DataError, Event, Lines, PciFunction, SdCard, mask_of_size, seam,
-};
+use row_card::{Row, State};
+use sdmorph_pci::{Bus, DataError, Event, Lines, PciFunction, mask_of_size, seam};
 use sdmorph_rtsx::data_dma::MAX_ENTRIES;
-use sdmorph_rtsx::{BAR_REGISTERS, INTERNAL_REGISTERS, Rtsx};
-use sdmorph_sdcard::TUNING_BLOCK;
-use sdmorph_sdcard::crc7::end_byte;
+use sdmorph_rtsx::model::RTS5261;
+use sdmorph_rtsx::{BAR_REGISTERS, Rtsx};
 use sdmorph_testkit::driver::data::{Transfer, scatter_entry};
 use sdmorph_testkit::{Bench, DriverError, RtsxDriver};
-use serde_json::Value;
 
 /// Where data is in guest memory, behind the driver's own buffer.
 const BUFFER: u64 = (1 << 20) + 0x10000;
@@ -24,88 +23,6 @@ const BIPR: u64 = 0x14;
 const TRANS_FAIL: u32 = 1 << 28;
 const SD_OC_INT: u32 = 1 << 22;
 const START_ADMA_TO_HOST: u32 = 1 << 31 | 1 << 29 | 1 << 27;
-
-/// What the test sees of the card, and does to it.
-struct State {
-    blocks: Vec<u8>,
-    /// Byte at which the next data is.
-    at: usize,
-    /// Bytes that the card gives or takes before it has to think.
-    ready_bytes: usize,
-    busy_until: Option<Duration>,
-    fails: Option<DataError>,
-    bus: Bus,
-    lines: Lines,
-    commands: Vec<u8>,
-    tuning: bool,
-}
-
-/// A card that takes any command and is one long row of bytes.
-struct Row(Arc<Mutex<State>>);
-
-impl SdCard for Row {
-    fn command(&mut self, _now: Duration, index: u8, argument: u32) -> Result<CardResponse, CardError> {
-        let mut state = self.0.lock().unwrap();
-        state.commands.push(index);
-        state.at = argument as usize * 512;
-        state.tuning = index == 19;
-        let content = [index, 0, 0, 9, 0];
-        Ok(CardResponse::Short([index, 0, 0, 9, 0, end_byte(&content)]))
-    }
-
-    fn read_data(&mut self, _now: Duration, block_bytes: u16, blocks: u32) -> Result<Vec<u8>, DataError> {
-        let mut state = self.0.lock().unwrap();
-        if state.tuning {
-            return Ok(TUNING_BLOCK.to_vec());
-        }
-        if let Some(error) = state.fails {
-            return Err(error);
-        }
-        let block = usize::from(block_bytes);
-        let count = (state.ready_bytes / block).min(blocks as usize) * block;
-        state.ready_bytes -= count;
-        let data = state.blocks[state.at..state.at + count].to_vec();
-        state.at += count;
-        Ok(data)
-    }
-
-    fn write_data(&mut self, _now: Duration, _block_bytes: u16, data: Vec<u8>) -> Result<(), DataError> {
-        let mut state = self.0.lock().unwrap();
-        if let Some(error) = state.fails {
-            return Err(error);
-        }
-        let at = state.at;
-        state.blocks[at..at + data.len()].copy_from_slice(&data);
-        state.at += data.len();
-        Ok(())
-    }
-
-    fn lines(&mut self, now: Duration) -> Lines {
-        let state = self.0.lock().unwrap();
-        if state.busy_until.is_some_and(|until| now < until) {
-            return Lines { cmd: true, dat: 0xe };
-        }
-        state.lines
-    }
-
-    fn set_bus(&mut self, _now: Duration, bus: Bus) {
-        self.0.lock().unwrap().bus = bus;
-    }
-
-    fn power_cycle(&mut self) {}
-
-    fn next_deadline(&self) -> Option<Duration> {
-        self.0.lock().unwrap().busy_until
-    }
-
-    fn last_command(&self) -> String {
-        "row".to_owned()
-    }
-
-    fn snapshot(&self) -> Value {
-        Value::Null
-    }
-}
 
 struct Lab {
     bench: Bench,
@@ -117,19 +34,7 @@ struct Lab {
 impl Lab {
     /// A reader with its driver and a powered card of 4096 blocks, whose bytes differ from block to block.
     fn new() -> Self {
-        let blocks = (0..4096 * 512).map(|at| (at / 512 * 7 + at % 251) as u8).collect();
-        let state = State {
-            blocks,
-            at: 0,
-            ready_bytes: usize::MAX,
-            busy_until: None,
-            fails: None,
-            bus: Bus::INITIAL,
-            lines: Lines::IDLE,
-            commands: Vec::new(),
-            tuning: false,
-        };
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(State::of_blocks(4096)));
         let mut lab = Self {
             bench: Bench::default(),
             reader: Rtsx::new(),
@@ -595,7 +500,7 @@ proptest! {
                 };
                 prop_assert_eq!((before ^ after) & unwritable(row) & !own, 0, "{}", row.name);
             } else {
-                let row = which.get(INTERNAL_REGISTERS);
+                let row = which.get(RTS5261.registers);
                 set_internal(&mut lab, row.address, (value >> 8) as u8, value as u8);
                 internal(&mut lab, row.address);
             }

@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use sdmorph_pci::register::check_table;
 use sdmorph_pci::{Event, PciFunction, Register, ResetKind, seam};
-use sdmorph_rtsx::{BAR_REGISTERS, INTERNAL_REGISTERS, Rtsx, phy, vendor_config};
+use sdmorph_rtsx::model::{LowVoltage, Model, RTS5261, Rail};
+use sdmorph_rtsx::registers::COMMON;
+use sdmorph_rtsx::{BAR_REGISTERS, Rtsx, vendor_config};
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
 use sdmorph_testkit::{Bench, RtsxDriver, TestMedia};
 use serde_json::Value;
@@ -38,24 +40,65 @@ fn haimr_read(bench: &mut Bench, reader: &mut Rtsx, address: u32) -> u8 {
 
 #[test]
 fn every_table_is_sound() {
-    for table in [BAR_REGISTERS, INTERNAL_REGISTERS, phy::REGISTERS, vendor_config::VENDOR_REGISTERS] {
+    for table in [BAR_REGISTERS, COMMON, vendor_config::VENDOR_REGISTERS] {
         assert_eq!(check_table(table), Vec::<String>::new());
     }
-    assert!(INTERNAL_REGISTERS.iter().all(|row| row.size == 1 && (0xc000..=0xffff).contains(&row.address)));
+    for model in Model::ALL {
+        for table in [model.registers, model.own_registers, model.phy, model.own_config] {
+            assert_eq!(check_table(table), Vec::<String>::new(), "{}", model.name);
+        }
+        let in_range = |row: &Register| row.size == 1 && (0xc000..=0xffff).contains(&row.address);
+        assert!(model.registers.iter().all(in_range), "{}", model.name);
+        assert_eq!(model.registers.len(), COMMON.len() + model.own_registers.len());
+    }
 }
 
 #[test]
 fn rows_of_different_tables_have_different_names() {
-    let mut names: Vec<_> =
-        [BAR_REGISTERS, INTERNAL_REGISTERS, phy::REGISTERS, vendor_config::VENDOR_REGISTERS]
-            .concat()
-            .iter()
-            .map(|row| row.name)
-            .collect();
-    let all = names.len();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), all);
+    for model in Model::ALL {
+        let tables =
+            [BAR_REGISTERS, model.registers, model.phy, vendor_config::VENDOR_REGISTERS, model.own_config];
+        let mut names: Vec<_> = tables.concat().iter().map(|row| row.name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{}", model.name);
+    }
+}
+
+/// A rule names a register of any chip, and holds its bits by address.
+#[test]
+fn name_stands_for_the_same_register_on_every_chip_that_has_it() {
+    let mut known = std::collections::HashMap::new();
+    for row in Model::ALL.iter().flat_map(|model| model.registers) {
+        let same = *known.entry(row.name).or_insert(row.address);
+        assert_eq!(row.address, same, "{}", row.name);
+    }
+}
+
+/// Whatever a chip's model says of a register is said of one that it has.
+#[test]
+fn every_register_that_a_model_names_is_in_its_table() {
+    for model in Model::ALL {
+        let mut named = vec![model.supply.card.address, model.supply.signals.address];
+        if let LowVoltage::Internal(condition) = model.low_voltage {
+            named.push(condition.address);
+        }
+        for detector in model.over_current {
+            named.extend([detector.control, detector.status]);
+            named.extend(detector.needs.map(|condition| condition.address));
+        }
+        if let Some(express) = model.express {
+            named
+                .extend([express.enter, express.run, express.link_failed].map(|condition| condition.address));
+        }
+        for address in named {
+            assert!(model.registers.iter().any(|row| row.address == address), "{}: {address:#x}", model.name);
+        }
+        assert_eq!(model.over_current[0].rail, Rail::Sd);
+        assert_eq!(Model::by_name(model.name).map(|found| found.device), Some(model.device));
+    }
+    assert!(Model::by_name("rts5209").is_none());
 }
 
 #[test]
@@ -122,7 +165,7 @@ fn stuck_bit_of_an_internal_register_shows_in_haimr() {
 #[test]
 fn masked_write_of_one_clears_only_the_masked_status_bits() {
     let (mut bench, mut reader) = powered();
-    let row = INTERNAL_REGISTERS.iter().find(|row| row.name == "IRQSTAT0").unwrap();
+    let row = RTS5261.registers.iter().find(|row| row.name == "IRQSTAT0").unwrap();
     // Nothing sets these bits yet, so the rule is shown on the row.
     assert_eq!(row.after_write(0xff, 0x20, 0x20), 0xdf);
     haimr_write(&mut bench, &mut reader, row.address, 0x20, 0x20);
@@ -174,7 +217,7 @@ fn relink_time_is_of_17_bits() {
 
 fn check_reset_values(bench: &mut Bench, reader: &mut Rtsx) {
     let snapshot = reader.snapshot();
-    for row in INTERNAL_REGISTERS {
+    for row in RTS5261.registers {
         assert_eq!(shown(&snapshot, row.name), row.reset, "{}", row.name);
     }
     for row in BAR_REGISTERS {
@@ -203,7 +246,7 @@ fn reset_after_a_driver_run_returns_every_row_to_its_reset_value() {
         assert_eq!(snapshot["driver_bound"], Value::Bool(false));
         assert_eq!(snapshot["internal"]["card"]["state"], Value::from("idle"));
         assert_eq!(bench.config_read(&mut reader, 0x04, 2), 0);
-        for row in phy::REGISTERS {
+        for row in RTS5261.phy {
             assert_eq!(snapshot["internal"]["phy"][row.name], Value::from("0x0000"));
         }
     }
@@ -226,8 +269,8 @@ fn any_access() -> impl Strategy<Value = (u64, u8, u64)> {
     let value = prop_oneof![
         2 => any::<u64>(),
         // HAIMR writes and reads of registers that exist.
-        4 => (0..INTERNAL_REGISTERS.len(), any::<u16>(), any::<bool>()).prop_map(|(index, low, write)| {
-            let address = u64::from(INTERNAL_REGISTERS[index].address & 0x3fff);
+        4 => (0..RTS5261.registers.len(), any::<u16>(), any::<bool>()).prop_map(|(index, low, write)| {
+            let address = u64::from(RTS5261.registers[index].address & 0x3fff);
             0x8000_0000 | u64::from(write) << 30 | address << 16 | u64::from(low)
         }),
         // Short command lists.
@@ -241,11 +284,11 @@ fn any_access() -> impl Strategy<Value = (u64, u8, u64)> {
 proptest! {
     #[test]
     fn write_of_any_value_to_an_internal_register_changes_only_its_writable_bits(
-        index in 0..INTERNAL_REGISTERS.len(),
+        index in 0..RTS5261.registers.len(),
         writes in prop::collection::vec((any::<u8>(), any::<u8>()), 1..8),
     ) {
         let (mut bench, mut reader) = powered();
-        let row = &INTERNAL_REGISTERS[index];
+        let row = &RTS5261.registers[index];
         for (mask, data) in writes {
             let before = u64::from(haimr_read(&mut bench, &mut reader, row.address));
             let confirmed = haimr_write(&mut bench, &mut reader, row.address, mask, data);

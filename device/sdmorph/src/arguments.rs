@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sdmorph_lab::assets::StockKernel;
+use sdmorph_machine::Model;
 
 /// A virtual SD Express card reader whose BAR vanishes.
 #[derive(Debug, Parser)]
@@ -88,6 +90,9 @@ pub(crate) struct ServeOptions {
     /// Write the flight record to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Which Realtek chip the reader is
+    #[arg(long, value_name = "NAME", value_parser = chip_parser(), default_value = Model::DEFAULT.name)]
+    pub(crate) chip: &'static Model,
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
@@ -101,6 +106,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "MICROSECONDS", default_value_t = default_poll_us())]
     #[arg(value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub(crate) poll: u64,
+}
+
+fn chip_parser() -> impl TypedValueParser<Value = &'static Model> {
+    PossibleValuesParser::new(Model::ALL.iter().map(|model| model.name))
+        .map(|name| Model::by_name(&name).unwrap_or(Model::DEFAULT))
 }
 
 fn default_poll_us() -> u64 {

@@ -55,12 +55,22 @@ impl Bench {
 
     /// Reads 4 bytes of BAR 0.
     pub fn read(&mut self, function: &mut dyn PciFunction, offset: u64) -> u32 {
-        (seam::bar_read(function, &mut self.above(), 0, offset, 4) & 0xffff_ffff) as u32
+        self.read_bar(function, 0, offset)
+    }
+
+    /// Reads 4 bytes of a BAR.
+    pub fn read_bar(&mut self, function: &mut dyn PciFunction, bar: u8, offset: u64) -> u32 {
+        (seam::bar_read(function, &mut self.above(), bar, offset, 4) & 0xffff_ffff) as u32
     }
 
     /// Writes 4 bytes of BAR 0.
     pub fn write(&mut self, function: &mut dyn PciFunction, offset: u64, value: u32) {
-        seam::bar_write(function, &mut self.above(), 0, offset, 4, u64::from(value));
+        self.write_bar(function, 0, offset, value);
+    }
+
+    /// Writes 4 bytes of a BAR.
+    pub fn write_bar(&mut self, function: &mut dyn PciFunction, bar: u8, offset: u64, value: u32) {
+        seam::bar_write(function, &mut self.above(), bar, offset, 4, u64::from(value));
     }
 
     /// Reads `size` bytes of configuration space.

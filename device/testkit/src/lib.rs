@@ -6,7 +6,7 @@
 //! - [`ManualClock`]: time that moves when a test says so;
 //! - [`EventLog`]: everything that a device reports, and bits that it makes reads show stuck;
 //! - [`Bench`]: all of these in one place, and the [`Ctx`](sdmorph_pci::Ctx) made of them;
-//! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for an RTS5261, from probe to removal.
+//! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for each chip, from probe to removal.
 //!
 //! # Not modelled
 //!

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sdmorph_machine::{Host, Machine, Timebase};
+use sdmorph_machine::{Host, Machine, Model, Timebase};
 use vfio_user_server::{GuestMemory, Interrupts};
 
 use crate::endpoint::description;
@@ -34,6 +34,16 @@ impl Shared {
     /// A machine after power-on, without guest memory and with interrupts that go nowhere. Its time starts now.
     #[must_use]
     pub fn new() -> Self {
+        Self::made_by(Machine::new)
+    }
+
+    /// The same with another chip.
+    #[must_use]
+    pub fn with_model(model: &'static Model) -> Self {
+        Self::made_by(|host| Machine::with_model(host, model))
+    }
+
+    fn made_by(make: impl FnOnce(Host) -> Machine) -> Self {
         let memory = GuestMemory::new();
         let interrupts = Interrupts::new(&description());
         let host = Host {
@@ -41,7 +51,7 @@ impl Shared {
             interrupts: Box::new(Vectors(interrupts.clone())),
         };
         Self {
-            machine: Arc::new(Mutex::new(Machine::new(host))),
+            machine: Arc::new(Mutex::new(make(host))),
             memory,
             interrupts,
             time: Timebase::start(),

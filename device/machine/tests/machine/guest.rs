@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sdmorph_machine::record::Recorded;
-use sdmorph_machine::{Host, Machine, Record, Region};
+use sdmorph_machine::{Host, Machine, Model, Record, Region};
 use sdmorph_pci::{
     Clock, ConfigSpace, Ctx, DmaError, GuestMemory, InterruptSink, Message, PciFunction, ResetKind,
 };
@@ -61,10 +61,14 @@ impl InterruptSink for Messages {
 
 /// A machine as after power-on, its guest memory (1 MiB at 1 MiB) and its messages.
 pub(crate) fn machine() -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
+    machine_with(Model::DEFAULT)
+}
+
+fn machine_with(model: &'static Model) -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
     let memory = Arc::new(SharedMemory(Mutex::new(TestMemory::new(1 << 20, 1 << 20))));
     let messages = Messages::default();
     let host = Host { memory: memory.clone(), interrupts: Box::new(messages.clone()) };
-    (Machine::new(host), memory, messages)
+    (Machine::with_model(host, model), memory, messages)
 }
 
 /// The machine with its guest's view of it. As a [`PciFunction`] it is the reader, wherever the guest has put it: the
@@ -84,12 +88,18 @@ pub(crate) struct Guest {
     reader_messages: Vec<Message>,
     /// What the driver writes passes through here: it has the reader's own rows.
     written: ConfigSpace,
+    /// The BAR that has the reader's registers.
+    reader_bar: u8,
 }
 
 impl Guest {
     /// After power-on.
     pub(crate) fn new() -> Self {
-        let (machine, memory, messages) = machine();
+        Self::with_model(Model::DEFAULT)
+    }
+
+    pub(crate) fn with_model(model: &'static Model) -> Self {
+        let (machine, memory, messages) = machine_with(model);
         Self {
             machine,
             memory,
@@ -99,7 +109,8 @@ impl Guest {
             latencies: Vec::new(),
             port_messages: 0,
             reader_messages: Vec::new(),
-            written: Rtsx::new().config().clone(),
+            written: Rtsx::of(model).config().clone(),
+            reader_bar: model.bar,
         }
     }
 
@@ -126,7 +137,7 @@ impl Guest {
 
     /// What the PCI core does to the function when the slot has come up.
     pub(crate) fn place_reader(&mut self) {
-        self.write(0, READER | 0x10, 4, WINDOW);
+        self.write(0, READER | (0x10 + 4 * u64::from(self.reader_bar)), 4, WINDOW);
     }
 
     /// The time.
@@ -307,7 +318,12 @@ pub(crate) struct Lab {
 impl Lab {
     /// Booted, with the driver bound.
     pub(crate) fn bound() -> Self {
-        let mut lab = Self { guest: Guest::new(), driver: RtsxDriver::new(), bench: Bench::default() };
+        Self::bound_to(Model::DEFAULT)
+    }
+
+    pub(crate) fn bound_to(model: &'static Model) -> Self {
+        let mut lab =
+            Self { guest: Guest::with_model(model), driver: RtsxDriver::new(), bench: Bench::default() };
         lab.guest.boot();
         lab.probe().unwrap();
         lab

@@ -3,6 +3,7 @@
 
 mod book;
 mod calls;
+mod chips;
 mod guest;
 mod life;
 mod messages;

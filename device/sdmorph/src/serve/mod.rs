@@ -74,7 +74,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         recording::begin(file).context("--record").map_err(Failure::Surroundings)?;
     }
 
-    let shared = Shared::new();
+    let shared = Shared::with_model(options.chip);
     if let Some((name, rules)) = rules {
         shared
             .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))

@@ -41,11 +41,11 @@ pub(crate) enum Step {
 
 impl Port<'_> {
     pub(crate) fn bar_read(&mut self, offset: u64) -> u32 {
-        self.bench.read(self.function, offset)
+        self.bench.read_bar(self.function, self.driver.sequences.0.bar, offset)
     }
 
     pub(crate) fn bar_write(&mut self, offset: u64, value: u32) {
-        self.bench.write(self.function, offset, value);
+        self.bench.write_bar(self.function, self.driver.sequences.0.bar, offset, value);
     }
 
     pub(crate) fn sleep(&mut self, milliseconds: u64) {
@@ -159,11 +159,11 @@ impl Port<'_> {
         Ok(self.bench.memory.peek(self.driver.list_at, answers).unwrap_or_default())
     }
 
-    /// `rts5261_stop_cmd`.
+    /// `rtsx_pci_stop_cmd`.
     pub(crate) fn stop(&mut self) -> Result<(), DriverError> {
         self.bar_write(HCBCTLR, STOP);
         self.bar_write(HDBCTLR, STOP);
-        self.put_all(&[(0xfebf, 0xc0, 0xc0), (0xfe34, 0x80, 0x80)])
+        self.put_all(&[self.sequences().stop, (0xfe34, 0x80, 0x80)])
     }
 
     /// `rtsx_pci_isr`, if a message has come.
@@ -183,9 +183,11 @@ impl Port<'_> {
             } else {
                 self.driver.card_removed = true;
                 self.driver.card_inserted = false;
-                // RTS5261_FW_STATUS, link fail. 6.12 does this also when a card comes.
-                self.put(0xff56, 0x80, 0)?;
-                self.driver.offers_express = true;
+                if self.sequences().express {
+                    // RTS5261_FW_STATUS, link fail. 6.12 does this also when a card comes.
+                    self.put(0xff56, 0x80, 0)?;
+                    self.driver.offers_express = true;
+                }
             }
         }
         if pending & TRANS_FAIL != 0 {

@@ -1,8 +1,11 @@
-//! The sequences of `rtsx_pcr.c` and `rts5261.c`. Registers are given by address; the reader's table has the names.
+//! The sequences of `rtsx_pcr.c`, and the steps that those of a chip ([`sequences`]) are made of. Registers are given by
+//! address; the reader's tables have the names.
 
 use super::access::{BIER, BIPR, DUM_REG, HCBAR, SD_EXIST, SD_INT, SD_OC_INT, Step, TRANS_FAIL, TRANS_OK};
-use super::{DriverError, Port};
+use super::sequences::{self, Act, Aspm};
+use super::{Chosen, DriverError, Port};
 
+const REALTEK: u32 = 0x10ec;
 const COMMAND: u16 = 0x04;
 const MEMORY_AND_MASTER: u32 = 0x0006;
 const CAPABILITY_LIST: u16 = 0x34;
@@ -28,9 +31,9 @@ pub(crate) enum Sleep {
 
 impl Port<'_> {
     pub(crate) fn probe(&mut self) -> Result<(), DriverError> {
-        if self.bench.config_read(self.function, 0, 4) != 0x5261_10ec {
-            return Err(DriverError::NotAnRts5261);
-        }
+        let ids = self.bench.config_read(self.function, 0, 4);
+        let sequences = sequences::of((ids >> 16) as u16).filter(|_| ids & 0xffff == REALTEK);
+        self.driver.sequences = Chosen(sequences.ok_or(DriverError::NotAReader)?);
         self.bench.config_write(self.function, COMMAND, 2, MEMORY_AND_MASTER);
         self.driver.list_at = self.bench.memory.base();
         let msi = self.capability(MSI)?;
@@ -41,8 +44,10 @@ impl Port<'_> {
         self.bench.config_write(self.function, msi + 2, 2, flags | 1);
         self.driver.express_capability = self.capability(EXPRESS)?;
 
-        // rts5261_init_params.
-        self.driver.offers_express = self.get(0xff56)? & 0x80 == 0;
+        // rts5261_init_params and its siblings.
+        if self.sequences().express {
+            self.driver.offers_express = self.get(0xff56)? & 0x80 == 0;
+        }
         self.driver.ic_version = self.get(0xfe90)? & 0x0f;
         // rtsx_pci_init_chip: both force bits set means that ASPM is off.
         self.driver.aspm_enabled = self.get(0xfe57)? & 0x30 != 0x30;
@@ -51,7 +56,51 @@ impl Port<'_> {
             let control = self.bench.config_read(self.function, self.driver.express_capability + DEVCTL2, 2);
             self.driver.ltr_enabled = control & DEVCTL2_LTR != 0;
         }
+        if self.sequences().reads_settings {
+            self.driver.settings1 = self.bench.config_read(self.function, 0x724, 4);
+            if self.driver.settings1 & 1 << 24 == 0 {
+                self.driver.settings2 = self.bench.config_read(self.function, 0x814, 4);
+            }
+        }
         self.init_hw()
+    }
+
+    /// What is different from chip to chip.
+    pub(crate) fn sequences(&self) -> &'static sequences::Sequences {
+        self.driver.sequences.0
+    }
+
+    /// Does the steps of a sequence.
+    pub(crate) fn act(&mut self, acts: &[Act]) -> Result<(), DriverError> {
+        acts.iter().try_for_each(|act| match *act {
+            Act::Get(address) => self.get(address).map(drop),
+            Act::Put(address, mask, data) => self.put(address, mask, data),
+            Act::List(writes) => self.run_writes(writes),
+            Act::PhyPut(index, value) => self.phy_put(index, value),
+            Act::PhyUpdate(index, keep, set) => {
+                let value = self.phy_get(index)?;
+                self.phy_put(index, value & keep | set)
+            }
+            Act::Sleep(milliseconds) => {
+                self.sleep(milliseconds);
+                Ok(())
+            }
+            Act::Ltr if self.driver.ltr_enabled => self.set_ltr_latency(LTR_ACTIVE),
+            Act::Ltr => Ok(()),
+            Act::EfuseSettings => self.fetch_settings(),
+            Act::Dum => {
+                let value = self.bar_read(DUM_REG);
+                self.bar_write(DUM_REG, value | 1);
+                Ok(())
+            }
+        })
+    }
+
+    /// A command list of writes.
+    pub(crate) fn run_writes(&mut self, writes: &[sequences::Write]) -> Result<(), DriverError> {
+        let steps: Vec<Step> =
+            writes.iter().map(|&(address, mask, data)| Step::Write(address, mask, data)).collect();
+        self.run(&steps).map(drop)
     }
 
     fn capability(&mut self, id: u8) -> Result<u16, DriverError> {
@@ -87,11 +136,14 @@ impl Port<'_> {
 
     /// `rtsx_pci_init_hw`.
     fn init_hw(&mut self) -> Result<(), DriverError> {
+        let sequences = self.sequences();
+        self.act(sequences.before)?;
         self.bar_write(HCBAR, (self.driver.list_at & 0xffff_ffff) as u32);
-        self.driver.enabled = TRANS_OK | TRANS_FAIL | SD_INT | SD_OC_INT;
+        self.driver.enabled = TRANS_OK | TRANS_FAIL | SD_INT | SD_OC_INT | sequences.interrupts;
         self.bar_write(BIER, self.driver.enabled);
-        self.put_all(&[(0xff55, 0x02, 0), (0xff60, 0x01, 0)])?;
+        self.act(sequences.ssc_on)?;
         self.set_aspm(false)?;
+        self.act(sequences.optimize_phy)?;
         self.run(&[
             Step::Write(0xfc03, 0x07, 0x07),
             Step::Write(0xfe60, 0x03, 0x00),
@@ -99,67 +151,25 @@ impl Port<'_> {
             Step::Write(0xfe5b, 0x0a, 0x00),
             Step::Write(0xfd53, 0xff, 0x41),
             Step::Write(0xfc11, 0xff, 0x50),
-            Step::Write(0xfc12, 0xff, 0x03),
+            Step::Write(0xfc12, 0xff, sequences.ssc_ctl2),
             Step::Write(0xfe5b, 0x16, 0x10),
             Step::Write(0xfe21, 0x20, 0x20),
             Step::Write(0xfe5c, 0xff, 0x80),
             Step::Write(0xfc14, 0x01, 0x00),
             Step::Write(0xfe72, 0x02, 0x00),
         ])?;
-        self.put(0xfe58, 0x01, 0x01)?;
-        // rts5261_init_ocp, rts5261_enable_ocp.
-        self.put_all(&[
-            (0xff72, 0x12, 0x12),
-            (0xff72, 0xe0, 0xa0),
-            (0xff72, 0x0c, 0x0c),
-            (0xfd6c, 0x0f, 0x05),
-        ])?;
-        self.enable_ocp()?;
+        if sequences.clock_pm {
+            self.put(0xfe58, 0x01, 0x01)?;
+        }
+        self.act(sequences.init_ocp)?;
         let lnkctl = self.driver.express_capability + LNKCTL;
         let control = self.bench.config_read(self.function, lnkctl, 2);
         self.bench.config_write(self.function, lnkctl, 2, control | 0x100);
         self.bench.config_write(self.function, 0x70f, 1, 0x5b);
-        self.extra_init_hw()?;
+        self.act(sequences.extra_init)?;
         self.put(0xfe57, 0x30, 0x30)?;
         self.driver.card_inserted = self.bar_read(BIPR) & SD_EXIST != 0;
         Ok(())
-    }
-
-    pub(crate) fn enable_ocp(&mut self) -> Result<(), DriverError> {
-        self.put_all(&[(0xff72, 0x12, 0x12), (0xfd6a, 0xff, 0x0c)])
-    }
-
-    /// `rts5261_extra_init_hw`.
-    fn extra_init_hw(&mut self) -> Result<(), DriverError> {
-        self.put(0xff7c, 0xf0, 0xf0)?;
-        if self.driver.ltr_enabled {
-            self.set_ltr_latency(LTR_ACTIVE)?;
-        }
-        self.fetch_settings()?;
-        self.put_all(&[(0xff78, 0x03, 0x00), (0xfe8d, 0x01, 0x00), (0xfe8f, 0xff, 0x00)])?;
-        if self.driver.ic_version > 1 {
-            let value = self.bar_read(DUM_REG);
-            self.bar_write(DUM_REG, value | 1);
-        }
-        self.put_all(&[
-            (0xff7f, 0x20, 0x00),
-            (0xff7f, 0x40, 0x00),
-            (0xfe59, 0x02, 0x02),
-            (0xfe55, 0x20, 0x20),
-            (0xfe71, 0x08, 0x08),
-            (0xfe58, 0x01, 0x01),
-            (0xfc1e, 0x0f, 0x02),
-        ])?;
-        self.fill_driving()?;
-        self.put_all(&[
-            (0xff03, 0x30, 0x00),
-            (0xff03, 0x80, 0x80),
-            (0xfe76, 0xff, 0xfb),
-            (0xff7e, 0x01, 0x00),
-            (0xff78, 0x30, 0x20),
-            (0xff7e, 0x10, 0x00),
-            (0xff5f, 0x20, 0x00),
-        ])
     }
 
     /// `rts5261_init_from_hw`: EFUSE first, then vendor settings in configuration space.
@@ -192,11 +202,6 @@ impl Port<'_> {
         Ok(())
     }
 
-    /// `rts5261_fill_driving` for 3.3 V with the default driver strength.
-    pub(crate) fn fill_driving(&mut self) -> Result<(), DriverError> {
-        self.put_all(&[(0xfd5a, 0xff, 0x96), (0xfd5e, 0xff, 0x96), (0xfd5f, 0xff, 0x96)])
-    }
-
     fn set_ltr_latency(&mut self, latency: u32) -> Result<(), DriverError> {
         for (address, byte) in (0xfe44..).zip(latency.to_le_bytes()) {
             self.put(address, 0xff, byte)?;
@@ -204,10 +209,14 @@ impl Port<'_> {
         self.put(0xfe4a, 0xc0, 0xc0)
     }
 
-    /// `rts5261_set_aspm`.
+    /// `rtsx_enable_aspm` and `rtsx_disable_aspm`.
     fn set_aspm(&mut self, on: bool) -> Result<(), DriverError> {
         if self.driver.aspm_enabled == on {
             return Ok(());
+        }
+        self.driver.aspm_enabled = on;
+        if self.sequences().aspm == Aspm::Forced {
+            return self.put(0xfe57, 0x30, if on { 0x00 } else { 0x30 });
         }
         let lnkctl = self.driver.express_capability + LNKCTL;
         let control = self.bench.config_read(self.function, lnkctl, 2) & !3;
@@ -218,7 +227,6 @@ impl Port<'_> {
             self.bench.config_write(self.function, lnkctl, 2, control);
             self.put_all(&[(0xfe57, 0x33, 0x30), (0xfda0, 0x10, 0x00)])?;
         }
-        self.driver.aspm_enabled = on;
         Ok(())
     }
 
@@ -233,36 +241,40 @@ impl Port<'_> {
         if self.driver.ltr_enabled {
             self.set_ltr_latency(LTR_ACTIVE)?;
         }
+        self.set_l1off()
+    }
+
+    /// `set_l1off_cfg_sub_d0`, without L1 substates.
+    fn set_l1off(&mut self) -> Result<(), DriverError> {
+        if self.sequences().l1off_asks_for_card {
+            self.bar_read(BIPR);
+        }
         self.put(0xfe8f, 0xff, 0x00)
     }
 
     pub(crate) fn runtime_idle(&mut self) -> Result<(), DriverError> {
         self.driver.running = false;
-        self.put_all(&[(0xfc1e, 0x08, 0x00), (0xfc1f, 0x02, 0x00)])?;
+        self.put_all(&[(0xfc1e, 0x08, 0x00), self.sequences().led_off])?;
         if self.driver.ltr_enabled {
             self.set_ltr_latency(LTR_L1OFF)?;
         }
-        self.put(0xfe8f, 0xff, 0x00)?;
+        self.set_l1off()?;
         self.set_aspm(true)
     }
 
     /// `rtsx_pci_power_off`, not for runtime suspend.
     pub(crate) fn power_off(&mut self, sleep: Sleep) -> Result<(), DriverError> {
-        self.put(0xfc1f, 0x02, 0x00)?;
+        let sequences = self.sequences();
+        self.put_all(&[sequences.led_off])?;
         self.bar_write(BIER, 0);
         self.driver.enabled = 0;
         self.put_all(&[(0xff03, 0x08, 0x08), (0xfe60, 0x03, sleep as u8)])?;
-        // rts5261_force_power_down: no relink time first.
+        // force_power_down: no relink time first.
         self.put_all(&[(0xff01, 0xff, 0), (0xff02, 0xff, 0), (0xff03, 0x01, 0)])?;
-        if sleep == Sleep::S3 {
-            self.put(0xff7e, 0x10, 0x10)?;
+        if sleep == Sleep::S3 || !sequences.delink_in_s3 {
+            self.put_all(&[sequences.delink])?;
         }
-        self.put_all(&[
-            (0xff7c, 0xf0, 0x00),
-            (0xff7e, 0x01, 0x00),
-            (0xff78, 0x30, 0x20),
-            (0xff60, 0x01, 0x01),
-        ])
+        self.act(sequences.power_down)
     }
 
     pub(crate) fn resume(&mut self) -> Result<(), DriverError> {

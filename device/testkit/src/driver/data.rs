@@ -42,6 +42,12 @@ pub fn scatter_entry((address, length): Piece, last: bool) -> u64 {
     address << 32 | (length & 0xffff) << 16 | high | ENTRY | if last { LAST } else { 0 }
 }
 
+/// The same for the chips whose entries have the length in one piece.
+#[must_use]
+pub fn scatter_entry_whole((address, length): Piece, last: bool) -> u64 {
+    address << 32 | u64::from(length) << 12 | ENTRY | if last { LAST } else { 0 }
+}
+
 impl Port<'_> {
     /// `sd_set_bus_width` and `sd_set_timing`, as far as a card notices: SD_CFG1.
     pub(crate) fn set_bus(&mut self, width: u8, timing: u8) -> Result<(), DriverError> {
@@ -124,9 +130,10 @@ impl Port<'_> {
     pub(crate) fn dma_transfer(&mut self, pieces: &[Piece], direction: u32) -> Result<(), DriverError> {
         let at = self.driver.list_at + LIST_BYTES;
         let count = pieces.len();
+        let entry = if self.sequences().whole_length { scatter_entry_whole } else { scatter_entry };
         let table: Vec<u8> = (1..)
             .zip(pieces)
-            .flat_map(|(number, piece)| scatter_entry(*piece, number == count).to_le_bytes())
+            .flat_map(|(number, piece)| entry(*piece, number == count).to_le_bytes())
             .collect();
         self.bench.memory.poke(at, &table);
         self.driver.list_ended_well = None;

@@ -1,6 +1,6 @@
 //! The sequences of `rtsx_pci_sdmmc.c`, and what `mmc/core` does with them up to the switch.
 
-use super::access::{BIER, BIPR, SD_EXIST, SD_INT, SD_WRITE_PROTECT, Step};
+use super::access::{BIER, BIPR, SD_EXIST, SD_OC_INT, SD_WRITE_PROTECT, Step};
 use super::{DriverError, Port};
 
 /// The response that a command has.
@@ -18,6 +18,7 @@ pub(crate) enum Response {
 
 /// CMD8 as `mmc_send_if_cond_pcie` sends it to a host with SD Express at 1.8 V and 1.2 V.
 const IF_COND_PCIE: u32 = 0x31aa;
+const LNKCTL2: u16 = 0x30;
 /// High capacity, 3.2 V to 3.4 V.
 const OP_COND: u32 = 0x4030_0000;
 /// The relink time that `sdmmc_init_sd_express` sets.
@@ -41,7 +42,7 @@ impl Port<'_> {
         }
         // mmc_power_up.
         self.set_ios(Power::Up)?;
-        self.switch_voltage_to_3v3()?;
+        self.act(self.sequences().to_3v3)?;
         self.put(0xfda5, 0xc0, 0x00)?;
         self.set_ios(Power::On)?;
         // mmc_go_idle raises chip select before and lowers it after the command.
@@ -85,33 +86,15 @@ impl Port<'_> {
             Step::Write(0xfd52, 0x0f, 0x04),
             Step::Write(0xfd69, 0x04, 0x04),
         ])?;
-        self.run(&[Step::Write(0xfd61, 0xff, 0xaa), Step::Write(0xfd62, 0xff, 0xe9)])?;
-        // rts5261_card_power_on.
-        self.enable_ocp()?;
-        self.put_all(&[
-            (0xfd71, 0x01, 0x01),
-            (0xff73, 0x0e, 0x0e),
-            (0xff70, 0x01, 0x01),
-            (0xff70, 0x08, 0x08),
-        ])?;
-        self.sleep(20);
-        self.put_all(&[
-            (0xfd55, 0x04, 0x04),
-            (0xfda0, 0xff, 0x80),
-            (0xfda7, 0xff, 0x00),
-            (0xfda8, 0xff, 0x00),
-            (0xfd54, 0x44, 0x44),
-            (0xfda2, 0x10, 0x00),
-            (0xfdb8, 0x07, 0x00),
-            (0xfda0, 0x1c, 0x18),
-            (0xfc02, 0x01, 0x01),
-            (0xfc2e, 0xff, 0x21),
-            (0xfc02, 0x01, 0x00),
-        ])?;
+        let sequences = self.sequences();
+        self.run_writes(sequences.pull_on)?;
+        self.act(sequences.power_on)?;
         self.put_all(&[(0xfd55, 0x04, 0x04), (0xfda5, 0x80, 0x80)])?;
-        self.get(0xff50)?;
-        if self.bar_read(BIPR) & SD_WRITE_PROTECT != 0 {
-            self.driver.offers_express = false;
+        if sequences.express {
+            self.get(0xff50)?;
+            if self.bar_read(BIPR) & SD_WRITE_PROTECT != 0 {
+                self.driver.offers_express = false;
+            }
         }
         Ok(())
     }
@@ -119,24 +102,13 @@ impl Port<'_> {
     /// `sd_power_off`.
     fn power_off_card(&mut self) -> Result<(), DriverError> {
         self.run(&[Step::Write(0xfd69, 0x04, 0x00), Step::Write(0xfd55, 0x04, 0x00)])?;
-        self.stop()?;
-        self.switch_voltage_to_3v3()?;
-        self.put_all(&[
-            (0xff70, 0x0f, 0x00),
-            (0xfd71, 0x01, 0x00),
-            (0xfd6a, 0x0c, 0x00),
-            (0xff72, 0x12, 0x00),
-        ])?;
-        self.run(&[Step::Write(0xfd61, 0xff, 0x55), Step::Write(0xfd62, 0xff, 0xd5)]).map(drop)
-    }
-
-    /// `rts5261_switch_output_voltage` to 3.3 V.
-    fn switch_voltage_to_3v3(&mut self) -> Result<(), DriverError> {
-        self.put(0xfd50, 0x20, 0x20)?;
-        let tune = self.phy_get(0x08)?;
-        self.phy_put(0x08, tune | 0x0200)?;
-        self.put_all(&[(0xff71, 0x70, 0x70), (0xfda6, 0x80, 0x00)])?;
-        self.fill_driving()
+        let sequences = self.sequences();
+        if sequences.prepares_power_off {
+            self.stop()?;
+            self.act(sequences.to_3v3)?;
+        }
+        self.act(sequences.power_off)?;
+        self.run_writes(sequences.pull_off)
     }
 
     /// `sd_set_timing` for a card whose timing is not known.
@@ -152,24 +124,25 @@ impl Port<'_> {
         .map(drop)
     }
 
-    /// `rts5261_pci_switch_clock` for identification.
+    /// `rtsx_pci_switch_clock` for identification.
     fn set_initial_clock(&mut self) -> Result<(), DriverError> {
-        let (divider, mhz) = if self.driver.ic_version > 2 { (0xc0, 60) } else { (0x80, 30) };
-        self.put(0xfda0, 0xc0, divider)?;
-        if self.driver.clock_mhz == mhz {
+        let clock = self.sequences().clock;
+        self.put(0xfda0, 0xc0, clock.divider)?;
+        if self.driver.initial_clock {
             return Ok(());
         }
-        let (div, mcu_cnt) = if mhz == 60 { (0x02, 5) } else { (0x03, 7) };
-        self.run(&[
-            Step::Write(0xfc02, 0x01, 0x01),
-            Step::Write(0xfc03, 0xff, div << 4 | mcu_cnt),
-            Step::Write(0xfc11, 0x80, 0x00),
-            Step::Write(0xfc12, 0x07, 0x03),
-            Step::Write(0xfc0f, 0xff, 0x39),
-            Step::Write(0xfc11, 0x80, 0x80),
-        ])?;
+        let mut writes = vec![
+            (0xfc02, 0x01, 0x01),
+            (0xfc03, 0xff, clock.clk_div),
+            (0xfc11, 0x80, 0x00),
+            (0xfc12, 0x07, clock.ssc_depth),
+            (0xfc0f, 0xff, clock.div_n),
+            (0xfc11, 0x80, 0x80),
+        ];
+        writes.extend(clock.more);
+        self.run_writes(&writes)?;
         self.put(0xfc02, 0x01, 0x00)?;
-        self.driver.clock_mhz = mhz;
+        self.driver.initial_clock = true;
         Ok(())
     }
 
@@ -264,12 +237,22 @@ impl Port<'_> {
 
     /// `sdmmc_init_sd_express`.
     fn switch_to_express(&mut self) -> Result<(), DriverError> {
+        let sequences = self.sequences();
+        if sequences.limits_link_speed {
+            let target = self.driver.express_capability + LNKCTL2;
+            let others = self.bench.config_read(self.function, target, 2) & !0xf;
+            self.bench.config_write(self.function, target, 2, others | 1);
+            self.bench.config_write(self.function, 0x80e, 1, 0x02);
+            self.bench.config_write(self.function, target, 2, others | 2);
+        }
         let [low, middle, high, _] = RELINK_TIME.to_le_bytes();
         self.put_all(&[(0xff01, 0xff, low), (0xff02, 0xff, middle), (0xff03, 0x01, high)])?;
-        self.put_all(&[(0xff03, 0x80, 0x80), (0xff72, 0xe0, 0xa0), (0xfc1e, 0x08, 0x00)])?;
+        self.put_all(&[(0xff03, 0x80, 0x80), (0xff72, 0xe0, sequences.current_limit), (0xfc1e, 0x08, 0x00)])?;
+        if sequences.limits_link_speed {
+            self.put_all(&[(0xff7d, 0x40, 0x40), (0xfc1f, 0x02, 0x00)])?;
+        }
         // The driver's own idea of what is enabled keeps SD_INT.
-        let enabled = self.driver.enabled & !SD_INT & super::access::SD_OC_INT;
-        self.bar_write(BIER, enabled);
+        self.bar_write(BIER, SD_OC_INT | sequences.interrupts);
         self.put_all(&[
             (0xff7f, 0x20, 0x20),
             (0xff54, 0x01, 0x01),

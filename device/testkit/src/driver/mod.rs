@@ -1,12 +1,13 @@
-//! What Linux's `rtsx_pci` and `rtsx_pci_sdmmc` (6.1 to 7.x) do with an RTS5261, access by access.
+//! What Linux's `rtsx_pci` and `rtsx_pci_sdmmc` (6.1 to 7.x) do with a reader, access by access.
 //!
 //! Written from what the driver does, not from its text: `access` has its ways to a register, `chip` the sequences of
-//! `rtsx_pcr.c` and `rts5261.c`, `data` those that move data, `host` the other ones of `rtsx_pci_sdmmc.c` and the part of `mmc/core` that leads to the switch.
+//! `rtsx_pcr.c`, `sequences` what is different from chip to chip, `data` those that move data, `host` the other ones of `rtsx_pci_sdmmc.c` and the part of `mmc/core` that leads to the switch.
 
 mod access;
 mod chip;
 pub mod data;
 mod host;
+mod sequences;
 
 use sdmorph_pci::PciFunction;
 
@@ -29,13 +30,15 @@ pub enum DriverError {
     BadResponse,
     /// The function lacks a capability that the driver needs.
     NoCapability(u8),
-    /// It is not the function that the driver is for.
-    NotAnRts5261,
+    /// It is no function that the driver is for.
+    NotAReader,
 }
 
 /// The driver's state.
 #[derive(Debug, Clone, Default)]
 pub struct RtsxDriver {
+    /// What it does with the chip that it was bound to.
+    sequences: Chosen,
     /// Bus address of the buffer for command lists.
     list_at: u64,
     list: Vec<u32>,
@@ -53,12 +56,26 @@ pub struct RtsxDriver {
     pub ic_version: u8,
     /// The driver offers SD Express to the card.
     pub offers_express: bool,
-    /// Internal clock in MHz that is set.
-    clock_mhz: u32,
+    /// Settings of a firmware as they stand in configuration space, for a chip that has them read at once.
+    pub settings1: u32,
+    /// The second part, which is read if the first part says that they are valid.
+    pub settings2: u32,
+    /// The clock of identification is set.
+    initial_clock: bool,
     express_capability: u16,
     ltr_enabled: bool,
     running: bool,
     card_power: host::Power,
+}
+
+/// The sequences of a chip; an RTS5261's until a driver is bound.
+#[derive(Debug, Clone, Copy)]
+struct Chosen(&'static sequences::Sequences);
+
+impl Default for Chosen {
+    fn default() -> Self {
+        Self(&sequences::RTS5261)
+    }
 }
 
 /// One call's access to the function: the driver's sequences are methods of this.
@@ -220,6 +237,21 @@ impl RtsxDriver {
         phase: u8,
     ) -> Result<bool, DriverError> {
         self.port(bench, function).tune(phase)
+    }
+
+    /// `rtsx_pci_switch_output_voltage`: signals have 1.8 V, or 3.3 V.
+    ///
+    /// # Errors
+    /// [`DriverError`] of a register access.
+    pub fn switch_voltage(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+        low: bool,
+    ) -> Result<(), DriverError> {
+        let mut port = self.port(bench, function);
+        let sequences = port.sequences();
+        port.act(if low { sequences.to_1v8 } else { sequences.to_3v3 })
     }
 
     /// `mmc_power_off`.
