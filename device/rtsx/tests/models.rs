@@ -13,7 +13,7 @@ use sdmorph_rtsx::model::{Detector, Model, Rail, ScatterFormat};
 use sdmorph_rtsx::vendor_config::{Settings, SettingsFormat};
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
 use sdmorph_testkit::driver::data::{Transfer, scatter_entry, scatter_entry_whole};
-use sdmorph_testkit::{Bench, DriverError, RtsxDriver};
+use sdmorph_testkit::{Bench, DriverError, RtsxDriver, TestMedia};
 use serde_json::Value;
 
 const BUFFER: u64 = (1 << 20) + 0x10000;
@@ -74,7 +74,9 @@ impl Lab {
 }
 
 fn card(profile: fn(u32, Capacity) -> Profile) -> Box<MemoryCard> {
-    Box::new(MemoryCard::new(profile(0x1234_5678, Capacity::DEFAULT)))
+    let profile = profile(0x1234_5678, Capacity::DEFAULT);
+    let medium = TestMedia::new(profile.capacity.blocks());
+    Box::new(MemoryCard::new(profile, Box::new(medium)).unwrap())
 }
 
 fn locked(state: &Arc<Mutex<State>>) -> MutexGuard<'_, State> {
