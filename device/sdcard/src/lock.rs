@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(request(&block(4, "abc"), &own, true), None);
         assert_eq!(request(&block(0, "abc"), &own, true), Some(Request::Unlock));
         assert_eq!(request(&block(0, "abc"), &own, false), None);
-        assert_eq!(request(&block(0, "abd"), &own, true), None);
+        assert_eq!(request(&block(0, "abx"), &own, true), None);
         assert_eq!(request(&block(4, ""), &password(""), false), None);
     }
 
