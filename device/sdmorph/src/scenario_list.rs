@@ -27,6 +27,7 @@ fn describe(page: &mut String, scenario: &Scenario) {
         purpose,
         deadline_s,
         origin,
+        device,
         guest,
         expect,
         kernel,
@@ -44,6 +45,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     }
     if let Some(commit) = &origin.commit {
         let _ = writeln!(page, "| fixed by | mainline `{commit}` |");
+    }
+    if let Some(chip) = &device.chip {
+        let _ = writeln!(page, "| the reader's chip | `{chip}` |");
     }
     let _ = writeln!(
         page,

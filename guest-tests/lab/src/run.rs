@@ -259,7 +259,7 @@ impl Prepared {
             let path = tests.join(name);
             fs::write(&path, text).map_err(Failure::file("write", &path))?;
         }
-        server::check_rules(&options.server_exe, &scenario.name, &rules, private.path(), &mut keeper)?;
+        server::check_rules(&options.server_exe, &scenario, &rules, private.path(), &mut keeper)?;
         let output = claim_output(&options.out_dir)?;
         Ok(Self { scenario, variants, rules, private, _keeper: keeper, _output: output })
     }

@@ -28,6 +28,11 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("card-write-protect", include_str!("../../scenarios/card-write-protect.toml")),
     ("card-classes", include_str!("../../scenarios/card-classes.toml")),
     ("card-uhs", include_str!("../../scenarios/card-uhs.toml")),
+    ("chip-rts5260", include_str!("../../scenarios/chip-rts5260.toml")),
+    ("chip-rts5228", include_str!("../../scenarios/chip-rts5228.toml")),
+    ("chip-rts525a", include_str!("../../scenarios/chip-rts525a.toml")),
+    ("chip-rts522a", include_str!("../../scenarios/chip-rts522a.toml")),
+    ("chip-rts5264", include_str!("../../scenarios/chip-rts5264.toml")),
 ];
 
 /// The guest's side of every scenario that comes with the lab: file name and contents.
@@ -44,6 +49,7 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("card-write-protect.sh", include_str!("../../tests/card-write-protect.sh")),
     ("card-classes.sh", include_str!("../../tests/card-classes.sh")),
     ("card-uhs.sh", include_str!("../../tests/card-uhs.sh")),
+    ("card-chip.sh", include_str!("../../tests/card-chip.sh")),
 ];
 
 /// A scenario, as read from its file.
@@ -59,6 +65,9 @@ pub struct Scenario {
     pub deadline_s: u64,
     /// Where the bug was reported.
     pub origin: Origin,
+    /// What the device is.
+    #[serde(default)]
+    pub device: Device,
     /// The virtual machine and what runs in it.
     pub guest: Guest,
     /// The verdicts that mean success.
@@ -94,6 +103,22 @@ pub struct Origin {
     /// The mainline commit that fixed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+}
+
+/// What the device is, where it is not the one that it is by itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// The reader's chip, as `sdmorph serve --chip` takes it.
+    #[serde(default)]
+    pub chip: Option<String>,
+}
+
+impl Device {
+    /// Words for the command line of the device's process.
+    pub fn arguments(&self) -> Vec<String> {
+        self.chip.iter().flat_map(|chip| ["--chip".to_owned(), chip.clone()]).collect()
+    }
 }
 
 /// The virtual machine and what runs in it.

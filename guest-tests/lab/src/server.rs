@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::keeper::Keeper;
+use crate::scenario::Scenario;
 
 /// How long the process may take to listen, and to answer one command. A loaded machine gets there; a process that
 /// never will is noticed at its end, not by this.
@@ -34,6 +35,8 @@ pub(crate) struct ServerPaths {
     pub(crate) record: PathBuf,
     /// Its stdout and stderr.
     pub(crate) log: PathBuf,
+    /// More words for its command line.
+    pub(crate) arguments: Vec<String>,
 }
 
 /// The running process. Dropping it kills it.
@@ -62,6 +65,7 @@ impl Server {
             .arg(&paths.images)
             .arg("--record")
             .arg(&paths.record)
+            .args(&paths.arguments)
             // A group of its own: Ctrl-C reaches us alone, and we end it when its record is whole.
             .process_group(0)
             .stdin(Stdio::null())
@@ -170,13 +174,13 @@ fn end(child: &mut Child) {
     }
 }
 
-/// Have the device check a scenario's rules, without a guest. `directory` is private, and watched by `keeper`.
+/// Have the device check a scenario's rules, and that it can be what the scenario wants, without a guest. `directory` is private, and watched by `keeper`.
 ///
 /// # Errors
 /// As [`Server::start`] and [`Server::load_rules`].
 pub(crate) fn check_rules(
     exe: &Path,
-    scenario: &str,
+    scenario: &Scenario,
     rules: &Value,
     directory: &Path,
     keeper: &mut Keeper,
@@ -187,10 +191,11 @@ pub(crate) fn check_rules(
         images: directory.to_owned(),
         record: directory.join("check.jsonl"),
         log: directory.join("check.log"),
+        arguments: scenario.device.arguments(),
     };
     let mut server = Server::start(exe, &paths)?;
     keeper.watch(server.pid());
-    server.load_rules(scenario, rules.clone())?;
+    server.load_rules(&scenario.name, rules.clone())?;
     server.quit();
     Ok(())
 }
@@ -216,6 +221,7 @@ mod tests {
             images: directory.to_owned(),
             record: directory.join("record.jsonl"),
             log: directory.join("server.log"),
+            arguments: Vec::new(),
         }
     }
 

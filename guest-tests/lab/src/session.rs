@@ -70,6 +70,7 @@ impl Bench<'_> {
             images: out_dir.to_owned(),
             record: files.record.clone(),
             log: files.server_log.clone(),
+            arguments: self.scenario.device.arguments(),
         };
         let mut keeper = Keeper::start(private.path());
         let mut server = Server::start(self.server_exe, &paths)?;

@@ -11,7 +11,20 @@ use crate::scenario::Scenario;
 use crate::verdict::Outcome;
 
 /// What `make test` runs: the scenarios whose verdict is certain.
-pub const QUICK: &[&str] = &["boot-insert-remove", "sd7-idle-race"];
+pub const QUICK: &[&str] = &[
+    "boot-insert-remove",
+    "sd7-idle-race",
+    "card-sd",
+    "card-fio",
+    "card-pull",
+    "card-write-protect",
+    "card-classes",
+    "card-uhs",
+    "chip-rts5260",
+    "chip-rts5228",
+    "chip-rts525a",
+    "chip-rts522a",
+];
 
 /// Runs every scenario on every kernel, all variants, and prints TAP 14: one test a run, its verdict's line as the
 /// description. What `options` says of scenario, kernel and output is replaced for each. Returns the exit code.
