@@ -13,6 +13,13 @@ use crate::vendor_config::SettingsFormat;
 /// Addresses that code uses without giving a name.
 const R5249_C: &str = "drivers/misc/cardreader/rts5249.c";
 
+/// The driver of Linux 7.x writes 0x0007c000, by number.
+///
+/// DEVNOTE: the neighbours of this place in the driver (0x70f, 0x724) are where a DesignWare core has its port logic, which
+/// has the timers of acknowledgement and replay here; the name is that core's.
+const OWN_CONFIG: &[Register] =
+    &[Register::new("TIMER_CTRL_MAX_FUNC_NUM", 0x718, 4, 0, R5249_C).rw(0xffff_ffff)];
+
 /// The chip.
 pub static RTS525A: Model = Model {
     name: "rts525a",
@@ -21,7 +28,7 @@ pub static RTS525A: Model = Model {
     registers: &with_common::<{ COMMON.len() + OWN.len() }>(OWN),
     own_registers: OWN,
     phy: phy::REGISTERS,
-    own_config: &[],
+    own_config: OWN_CONFIG,
     // rtsx_reg_to_rtd3_uhsii.
     settings: SettingsFormat::Common { rtd3: 0x04 },
     supply: POWER_GATES,
