@@ -23,6 +23,8 @@ use handler::Handler;
 
 /// Events that clients of the control socket may lag behind before they are cut off.
 const EVENT_RING: usize = 1024;
+/// How long the end of the process waits for a card's image.
+const CLOSING_LIMIT: Duration = Duration::from_secs(60);
 
 /// The two listening sockets. Those that were made here go from the file system when this is dropped.
 struct Sockets {
@@ -86,7 +88,26 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         .map_err(Failure::Surroundings)?;
     let result = serve(&runtime, ending, options, &sockets, &shared);
     let written = recording.finish();
-    result.and(written).map_err(Failure::Surroundings)
+    // Connections that were cut off hold the machine until now.
+    drop(runtime);
+    let closed = close(shared);
+    result.and(written).and(closed).map_err(Failure::Surroundings)
+}
+
+/// Lets go of the card, and waits until what was written to its image is there.
+fn close(shared: Shared) -> anyhow::Result<()> {
+    let Shared { machine, .. } = shared;
+    // A call that still goes on would take the card along.
+    let machine =
+        Arc::into_inner(machine).ok_or_else(|| anyhow!("something still uses the device at the end"))?;
+    drop(machine);
+    if sdmorph_media::wait_until_closed(CLOSING_LIMIT) {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "the card's image is still being written after {} s; what is left of it is lost",
+        CLOSING_LIMIT.as_secs()
+    ))
 }
 
 /// The signals that end a server in good order.
