@@ -67,8 +67,9 @@ impl Bench<'_> {
         let paths = ServerPaths {
             device: private.path().join("device.sock"),
             control: private.path().join("control.sock"),
-            record: files.record.clone(),
+            record: Some(files.record.clone()),
             log: files.server_log.clone(),
+            arguments: Vec::new(),
         };
         let mut keeper = Keeper::start(private.path());
         let mut server = Server::start(self.server_exe, &paths)?;
