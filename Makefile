@@ -32,8 +32,9 @@ test: ## unit, property and wire tests, then those with stock QEMU, then the gue
 	cargo test --locked $(SDMORPH_CARGO_FLAGS) --workspace --test qemu -- --ignored
 	$(SDMORPH) lab test
 
-bench: ## how fast the vfio-user server answers, next to others; ARGS=--quick for a first impression
+bench: ## how fast server, reader and a guest's disk are, next to others; ARGS=--quick for a first impression
 	@.ci/prepare build
+	cargo build --locked $(SDMORPH_CARGO_FLAGS) --release -p sdmorph
 	cargo run --locked $(SDMORPH_CARGO_FLAGS) --release -p sdmorph-bench -- $(ARGS)
 
 fuzz: ## malformed messages for the vfio-user server, to its codec and over connections; TIME=seconds each (60)

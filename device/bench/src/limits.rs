@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::placement::Placement;
-use crate::report::{Measured, ThroughQemu, Wire, of};
+use crate::report::{DiskWork, Disks, Measured, MeasuredDisk, ThroughQemu, Wire, of};
 use crate::servers::ServerKind;
 
 /// A ratio and its limit.
@@ -48,8 +48,8 @@ fn posted(of: &Measured) -> Option<(f64, Vec<f64>)> {
     Some((of.median.posted_writes_per_s?, rounds))
 }
 
-/// Judges what was measured.
-pub(crate) fn judge(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> Vec<Limit> {
+/// Judges what was measured of the vfio-user server.
+pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> Vec<Limit> {
     let placed = |is: fn(Placement) -> bool| {
         let found = wire.iter().find(|wire| is(wire.placement));
         found.map_or(&[][..], |wire| &wire.servers)
@@ -86,20 +86,43 @@ pub(crate) fn judge(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> Vec<Li
 fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKind, value: Value) -> Limit {
     let values = of(servers, ServerKind::Own).and_then(value).zip(of(servers, other).and_then(value));
     let ratio = values.as_ref().map(|((own, _), (other, _))| own / other);
-    let rounds = values.and_then(|((_, own), (_, other))| {
-        let ratios = own.into_iter().zip(other).map(|(own, other)| own / other);
-        ratios.fold(None, |range: Option<(f64, f64)>, ratio| {
-            let (low, high) = range.unwrap_or((ratio, ratio));
-            Some((low.min(ratio), high.max(ratio)))
-        })
-    });
+    let rounds = values.and_then(|((_, own), (_, other))| range(own.into_iter().zip(other)));
     Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+}
+
+/// Judges the disks of the guest: one limit for each kind of work.
+pub(crate) fn judge_disks(disks: Option<&Disks>) -> Vec<Limit> {
+    let judge = |work: DiskWork| {
+        let row = disks.and_then(|disks| disks.rows.iter().find(|row| row.work == work));
+        let rate =
+            |disk: &MeasuredDisk| disk.rounds.iter().map(|round| round.bytes_per_s).collect::<Vec<_>>();
+        let ratio = row.map(|row| row.reader.median.bytes_per_s / row.sdhci.median.bytes_per_s);
+        let rounds = row.and_then(|row| range(rate(&row.reader).into_iter().zip(rate(&row.sdhci))));
+        let what = match work {
+            DiskWork::SequentialRead => "sequential read: rate / sdhci-pci's",
+            DiskWork::SequentialWrite => "sequential write: rate / sdhci-pci's",
+            DiskWork::RandomRead => "random read: rate / sdhci-pci's",
+            DiskWork::RandomWrite => "random write: rate / sdhci-pci's",
+        };
+        let bound = Bound::AtLeast(1.0);
+        Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+    };
+    DiskWork::ALL.into_iter().map(judge).collect()
+}
+
+/// The lowest and the highest ratio of these pairs.
+fn range(pairs: impl Iterator<Item = (f64, f64)>) -> Option<(f64, f64)> {
+    pairs.map(|(own, other)| own / other).fold(None, |range: Option<(f64, f64)>, ratio| {
+        let (low, high) = range.unwrap_or((ratio, ratio));
+        Some((low.min(ratio), high.max(ratio)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Round;
+    use crate::disks::JobResult;
+    use crate::report::{DiskRow, Round};
     use crate::statistics::Percentiles;
 
     fn measured(server: ServerKind, p50s: &[u64]) -> Measured {
@@ -120,12 +143,41 @@ mod tests {
             measured(ServerKind::Own, &[1100, 9000, 1100]),
         ];
         let wire = [Wire { placement: Placement::OneCore { cpu: 0 }, servers }];
-        let limits = judge(&wire, None);
+        let limits = judge_wire(&wire, None);
         let one = &limits[0];
         assert_eq!((one.met, one.ratio, one.rounds), (Some(true), Some(1.1), Some((1.1, 9.0))));
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
         assert_eq!(limits.len(), 4);
+    }
+
+    #[test]
+    fn disk_has_to_be_as_fast_as_the_other_one() {
+        let disk = |rates: [f64; 3]| {
+            let round = |bytes_per_s| JobResult { bytes_per_s, p50_us: 1.0, p99_us: 1.0 };
+            MeasuredDisk::new(rates.map(round).to_vec()).unwrap()
+        };
+        let row = |work, reader| DiskRow { work, reader: disk(reader), sdhci: disk([10.0, 10.0, 10.0]) };
+        let disks = Disks {
+            qemu: String::new(),
+            accel: "tcg",
+            kernel: String::new(),
+            vcpus: 1,
+            image_bytes: 0,
+            rows: vec![
+                row(DiskWork::RandomWrite, [9.0, 9.0, 40.0]),
+                row(DiskWork::RandomRead, [5.0, 10.0, 20.0]),
+            ],
+        };
+        let limits = judge_disks(Some(&disks));
+        let found: Vec<_> = limits.iter().map(|limit| (limit.met, limit.ratio, limit.rounds)).collect();
+        let expected = [
+            (None, None, None),
+            (None, None, None),
+            (Some(true), Some(1.0), Some((0.5, 2.0))),
+            (Some(false), Some(0.9), Some((0.9, 4.0))),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! How fast a vfio-user server answers: this project's, the crate `vfio_user`'s, and a bare Unix socket ping-pong, with
-//! one and the same client, in one run.
+//! How fast the device is, in three parts, each next to others where there are others.
 //!
 //! # What is measured
+//!
+//! The wire: a vfio-user server, namely this project's, the crate `vfio_user`'s, and a bare Unix socket ping-pong, with one
+//! and the same client:
 //!
 //! - 4-byte region reads over the socket: the client's round trip (p50, p90, p99), rate, the server's processor time and
 //!   system calls a request; with both ends on one core, on two, and not pinned ([`placement`]);
@@ -9,14 +11,21 @@
 //! - the same read as a guest does it, through QEMU: the time between two reads arriving at the device.
 //!
 //! Each server is a process of its own with the same trivial device ([`device`]), and the client does one send and one
-//! receive a request. The servers take turns in short rounds, so that noise meets them alike; what is judged are medians
-//! over the rounds.
+//! receive a request.
+//!
+//! The reader ([`reader`]): commands, transfers and register accesses, by the testkit's driver, without a guest.
+//!
+//! The guest ([`disks`]): sequential and random reads and writes of the disk that Linux makes of the reader's card, and of
+//! the one that it makes of the card in QEMU's own `sdhci-pci`, in one guest.
+//!
+//! What is compared takes turns in short rounds, so that noise meets all of it alike; what is judged are medians over the
+//! rounds.
 //!
 //! # What is not
 //!
-//! - DMA and interrupts, large accesses, several requests in flight;
-//! - the card reader behind the server: its device answers at once;
+//! - over the wire: DMA and interrupts, large accesses, several requests in flight;
 //! - the C library libvfio-user, which is on no package registry;
+//! - qcow2 images, other queue depths than 1;
 //! - an absolute time that holds on another machine: compare the columns of one run.
 
 // A benchmark looks at the clock.
@@ -25,11 +34,13 @@
 mod arguments;
 mod client;
 mod device;
+mod disks;
 mod guest;
 mod limits;
 mod placement;
 mod process;
 mod qemu;
+mod reader;
 mod report;
 mod rounds;
 mod servers;
@@ -44,7 +55,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use arguments::{Arguments, Hidden};
+use arguments::{Arguments, Hidden, Part};
 use report::{Host, Report};
 
 /// Exit code if a limit is missed and `--check` is given.
@@ -64,41 +75,28 @@ fn main() -> ExitCode {
     })
 }
 
-/// Measures everything and prints it.
+/// Measures what is asked for and prints it.
 fn bench(arguments: &Arguments) -> Result<ExitCode> {
     let settings = arguments.settings();
     let host = Host::look();
     if host.is_busy() {
         say(&format!("others use this machine (load {:.1}): expect noise", host.load));
     }
-    let (placements, mut not_measured) = placement::possible()?;
-    let mut wire = Vec::new();
-    for placement in placements {
-        wire.push(rounds::measure(placement, &settings)?);
+    let mut report = Report::new(host, settings);
+    if arguments.has(Part::Wire) {
+        measure_wire(arguments, &mut report)?;
+        report.limits.extend(limits::judge_wire(&report.wire, report.through_qemu.as_ref()));
     }
-    let system_calls = match system_calls::count(&settings) {
-        Ok(counts) => counts,
-        Err(error) => {
-            not_measured.push(format!("system calls a request: {error:#}"));
-            Vec::new()
-        }
-    };
-    let through_qemu = if arguments.no_qemu {
-        not_measured.push("reads through QEMU: --no-qemu was given".to_owned());
-        None
-    } else {
-        match qemu::measure(&settings) {
-            Ok(measured) => Some(measured),
-            Err(error) => {
-                not_measured.push(format!("reads through QEMU: {error:#}"));
-                None
-            }
-        }
-    };
-    let limits = limits::judge(&wire, through_qemu.as_ref());
-    let missed = limits.iter().any(|limit| limit.met == Some(false));
-    let unknown = limits.iter().any(|limit| limit.met.is_none());
-    let report = Report { host, settings, wire, system_calls, through_qemu, not_measured, limits };
+    if arguments.has(Part::Reader) {
+        report.reader = Some(reader::measure(&report.settings)?);
+    }
+    if arguments.has(Part::Guest) {
+        let measure = |report: &Report| disks::measure(&report.host, &report.settings, &arguments.guest);
+        report.guest = needs_qemu(arguments, "disks in a guest", &mut report, measure);
+        report.limits.extend(limits::judge_disks(report.guest.as_ref()));
+    }
+    let missed = report.limits.iter().any(|limit| limit.met == Some(false));
+    let unknown = report.limits.iter().any(|limit| limit.met.is_none());
     if let Some(path) = &arguments.json {
         let mut text = serde_json::to_string_pretty(&report)?;
         text.push('\n');
@@ -107,6 +105,41 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     print(&table::render(&report))?;
     let failed = arguments.check && (missed || unknown);
     Ok(if failed { ExitCode::from(EXIT_MISSED) } else { ExitCode::SUCCESS })
+}
+
+fn measure_wire(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let (placements, not_possible) = placement::possible()?;
+    report.not_measured.extend(not_possible);
+    for placement in placements {
+        report.wire.push(rounds::measure(placement, &report.settings)?);
+    }
+    match system_calls::count(&report.settings) {
+        Ok(counts) => report.system_calls = counts,
+        Err(error) => report.not_measured.push(format!("system calls a request: {error:#}")),
+    }
+    let measure = |report: &Report| qemu::measure(&report.settings);
+    report.through_qemu = needs_qemu(arguments, "reads through QEMU", report, measure);
+    Ok(())
+}
+
+/// Measures what a machine without QEMU has to do without; what it was is said then.
+fn needs_qemu<R>(
+    arguments: &Arguments,
+    what: &str,
+    report: &mut Report,
+    measure: impl FnOnce(&Report) -> Result<R>,
+) -> Option<R> {
+    if arguments.no_qemu {
+        report.not_measured.push(format!("{what}: --no-qemu was given"));
+        return None;
+    }
+    match measure(report) {
+        Ok(measured) => Some(measured),
+        Err(error) => {
+            report.not_measured.push(format!("{what}: {error:#}"));
+            None
+        }
+    }
 }
 
 /// Writes to standard output; a reader that has gone has what it wanted.

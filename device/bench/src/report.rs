@@ -4,6 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use crate::disks::JobResult;
 use crate::limits::Limit;
 use crate::placement::Placement;
 use crate::servers::{Counted, ServerKind};
@@ -22,9 +23,28 @@ pub(crate) struct Report {
     pub(crate) wire: Vec<Wire>,
     pub(crate) system_calls: Vec<SystemCalls>,
     pub(crate) through_qemu: Option<ThroughQemu>,
+    pub(crate) reader: Option<InProcess>,
+    pub(crate) guest: Option<Disks>,
     /// What could not be measured, and why.
     pub(crate) not_measured: Vec<String>,
     pub(crate) limits: Vec<Limit>,
+}
+
+impl Report {
+    /// Nothing was measured yet.
+    pub(crate) fn new(host: Host, settings: Settings) -> Self {
+        Self {
+            host,
+            settings,
+            wire: Vec::new(),
+            system_calls: Vec::new(),
+            through_qemu: None,
+            reader: None,
+            guest: None,
+            not_measured: Vec::new(),
+            limits: Vec::new(),
+        }
+    }
 }
 
 /// How much is measured.
@@ -36,6 +56,12 @@ pub(crate) struct Settings {
     /// Posted writes in each round.
     pub(crate) posted_writes: u32,
     pub(crate) qemu_rounds: u32,
+    /// Rounds of the reader alone, and how long each row of one takes.
+    pub(crate) reader_rounds: u32,
+    pub(crate) reader_ms: u32,
+    /// Rounds in the guest, and how long each job of one runs.
+    pub(crate) guest_rounds: u32,
+    pub(crate) guest_ms: u32,
 }
 
 /// The machine.
@@ -145,4 +171,195 @@ impl Measured {
 /// The entry of one server.
 pub(crate) fn of(servers: &[Measured], server: ServerKind) -> Option<&Measured> {
     servers.iter().find(|measured| measured.server == server)
+}
+
+/// The reader without a guest.
+#[derive(Debug, Serialize)]
+pub(crate) struct InProcess {
+    pub(crate) steps: Vec<MeasuredStep>,
+}
+
+/// Something done to the reader, over and over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// An internal register is read, as a driver does it: HAIMR written, and read.
+    Haimr,
+    /// CMD13, with all that Linux's driver does around a command.
+    Command,
+    /// Data, with CMD12 after it.
+    Data { work: DiskWork, storage: Storage },
+}
+
+/// What keeps the card's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Memory.
+    Memory,
+    /// A raw image, on the file system of temporary files.
+    Raw,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Haimr,
+        Self::Command,
+        Self::Data { work: DiskWork::SequentialRead, storage: Storage::Memory },
+        Self::Data { work: DiskWork::SequentialWrite, storage: Storage::Memory },
+        Self::Data { work: DiskWork::RandomRead, storage: Storage::Memory },
+        Self::Data { work: DiskWork::RandomWrite, storage: Storage::Memory },
+        Self::Data { work: DiskWork::SequentialRead, storage: Storage::Raw },
+        Self::Data { work: DiskWork::SequentialWrite, storage: Storage::Raw },
+        Self::Data { work: DiskWork::RandomRead, storage: Storage::Raw },
+        Self::Data { work: DiskWork::RandomWrite, storage: Storage::Raw },
+    ];
+
+    pub(crate) fn storage(self) -> Option<Storage> {
+        match self {
+            Self::Haimr | Self::Command => None,
+            Self::Data { storage, .. } => Some(storage),
+        }
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Self::Data { work: DiskWork::SequentialWrite | DiskWork::RandomWrite, .. })
+    }
+
+    pub(crate) fn title(self) -> String {
+        match self {
+            Self::Haimr => "HAIMR: a register read".to_owned(),
+            Self::Command => "CMD13".to_owned(),
+            Self::Data { work, storage: Storage::Memory } => format!("{}, in memory", work.title()),
+            Self::Data { work, storage: Storage::Raw } => format!("{}, raw image", work.title()),
+        }
+    }
+
+    /// Bytes of data.
+    pub(crate) fn bytes(self) -> Option<u32> {
+        match self {
+            Self::Haimr | Self::Command => None,
+            Self::Data { work, .. } => Some(work.bytes()),
+        }
+    }
+}
+
+/// A step, measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct MeasuredStep {
+    pub(crate) what: String,
+    /// Bytes of data that one moves, if it moves any.
+    pub(crate) bytes: Option<u32>,
+    /// How often a second: the median over the rounds.
+    pub(crate) median_per_s: f64,
+    pub(crate) rounds_per_s: Vec<f64>,
+}
+
+impl MeasuredStep {
+    /// None without rounds.
+    pub(crate) fn new(step: Step, rounds_per_s: Vec<f64>) -> Option<Self> {
+        let median_per_s = median(rounds_per_s.iter().copied())?;
+        Some(Self { what: step.title(), bytes: step.bytes(), median_per_s, rounds_per_s })
+    }
+}
+
+/// The disks of a guest.
+#[derive(Debug, Serialize)]
+pub(crate) struct Disks {
+    pub(crate) qemu: String,
+    pub(crate) accel: &'static str,
+    pub(crate) kernel: String,
+    /// Processors of the guest.
+    pub(crate) vcpus: u32,
+    /// Of each of the two.
+    pub(crate) image_bytes: u64,
+    pub(crate) rows: Vec<DiskRow>,
+}
+
+/// What is done to a disk. One request is under way at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskWork {
+    SequentialRead,
+    SequentialWrite,
+    RandomRead,
+    RandomWrite,
+}
+
+impl DiskWork {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::SequentialRead, Self::SequentialWrite, Self::RandomRead, Self::RandomWrite];
+
+    /// What fio does, and the size of its requests, as the guest's script has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SequentialRead => "read-128k",
+            Self::SequentialWrite => "write-128k",
+            Self::RandomRead => "randread-4k",
+            Self::RandomWrite => "randwrite-4k",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::SequentialRead => "sequential read, 128 KiB",
+            Self::SequentialWrite => "sequential write, 128 KiB",
+            Self::RandomRead => "random read, 4 KiB",
+            Self::RandomWrite => "random write, 4 KiB",
+        }
+    }
+
+    /// Of a request.
+    pub(crate) fn bytes(self) -> u32 {
+        match self {
+            Self::SequentialRead | Self::SequentialWrite => 128 << 10,
+            Self::RandomRead | Self::RandomWrite => 4 << 10,
+        }
+    }
+}
+
+/// Whose disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskKind {
+    /// That of this project's reader.
+    Reader,
+    /// That of QEMU's sdhci-pci.
+    Sdhci,
+}
+
+impl DiskKind {
+    /// As the guest's script has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Sdhci => "sdhci",
+        }
+    }
+}
+
+/// One kind of work on both disks.
+#[derive(Debug, Serialize)]
+pub(crate) struct DiskRow {
+    pub(crate) work: DiskWork,
+    pub(crate) reader: MeasuredDisk,
+    pub(crate) sdhci: MeasuredDisk,
+}
+
+/// One kind of work on one disk.
+#[derive(Debug, Serialize)]
+pub(crate) struct MeasuredDisk {
+    /// Medians over the rounds.
+    pub(crate) median: JobResult,
+    pub(crate) rounds: Vec<JobResult>,
+}
+
+impl MeasuredDisk {
+    /// None without rounds.
+    pub(crate) fn new(rounds: Vec<JobResult>) -> Option<Self> {
+        let all = |of: fn(&JobResult) -> f64| median(rounds.iter().map(of));
+        let median = JobResult {
+            bytes_per_s: all(|round| round.bytes_per_s)?,
+            p50_us: all(|round| round.p50_us)?,
+            p99_us: all(|round| round.p99_us)?,
+        };
+        Some(Self { median, rounds })
+    }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::limits::{Bound, Limit};
-use crate::report::{Measured, Report};
+use crate::report::{Disks, InProcess, Measured, MeasuredDisk, Report, Settings};
+
+const MIB: f64 = 1_048_576.0;
 
 /// The report as text.
 pub(crate) fn render(report: &Report) -> String {
@@ -20,11 +22,13 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         "sdmorph {} on {} CPUs, {}, Linux {}",
         host.version, host.cpus, host.processor, host.kernel
     )?;
-    writeln!(
-        out,
-        "4-byte region reads; medians over {} rounds of {} reads, {} posted writes",
-        settings.rounds, settings.reads, settings.posted_writes
-    )?;
+    if !report.wire.is_empty() {
+        writeln!(
+            out,
+            "4-byte region reads; medians over {} rounds of {} reads, {} posted writes",
+            settings.rounds, settings.reads, settings.posted_writes
+        )?;
+    }
     for wire in &report.wire {
         writeln!(out, "\n{}", wire.placement.title())?;
         heading(out)?;
@@ -50,7 +54,15 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             writeln!(out, "  {:<22}{:>8.1}", calls.server.title(), calls.per_read)?;
         }
     }
-    writeln!(out, "\nlimits: the ratio of the medians, and of single rounds from lowest to highest")?;
+    if let Some(reader) = &report.reader {
+        steps(out, reader, settings)?;
+    }
+    if let Some(disks) = &report.guest {
+        write_disks(out, disks, settings)?;
+    }
+    if !report.limits.is_empty() {
+        writeln!(out, "\nlimits: the ratio of the medians, and of single rounds from lowest to highest")?;
+    }
     for limit in &report.limits {
         writeln!(out, "  {}", judgement(limit))?;
     }
@@ -92,6 +104,53 @@ fn row(out: &mut String, of: &Measured) -> std::fmt::Result {
         or_dash(median.empty_receives, 1),
         or_dash(median.posted_writes_per_s, 0),
     )
+}
+
+fn steps(out: &mut String, reader: &InProcess, settings: &Settings) -> std::fmt::Result {
+    let (rounds, ms) = (settings.reader_rounds, settings.reader_ms);
+    writeln!(out, "\nthe reader without guest and socket; {rounds} rounds of {ms} ms")?;
+    writeln!(
+        out,
+        "  {:<39}{:>9}  {:>9}  {:>9}  {:>19}",
+        "", "µs", "a second", "MiB/s", "a second, by round"
+    )?;
+    for step in &reader.steps {
+        let per_s = step.median_per_s;
+        let mib = step
+            .bytes
+            .map_or_else(|| "-".to_owned(), |bytes| format!("{:.0}", per_s * f64::from(bytes) / MIB));
+        let low = step.rounds_per_s.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = step.rounds_per_s.iter().copied().fold(0.0, f64::max);
+        let range = format!("{low:.0} to {high:.0}");
+        writeln!(out, "  {:<39}{:>9.2}  {per_s:>9.0}  {mib:>9}  {range:>19}", step.what, 1e6 / per_s)?;
+    }
+    Ok(())
+}
+
+fn write_disks(out: &mut String, disks: &Disks, settings: &Settings) -> std::fmt::Result {
+    let Disks { qemu, accel, kernel, vcpus, image_bytes, rows } = disks;
+    let (rounds, ms) = (settings.guest_rounds, settings.guest_ms);
+    writeln!(
+        out,
+        "\nin a guest: Linux {kernel}, {vcpus} CPU; QEMU {qemu}, {accel}; cards of {} GiB; {rounds} rounds of {ms} ms a job",
+        image_bytes >> 30
+    )?;
+    writeln!(out, "  {:<31}{:>9}  {:>10}  {:>9}  {:>9}", "", "MiB/s", "requests/s", "p50 µs", "p99 µs")?;
+    for row in rows {
+        let bytes = f64::from(row.work.bytes());
+        writeln!(out, "  {}", row.work.title())?;
+        for (name, MeasuredDisk { median, .. }) in [("reader", &row.reader), ("sdhci-pci", &row.sdhci)] {
+            writeln!(
+                out,
+                "    {name:<29}{:>9.2}  {:>10.1}  {:>9.0}  {:>9.0}",
+                median.bytes_per_s / MIB,
+                median.bytes_per_s / bytes,
+                median.p50_us,
+                median.p99_us
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn judgement(limit: &Limit) -> String {

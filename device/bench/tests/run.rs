@@ -14,7 +14,8 @@ fn bench(arguments: &[&str]) -> Output {
 fn every_server_is_measured_in_every_placement() {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("bench.json");
-    let output = bench(&["--rounds", "1", "--reads", "100", "--no-qemu", "--json", json.to_str().unwrap()]);
+    let few = ["--only", "wire", "--rounds", "1", "--reads", "100", "--no-qemu"];
+    let output = bench(&[&few[..], &["--json", json.to_str().unwrap()]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
 
@@ -56,6 +57,26 @@ fn every_server_is_measured_in_every_placement() {
 
 #[test]
 fn limit_that_could_not_be_judged_fails_the_check() {
-    let output = bench(&["--rounds", "1", "--reads", "100", "--no-qemu", "--check"]);
+    let output = bench(&["--only", "guest", "--no-qemu", "--check"]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("not measured: disks in a guest: --no-qemu was given"), "{table}");
+}
+
+#[test]
+fn reader_is_measured_with_a_card_in_memory_and_in_an_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("bench.json");
+    let few = ["--only", "reader", "--reader-rounds", "2", "--reader-ms", "1", "--check"];
+    let output = bench(&[&few[..], &["--json", json.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let steps = report["reader"]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 10);
+    for step in steps {
+        assert!(step["median_per_s"].as_f64().unwrap() > 0.0, "{step}");
+        assert_eq!(step["rounds_per_s"].as_array().unwrap().len(), 2, "{step}");
+    }
+    assert!(report["wire"].as_array().unwrap().is_empty() && report["limits"].as_array().unwrap().is_empty());
 }

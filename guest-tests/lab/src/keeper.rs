@@ -22,7 +22,7 @@ rm -rf -- "$1"
 
 /// The waiting shell. Dropping it means that all is cleaned up already.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub struct Keeper {
     shell: Option<Child>,
 }
 
@@ -30,7 +30,8 @@ impl Keeper {
     /// Watch over a directory, and the processes that [`Keeper::watch`] names.
     ///
     /// Without a shell there is no keeper, and a killed lab leaves its processes: that is said, and is no failure.
-    pub(crate) fn start(directory: &Path) -> Self {
+    #[must_use]
+    pub fn start(directory: &Path) -> Self {
         let shell = Command::new("sh")
             .args(["-c", SCRIPT, "sdmorph-keeper"])
             .arg(directory)
@@ -48,7 +49,7 @@ impl Keeper {
     }
 
     /// Also end this process and its group, whose leader it is.
-    pub(crate) fn watch(&mut self, pid: u32) {
+    pub fn watch(&mut self, pid: u32) {
         let Some(pipe) = self.shell.as_mut().and_then(|shell| shell.stdin.as_mut()) else { return };
         if let Err(error) = writeln!(pipe, "{pid}") {
             tracing::warn!("process {pid} will stay if this one is killed: {error}");

@@ -3,6 +3,7 @@
 //! In the order of a run:
 //! - [`scenario`]: the scenario file; what is provoked, and what has to be seen for which verdict, as data.
 //! - [`assets`]: QEMU, kernel, modules, busybox, programs, initramfs; [`image`]: cards; [`vm`]: QEMU's command line and process.
+//! - [`server`]: the device's process; [`keeper`]: what ends it and QEMU if the lab is killed.
 //! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
 //! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
 //! - [`hashes`]: what the guest read from a card, and what the host's file has.
@@ -38,7 +39,8 @@ pub mod suite;
 pub mod verdict;
 pub mod vm;
 
+pub mod keeper;
+pub mod server;
+
 mod interrupt;
-mod keeper;
-mod server;
 mod session;

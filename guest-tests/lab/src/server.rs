@@ -22,26 +22,26 @@ const POLL: Duration = Duration::from_millis(20);
 /// Bytes of the log's end that an error shows.
 const LOG_TAIL_BYTES: usize = 2000;
 
-/// Where the device's process listens and writes.
+/// Where the device's process listens and writes, and what else it is told.
 #[derive(Debug, Clone)]
-pub(crate) struct ServerPaths {
+pub struct ServerPaths {
     /// The vfio-user socket, for QEMU.
-    pub(crate) device: PathBuf,
+    pub device: PathBuf,
     /// The control socket.
-    pub(crate) control: PathBuf,
+    pub control: PathBuf,
     /// The directory of the images that cards may have.
-    pub(crate) images: PathBuf,
-    /// The record, JSON lines.
-    pub(crate) record: PathBuf,
+    pub images: PathBuf,
+    /// The record, JSON lines, if it is to be written.
+    pub record: Option<PathBuf>,
     /// Its stdout and stderr.
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
     /// More words for its command line.
-    pub(crate) arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
 /// The running process. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     client: Client,
     log: PathBuf,
@@ -52,19 +52,16 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be started, ends at once, or does not listen.
-    pub(crate) fn start(exe: &Path, paths: &ServerPaths) -> Result<Self, Failure> {
+    pub fn start(exe: &Path, paths: &ServerPaths) -> Result<Self, Failure> {
         let log = File::create(&paths.log).map_err(Failure::file("create", &paths.log))?;
         let errors = log.try_clone().map_err(Failure::file("write", &paths.log))?;
-        let mut child = Command::new(exe)
-            .arg("serve")
-            .arg("--socket-path")
-            .arg(&paths.device)
-            .arg("--control")
-            .arg(&paths.control)
-            .arg("--images")
-            .arg(&paths.images)
-            .arg("--record")
-            .arg(&paths.record)
+        let mut command = Command::new(exe);
+        command.arg("serve").arg("--socket-path").arg(&paths.device).arg("--control").arg(&paths.control);
+        command.arg("--images").arg(&paths.images);
+        if let Some(record) = &paths.record {
+            command.arg("--record").arg(record);
+        }
+        let mut child = command
             .args(&paths.arguments)
             // A group of its own: Ctrl-C reaches us alone, and we end it when its record is whole.
             .process_group(0)
@@ -107,7 +104,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure::Rules`] if the device refuses them; otherwise it did not answer.
-    pub(crate) fn load_rules(&mut self, scenario: &str, rules: Value) -> Result<(), Failure> {
+    pub fn load_rules(&mut self, scenario: &str, rules: Value) -> Result<(), Failure> {
         let mut arguments = JsonObject::new();
         arguments.insert("name".to_owned(), Value::from(scenario));
         arguments.insert("rules".to_owned(), rules);
@@ -120,27 +117,36 @@ impl Server {
         }
     }
 
+    /// Put a card in.
+    ///
+    /// # Errors
+    /// The device refuses it, or did not answer.
+    pub fn insert_card(&mut self, arguments: JsonObject) -> Result<(), Failure> {
+        let answer = self.client.execute("card-insert", arguments);
+        answer.map(drop).map_err(|error| self.failed(format!("did not take the card: {error}")))
+    }
+
     /// The device's state as one tree.
     ///
     /// # Errors
     /// It did not answer.
-    pub(crate) fn status(&mut self) -> Result<Value, Failure> {
+    pub fn status(&mut self) -> Result<Value, Failure> {
         let answer = self.client.execute("query-status", JsonObject::new());
         answer.map_err(|error| self.failed(format!("did not tell its state: {error}")))
     }
 
     /// Its process id; it leads a process group.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether the process has ended, and how.
-    pub(crate) fn ended(&mut self) -> Option<String> {
+    pub fn ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
     /// End the process, so that its record is whole. A process that does not listen to `quit` is killed.
-    pub(crate) fn quit(mut self) {
+    pub fn quit(mut self) {
         if self.ended().is_some() {
             return;
         }
@@ -189,7 +195,7 @@ pub(crate) fn check_rules(
         device: directory.join("check-device.sock"),
         control: directory.join("check.sock"),
         images: directory.to_owned(),
-        record: directory.join("check.jsonl"),
+        record: None,
         log: directory.join("check.log"),
         arguments: scenario.device.arguments(),
     };
@@ -219,7 +225,7 @@ mod tests {
             device: directory.join("device.sock"),
             control: directory.join("control.sock"),
             images: directory.to_owned(),
-            record: directory.join("record.jsonl"),
+            record: Some(directory.join("record.jsonl")),
             log: directory.join("server.log"),
             arguments: Vec::new(),
         }

@@ -68,7 +68,7 @@ impl Bench<'_> {
             device: private.path().join("device.sock"),
             control: private.path().join("control.sock"),
             images: out_dir.to_owned(),
-            record: files.record.clone(),
+            record: Some(files.record.clone()),
             log: files.server_log.clone(),
             arguments: self.scenario.device.arguments(),
         };

@@ -70,6 +70,8 @@ pub struct VmConfig {
     pub after_reboot: AfterReboot,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
+    /// More words for QEMU's command line, after all others.
+    pub qemu_arguments: Vec<String>,
 }
 
 impl VmConfig {
@@ -91,6 +93,7 @@ impl VmConfig {
             on_oops: OnOops::default(),
             after_reboot: AfterReboot::default(),
             append: Vec::new(),
+            qemu_arguments: Vec::new(),
         }
     }
 
@@ -148,6 +151,7 @@ impl VmConfig {
         if let Some(path) = &self.device_socket {
             add(&["-device", &device_json(path)?]);
         }
+        argv.extend(self.qemu_arguments.iter().cloned());
         Ok(argv)
     }
 
@@ -197,9 +201,17 @@ fn socket_path(path: &Path) -> Result<&str> {
     file_path(path)
 }
 
-/// A socket's path inside a QEMU option, where a comma ends the value unless doubled.
+/// A socket's path inside a QEMU option.
 fn option_path(path: &Path) -> Result<String> {
-    Ok(socket_path(path)?.replace(',', ",,"))
+    path_in_option(Path::new(socket_path(path)?))
+}
+
+/// A path inside a QEMU option, where a comma ends the value unless doubled.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn path_in_option(path: &Path) -> Result<String> {
+    Ok(file_path(path)?.replace(',', ",,"))
 }
 
 fn file_path(path: &Path) -> Result<&str> {
@@ -341,6 +353,7 @@ mod tests {
         config.device_socket = Some("/run/x/vfu.sock".into());
         config.control_socket = Some("/run/x/a,b.sock".into());
         config.test = "race".into();
+        config.qemu_arguments = vec!["-device".into(), "sdhci-pci".into()];
         let lines = shell_command(&config.command_line().unwrap()).replace(" -", "\n-");
         let expected = "qemu-system-x86_64
 -no-user-config
@@ -361,7 +374,8 @@ mod tests {
 -kernel vmlinuz
 -initrd initramfs
 -append 'console=ttyS0 loglevel=8 preempt=full panic=-1 sdmorph.test=race'
--device '{\"addr\":\"0x5\",\"bus\":\"pcie.0\",\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"/run/x/vfu.sock\",\"type\":\"unix\"}}'";
+-device '{\"addr\":\"0x5\",\"bus\":\"pcie.0\",\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"/run/x/vfu.sock\",\"type\":\"unix\"}}'
+-device sdhci-pci";
         assert_eq!(lines, expected);
     }
 

@@ -1,0 +1,261 @@
+//! The disk that a guest makes of a card, in the reader and in QEMU's own `sdhci-pci`: both in one machine, read and
+//! written by turns.
+
+mod fio;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ChildStdout;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use sdmorph_lab::assets::{
+    self, Assets, Contents, KernelChoice, Needs, Overrides, Packages, Progress, Request, StockKernel, Store,
+};
+use sdmorph_lab::keeper::Keeper;
+use sdmorph_lab::scenario::SHIPPED_TESTS;
+use sdmorph_lab::server::{Server, ServerPaths};
+use sdmorph_lab::vm::{Vm, VmConfig, path_in_option, run_dir};
+use serde_json::{Value, json};
+
+use crate::arguments::GuestOptions;
+use crate::report::{DiskKind, DiskRow, DiskWork, Disks, Host, MeasuredDisk, Settings};
+use fio::Job;
+pub(crate) use fio::JobResult;
+
+/// The guest's side.
+const SCRIPT: &str = include_str!("disks.sh");
+const TEST: &str = "disks";
+/// Both cards are SDHC, and QEMU's have to have a power of two.
+const IMAGE_BYTES: u64 = 4 << 30;
+/// What the guest reads and writes of them, and somewhat more: the host writes it first, so that it is in the page cache
+/// and no file grows while it is measured.
+const FILLED_BYTES: u64 = 80 << 20;
+/// fio and its libraries are 80 MB of the guest's memory.
+const MEMORY_MIB: u32 = 768;
+/// How long the guest may say nothing. Nothing is measured with it: it ends a run that hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How much of what the guest said last is told if it ends early.
+const LAST_LINES: usize = 12;
+/// What the guest's lines for the host begin with.
+const MARK: &str = "sdmorph-bench ";
+
+/// Measures both disks.
+///
+/// # Errors
+/// There is no QEMU, kernel, fio or device, or the guest does not do it.
+pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) -> Result<Disks> {
+    let vcpus = options.vcpus(host.cpus);
+    let device = device_program(options)?;
+    let kernel = KernelChoice::from_env().unwrap_or(KernelChoice::Stock(StockKernel::V6_1));
+    let needs = Needs {
+        modules: ["sdhci_pci".to_owned()].into(),
+        packages: Packages::from([("fio".to_owned(), ["fio".to_owned()].into())]),
+    };
+    let request = Request {
+        kernels: vec![kernel],
+        unfix: false,
+        needs,
+        refresh: false,
+        overrides: Overrides::from_env(),
+    };
+    let assets = assets::setup(&request, &Store::open()?, Progress::detect())?;
+    let kernel = assets.kernels.first().context("no kernel was asked for")?;
+    let (rounds, ms) = (settings.guest_rounds, settings.guest_ms);
+    crate::say(&format!(
+        "in a guest ({}, QEMU {}, {}): {rounds} rounds of {} jobs of {ms} ms",
+        kernel.kernel.release,
+        assets.qemu.version,
+        assets.accel.name(),
+        2 * DiskWork::ALL.len()
+    ));
+    let jobs = run(&device, &assets, vcpus, settings, options)?;
+    let rows = DiskWork::ALL.into_iter().map(|work| {
+        let of = |disk: DiskKind| {
+            let name = format!("{}:{}", disk.name(), work.name());
+            let rounds: Vec<JobResult> =
+                jobs.iter().filter(|job| job.name == name).map(|job| job.result).collect();
+            if rounds.len() != settings.guest_rounds as usize {
+                bail!("fio told of {name} {} times in {} rounds", rounds.len(), settings.guest_rounds);
+            }
+            MeasuredDisk::new(rounds).context("no rounds")
+        };
+        Ok(DiskRow { work, reader: of(DiskKind::Reader)?, sdhci: of(DiskKind::Sdhci)? })
+    });
+    Ok(Disks {
+        qemu: assets.qemu.version.clone(),
+        accel: assets.accel.name(),
+        kernel: kernel.kernel.release.clone(),
+        vcpus,
+        image_bytes: IMAGE_BYTES,
+        rows: rows.collect::<Result<_>>()?,
+    })
+}
+
+/// The program whose `serve` is the device: the one that was built with this one, if no other is named.
+fn device_program(options: &GuestOptions) -> Result<PathBuf> {
+    let path = match &options.device {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().context("where is this program?")?.with_file_name("sdmorph"),
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(anyhow!(
+        "there is no {}: build it with cargo build --release -p sdmorph, or name it with --device",
+        path.display()
+    ))
+}
+
+/// Boots the guest and returns what fio said there.
+fn run(
+    device: &Path,
+    assets: &Assets,
+    vcpus: u32,
+    settings: &Settings,
+    options: &GuestOptions,
+) -> Result<Vec<Job>> {
+    let dir = run_dir()?;
+    let path = |name: &str| dir.path().join(name);
+    let mut keeper = Keeper::start(dir.path());
+    let paths = ServerPaths {
+        device: path("device.sock"),
+        control: path("control.sock"),
+        images: dir.path().to_path_buf(),
+        record: None,
+        log: path("server.log"),
+        arguments: options.poll.iter().flat_map(|poll| ["--poll".to_owned(), poll.to_string()]).collect(),
+    };
+    let mut server = Server::start(device, &paths)?;
+    keeper.watch(server.pid());
+    let (card, other) = (path("reader.raw"), path("sdhci.raw"));
+    for image in [&card, &other] {
+        make_image(image).with_context(|| image.display().to_string())?;
+    }
+    let card = card.to_str().context("the path of an image is not UTF-8")?;
+    let Value::Object(insert) = json!({ "kind": "sd", "image": card, "format": "raw" }) else {
+        bail!("an object is none");
+    };
+    server.insert_card(insert)?;
+
+    let kernel = assets.kernels.first().context("no kernel was asked for")?;
+    let tests = path("tests");
+    std::fs::create_dir(&tests)?;
+    for (name, text) in SHIPPED_TESTS.iter().copied().chain([("disks.sh", SCRIPT)]) {
+        std::fs::write(tests.join(name), text)?;
+    }
+    let contents = Contents {
+        busybox: &assets.busybox,
+        modules: &kernel.kernel.modules,
+        unfix: None,
+        tests: &tests,
+        programs: &kernel.programs,
+        files: &[],
+    };
+    let initramfs = path("initramfs");
+    contents.write(&initramfs)?;
+    let image = kernel.kernel.image.clone();
+    let mut config =
+        VmConfig::new(assets.qemu.clone(), assets.accel, image, initramfs, dir.path().to_path_buf());
+    config.vcpus = vcpus;
+    config.memory_mib = MEMORY_MIB;
+    config.device_socket = Some(paths.device.clone());
+    config.test = TEST.to_owned();
+    config.append = vec![
+        format!("sdmorph.rounds={}", settings.guest_rounds),
+        format!("sdmorph.ms={}", settings.guest_ms),
+    ];
+    let drive = format!("if=none,id=sd0,format=raw,file={}", path_in_option(&other)?);
+    config.qemu_arguments =
+        ["-device", "sdhci-pci,addr=0x6", "-drive", &drive, "-device", "sd-card,drive=sd0"]
+            .map(str::to_owned)
+            .to_vec();
+    let mut machine = Vm::start(&config)?;
+    keeper.watch(machine.pid());
+    let console = machine.take_console().context("the console is already being read")?;
+    let heard = listen(&lines(console), settings, &mut server);
+    machine.kill();
+    let said = machine.stderr();
+    server.quit();
+    heard.with_context(|| format!("QEMU said: {}", said.trim()))
+}
+
+/// An image whose beginning has contents, and is in the page cache.
+fn make_image(path: &Path) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.set_len(IMAGE_BYTES)?;
+    let piece: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
+    for _ in 0..FILLED_BYTES >> 20 {
+        file.write_all(&piece)?;
+    }
+    // What is dirty when the measuring begins would be written to the disk meanwhile.
+    file.sync_all()
+}
+
+/// The console's lines, read all the time: a guest whose console is not read stops.
+fn lines(console: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut console = BufReader::new(console);
+        let mut line = Vec::new();
+        while let Ok(1..) = console.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            // Who listened has what it wanted.
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Hears what the guest has for the host, until it ends.
+fn listen(console: &Receiver<String>, settings: &Settings, server: &mut Server) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let mut last: Vec<String> = Vec::new();
+    let mut heard = Instant::now();
+    loop {
+        let line = match console.recv_timeout(Duration::from_secs(1)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("QEMU ended; the guest said last:\n{}", last.join("\n"))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(how) = server.ended() {
+                    bail!("the device's process ended: {how}");
+                }
+                if heard.elapsed() > PATIENCE {
+                    bail!("the guest said nothing for {PATIENCE:?}, and last:\n{}", last.join("\n"));
+                }
+                continue;
+            }
+        };
+        heard = Instant::now();
+        if let Some(code) = line.strip_prefix("sdmorph-init: exit ") {
+            if code.trim() == "0" {
+                return Ok(jobs);
+            }
+            bail!("the guest's script ended with {code}; it said last:\n{}", last.join("\n"));
+        }
+        if let Some(news) = line.strip_prefix(MARK) {
+            match news.split_once(' ') {
+                Some(("fio", result)) => jobs.push(Job::parse(result).map_err(|error| anyhow!(error))?),
+                Some(("round", round)) => {
+                    crate::say(&format!(
+                        "  round {round} of 0 to {}",
+                        settings.guest_rounds.saturating_sub(1)
+                    ));
+                }
+                Some(("disk", disk)) => crate::say(&format!("  disk {disk}")),
+                _ => {}
+            }
+        }
+        if last.len() >= LAST_LINES {
+            last.remove(0);
+        }
+        last.push(line);
+    }
+}
