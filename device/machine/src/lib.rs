@@ -19,7 +19,7 @@
 //! - more than one slot.
 
 mod bench;
-mod card;
+pub mod card;
 mod machine;
 pub mod messages;
 pub mod morph;
