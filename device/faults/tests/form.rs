@@ -286,7 +286,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
         (
@@ -338,7 +338,10 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (on(json!({ "read": "HAIMR", "delay": "-5ms" })), "on.delay: a delay cannot be negative"),
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
-        (act(json!({})), "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed"),
+        (
+            act(json!({})),
+            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
+        ),
         (act(json!([])), "do: a rule needs an action; the list is empty"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (

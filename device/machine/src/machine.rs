@@ -296,6 +296,7 @@ impl Machine {
             self.reader_comes_back();
         }
         self.cancel(Later::LinkFalls);
+        self.cancel(Later::SwitchFails);
         self.phase = Phase::Reader;
     }
 
@@ -557,6 +558,7 @@ impl Machine {
     fn link(&mut self, up: bool) {
         self.cancel(Later::PresenceGoes);
         self.cancel(Later::LinkTrains);
+        self.cancel(Later::SwitchFails);
         if up {
             self.with_port(|port, ctx| {
                 port.set_bar_vanished(ctx, false);

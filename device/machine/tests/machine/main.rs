@@ -3,6 +3,7 @@
 
 mod book;
 mod calls;
+mod cards;
 mod guest;
 mod life;
 mod messages;
