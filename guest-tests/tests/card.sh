@@ -22,6 +22,20 @@ card_eject() {
 	control_execute card-eject
 }
 
+# $1: the arguments of card-corrupt, a JSON object
+card_disturb() {
+	mark "disturbing $1"
+	control_execute card-corrupt "$1"
+}
+
+# Prints how often the card in the reader has felt a disturbance. $1: which, as card-corrupt calls it
+card_felt() {
+	control_execute query-status >/dev/null
+	# control_answer is control.sh's.
+	# shellcheck disable=SC2154
+	printf '%s' "$control_answer" | sed -n "s/.*\"felt\": *{[^}]*\"$1\": *\([0-9]*\).*/\1/p"
+}
+
 # The reader's card has become a disk, and its node is there.
 disk_find() {
 	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do

@@ -21,6 +21,8 @@ pub enum Command {
     CardInsert(CardInsertArgs),
     /// `card-eject`: takes out whatever is in the reader.
     CardEject,
+    /// `card-prepare`: keeps a card at hand, for rules that insert it.
+    CardPrepare(CardInsertArgs),
     /// `card-corrupt`: disturbs the card in the reader, as a worn or badly seated one would be.
     CardCorrupt(CardCorruptArgs),
     /// `over-current`: the card draws too much current.
@@ -56,7 +58,7 @@ pub struct CapabilitiesArgs {
     pub enable: Vec<String>,
 }
 
-/// Arguments of `card-insert`.
+/// Arguments of `card-insert` and `card-prepare`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CardInsertArgs {

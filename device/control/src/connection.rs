@@ -174,6 +174,7 @@ impl Connection {
             // Done above; here only because the match is to be exhaustive.
             Command::QmpCapabilities(_) => Ok(json!({})),
             Command::CardInsert(arguments) => handler.card_insert(arguments).map(nothing),
+            Command::CardPrepare(arguments) => handler.card_prepare(arguments).map(nothing),
             Command::CardEject => handler.card_eject().map(nothing),
             Command::CardCorrupt(arguments) => handler.card_corrupt(arguments).map(nothing),
             Command::OverCurrent => handler.over_current().map(nothing),

@@ -30,6 +30,12 @@ pub trait Handler: Send + Sync + 'static {
     /// There is nothing to eject.
     fn card_eject(&self) -> Result<(), CommandError>;
 
+    /// `card-prepare`.
+    ///
+    /// # Errors
+    /// Arguments that do not go together; an image that cannot be used.
+    fn card_prepare(&self, card: CardInsertArgs) -> Result<(), CommandError>;
+
     /// `card-corrupt`.
     ///
     /// # Errors

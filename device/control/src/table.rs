@@ -62,6 +62,29 @@ const fn optional(name: &'static str, kind: ArgumentType, summary: &'static str)
     ArgumentSpec { name, kind, optional: true, summary }
 }
 
+/// What there is to say of a card.
+const NEW_CARD: &[ArgumentSpec] = &[
+    required(
+        "kind",
+        ArgumentType::OneOf(&["sd", "sd-express", "none"]),
+        "sd: an SD card; sd-express: an SD 7.0 card; none: an empty adapter (the presence switch closes, no card answers)",
+    ),
+    optional("image", ArgumentType::String, "the file that keeps its blocks; in memory if left out"),
+    optional(
+        "format",
+        ArgumentType::OneOf(&["raw", "qcow2"]),
+        "the image's format; qcow2 is recognised if left out",
+    ),
+    optional("size", ArgumentType::Size, "the size of a card in memory; 64 GiB if left out"),
+    optional("read-only", ArgumentType::Boolean, "whether the card refuses to be changed"),
+    optional(
+        "write-protect",
+        ArgumentType::Boolean,
+        "whether the switch on its edge is at \"lock\"; the reader sees it, the card does not",
+    ),
+    optional("serial", ArgumentType::Integer, "the serial number in its CID"),
+];
+
 /// Every command there is, in the order of the reference.
 pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
@@ -74,27 +97,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "card-insert",
         summary: "Put a card into the reader",
-        arguments: &[
-            required(
-                "kind",
-                ArgumentType::OneOf(&["sd", "sd-express", "none"]),
-                "sd: an SD card; sd-express: an SD 7.0 card; none: an empty adapter (the presence switch closes, no card answers)",
-            ),
-            optional("image", ArgumentType::String, "the file that keeps its blocks; in memory if left out"),
-            optional(
-                "format",
-                ArgumentType::OneOf(&["raw", "qcow2"]),
-                "the image's format; qcow2 is recognised if left out",
-            ),
-            optional("size", ArgumentType::Size, "the size of a card in memory; 64 GiB if left out"),
-            optional("read-only", ArgumentType::Boolean, "whether the card refuses to be changed"),
-            optional(
-                "write-protect",
-                ArgumentType::Boolean,
-                "whether the switch on its edge is at \"lock\"; the reader sees it, the card does not",
-            ),
-            optional("serial", ArgumentType::Integer, "the serial number in its CID"),
-        ],
+        arguments: NEW_CARD,
         returns: "an empty object",
         example: r#"{"kind": "sd", "size": "8 GiB", "write-protect": true}"#,
     },
@@ -104,6 +107,13 @@ pub const COMMANDS: &[CommandSpec] = &[
         arguments: &[],
         returns: "an empty object",
         example: "{}",
+    },
+    CommandSpec {
+        name: "card-prepare",
+        summary: "Keep a card at hand, in place of the one that is: a rule's `card = \"insert\"` puts it into the reader",
+        arguments: NEW_CARD,
+        returns: "an empty object",
+        example: r#"{"kind": "sd", "size": "8 GiB"}"#,
     },
     CommandSpec {
         name: "card-corrupt",

@@ -336,6 +336,8 @@ impl Engine {
                     | Action::Link(_)
                     | Action::Presence(_)
                     | Action::Relink(_)
+                    | Action::RelinkFails
+                    | Action::Card(_)
                     | Action::Wire(_) => {}
                 }
             }

@@ -46,5 +46,7 @@ pub use error::RuleError;
 pub use latency::{MAX_LATENCY, ReadLatency};
 pub use nearest::Nearest;
 pub use registry::{RegisterInfo, Registry};
-pub use rule::{Action, BarAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger};
+pub use rule::{
+    Action, BarAction, CardAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger,
+};
 pub use wire::{Errno, MESSAGES, WireAction};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sdmorph_pci::Event;
 
 use crate::error::RuleError;
-use crate::rule::{Action, BarAction, Cause, LinkAction, Rule};
+use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule};
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
@@ -37,8 +37,15 @@ fn events_of(action: &Action) -> &'static [Event] {
         }
         Action::Link(LinkAction::Up) => &[Event::LinkUp],
         Action::Presence(_) => &[Event::PresenceChanged { present: true }],
+        Action::Card(CardAction::Eject) => &[Event::CardEjected],
+        Action::Card(CardAction::Insert) => &[Event::CardInserted],
+        Action::Card(CardAction::OverCurrent) => &[Event::OverCurrent],
         // A relink time has its effect later, through a timer of the slot.
-        Action::ReadLatency(_) | Action::Relink(_) | Action::StuckBusy(_) | Action::Wire(_) => &[],
+        Action::ReadLatency(_)
+        | Action::Relink(_)
+        | Action::RelinkFails
+        | Action::StuckBusy(_)
+        | Action::Wire(_) => &[],
     }
 }
 

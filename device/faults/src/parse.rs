@@ -13,7 +13,8 @@ use crate::error::RuleError;
 use crate::latency::{MAX_LATENCY, ReadLatency};
 use crate::nearest::{Nearest, quoted};
 use crate::rule::{
-    Action, BarAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger, hexadecimal,
+    Action, BarAction, CardAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger,
+    hexadecimal,
 };
 use crate::wire::{Errno, WireAction};
 
@@ -26,7 +27,7 @@ const ON_KEYS: &[&str] = &[
     "read", "write", "access", "event", "rule", "command", "message", "start", "function", "value", "mask",
     "nth", "after", "delay",
 ];
-const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "stuck-busy", "wire"];
+const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "card", "stuck-busy", "wire"];
 const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
@@ -174,7 +175,13 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             _ => Action::Link(LinkAction::Up),
         },
         "presence" => Action::Presence(boolean(&place, value)?),
+        "relink" if value == "fail" => Action::RelinkFails,
         "relink" => Action::Relink(relink(&place, value)?),
+        "card" => match word(&place, value, &["eject", "insert", "over-current"])? {
+            "eject" => Action::Card(CardAction::Eject),
+            "insert" => Action::Card(CardAction::Insert),
+            _ => Action::Card(CardAction::OverCurrent),
+        },
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
         "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
         _ => Action::Wire(wire(&place, value)?),

@@ -114,6 +114,10 @@ pub enum Action {
     /// `relink`: from the request of an SD Express switch to the link's fall, instead of what the driver programmed; for
     /// a switch that is under way from now on.
     Relink(Duration),
+    /// `relink = "fail"`: the next switch fails: the link falls, and the reader comes back and says so.
+    RelinkFails,
+    /// `card`: what becomes of the card in the reader.
+    Card(CardAction),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
     StuckBusy(StuckBusy),
     /// `wire`: what becomes of the message that the rule waits for. Only in a rule with [`Cause::Message`] and without
@@ -137,6 +141,17 @@ pub enum LinkAction {
     Down,
     /// It comes up.
     Up,
+}
+
+/// What becomes of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardAction {
+    /// It is taken out.
+    Eject,
+    /// The one at hand goes in, if there is one and the reader is empty.
+    Insert,
+    /// It draws too much current.
+    OverCurrent,
 }
 
 /// Busy bits that do not clear by themselves.
@@ -293,6 +308,10 @@ impl Action {
             Action::Link(LinkAction::Up) => json!({ "link": "up" }),
             Action::Presence(present) => json!({ "presence": present }),
             Action::Relink(time) => json!({ "relink": duration::text(*time) }),
+            Action::RelinkFails => json!({ "relink": "fail" }),
+            Action::Card(CardAction::Eject) => json!({ "card": "eject" }),
+            Action::Card(CardAction::Insert) => json!({ "card": "insert" }),
+            Action::Card(CardAction::OverCurrent) => json!({ "card": "over-current" }),
             Action::StuckBusy(stuck) => json!({ "stuck-busy": stuck.to_json() }),
             Action::Wire(wire) => json!({ "wire": wire.to_json() }),
         }

@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, Cause, Errno, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy, Trigger,
-    WireAction,
+    Action, BarAction, CardAction, Cause, Errno, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy,
+    Trigger, WireAction,
 };
 use sdmorph_pci::Direction;
 use serde_json::{Value, json};
@@ -86,6 +86,10 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
         (json!({ "presence": true }), Action::Presence(true)),
         (json!({ "presence": false }), Action::Presence(false)),
         (json!({ "relink": "250ms" }), Action::Relink(Duration::from_millis(250))),
+        (json!({ "relink": "fail" }), Action::RelinkFails),
+        (json!({ "card": "eject" }), Action::Card(CardAction::Eject)),
+        (json!({ "card": "insert" }), Action::Card(CardAction::Insert)),
+        (json!({ "card": "over-current" }), Action::Card(CardAction::OverCurrent)),
         (json!({ "read-latency": "0s" }), Action::ReadLatency(ReadLatency::Off)),
         (json!({ "read-latency": "4s" }), Action::ReadLatency(ReadLatency::Fixed(ms(4000)))),
         (
@@ -282,7 +286,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
         (
@@ -334,7 +338,10 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (on(json!({ "read": "HAIMR", "delay": "-5ms" })), "on.delay: a delay cannot be negative"),
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
-        (act(json!({})), "do: one of bar, read-latency, link, presence, relink, stuck-busy, wire is needed"),
+        (
+            act(json!({})),
+            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
+        ),
         (act(json!([])), "do: a rule needs an action; the list is empty"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (

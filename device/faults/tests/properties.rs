@@ -168,6 +168,8 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         one_of(&["down", "up"]).prop_map(|word| json!({ "link": word })),
         any::<bool>().prop_map(|present| json!({ "presence": present })),
         (0u32..10_000).prop_map(|time| json!({ "relink": format!("{time}ms") })),
+        Just(json!({ "relink": "fail" })),
+        one_of(&["eject", "insert", "over-current"]).prop_map(|what| json!({ "card": what })),
         duration().prop_map(|latency| json!({ "read-latency": latency })),
         (duration(), duration(), number())
             .prop_map(|(min, max, seed)| json!({ "read-latency": { "min": min, "max": max, "seed": seed } })),

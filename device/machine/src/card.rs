@@ -120,12 +120,25 @@ impl Inserted {
     }
 }
 
+/// A card that is ready to go in.
+pub(crate) struct Ready {
+    pub(crate) card: Card,
+    pub(crate) inserted: Inserted,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ready").field(&self.inserted).finish()
+    }
+}
+
 impl NewCard {
     /// Makes the card.
-    pub(crate) fn make(self) -> Result<(Card, Inserted), InsertError> {
+    pub(crate) fn make(self) -> Result<Ready, InsertError> {
         let Self { kind, medium, write_protect, serial } = self;
         if kind == CardKind::Empty {
-            return Ok((Box::new(EmptyAdapter { last: 0 }), Inserted { kind, write_protect, medium: None }));
+            let inserted = Inserted { kind, write_protect, medium: None };
+            return Ok(Ready { card: Box::new(EmptyAdapter { last: 0 }), inserted });
         }
         let medium = medium.unwrap_or_else(|| Medium::memory(Capacity::DEFAULT.bytes()));
         let capacity = Capacity::of_blocks(medium.media.blocks())?;
@@ -134,7 +147,7 @@ impl NewCard {
             _ => Profile::legacy(serial, capacity),
         };
         let inserted = Inserted { kind, write_protect, medium: Some(medium.status) };
-        Ok((Box::new(MemoryCard::new(profile, medium.media)?), inserted))
+        Ok(Ready { card: Box::new(MemoryCard::new(profile, medium.media)?), inserted })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sdmorph_faults::rule::{Action, BarAction, LinkAction};
+use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
 use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus, WireAction};
 use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam;
@@ -17,7 +17,7 @@ use sdmorph_vmd::Vmd;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Counters};
-use crate::card::{InsertError, Inserted, NewCard};
+use crate::card::{InsertError, Inserted, NewCard, Ready};
 use crate::messages::MessageWatch;
 use crate::morph::{self, Later, Phase};
 use crate::names;
@@ -60,8 +60,12 @@ pub struct Machine {
     host: Host,
     phase: Phase,
     card: Option<Inserted>,
+    /// The card that a rule's `card = "insert"` puts in.
+    at_hand: Option<Ready>,
     /// How long a switch takes if a rule says so, instead of what the driver programmed.
     relink: Option<Duration>,
+    /// The next switch fails, because a rule says so.
+    relink_fails: bool,
     /// The messages that rules wait for, for whoever serves the client.
     message_watch: MessageWatch,
     /// What the slot does later. No entry stands twice: asking again replaces.
@@ -91,7 +95,9 @@ impl Machine {
             host,
             phase: Phase::Reader,
             card: None,
+            at_hand: None,
             relink: None,
+            relink_fails: false,
             message_watch: MessageWatch::default(),
             later: BTreeSet::new(),
         }
@@ -210,15 +216,26 @@ impl Machine {
         if self.card.is_some() {
             return Err(InsertError::Occupied);
         }
-        let (card, inserted) = card.into().make()?;
-        self.call(now, |machine| {
-            let write_protect = inserted.write_protect;
-            machine.card = Some(inserted);
-            machine.with_reader(|reader, ctx| {
-                reader.set_write_protect(write_protect);
-                reader.insert(ctx, card);
-            });
+        let card = card.into().make()?;
+        self.call(now, |machine| machine.insert(card));
+        Ok(())
+    }
+
+    fn insert(&mut self, Ready { card, inserted }: Ready) {
+        let write_protect = inserted.write_protect;
+        self.card = Some(inserted);
+        self.with_reader(|reader, ctx| {
+            reader.set_write_protect(write_protect);
+            reader.insert(ctx, card);
         });
+    }
+
+    /// Keeps a card at hand, in place of the one that is: a rule's `card = "insert"` puts it in.
+    ///
+    /// # Errors
+    /// Those of the card itself; see [`Machine::card_insert`].
+    pub fn card_prepare(&mut self, card: impl Into<NewCard>) -> Result<(), InsertError> {
+        self.at_hand = Some(card.into().make()?);
         Ok(())
     }
 
@@ -243,11 +260,13 @@ impl Machine {
 
     /// The card in the reader draws too much current. False if the reader's driver has not set it to look for that.
     pub fn over_current(&mut self, now: Duration) -> bool {
-        self.call(now, |machine| {
-            let mut detected = false;
-            machine.with_reader(|reader, ctx| detected = reader.over_current(ctx));
-            detected
-        })
+        self.call(now, Self::too_much_current)
+    }
+
+    fn too_much_current(&mut self) -> bool {
+        let mut detected = false;
+        self.with_reader(|reader, ctx| detected = reader.over_current(ctx));
+        detected
     }
 
     /// A medium has ended something that did not end at once: whoever waits for it goes on.
@@ -268,23 +287,31 @@ impl Machine {
     /// # Errors
     /// [`InsertError::Empty`] if there is none.
     pub fn card_eject(&mut self, now: Duration) -> Result<(), InsertError> {
-        if self.card.take().is_none() {
+        if self.card.is_none() {
             return Err(InsertError::Empty);
         }
-        self.call(now, |machine| {
-            machine.with_reader(|reader, ctx| {
-                drop(reader.eject(ctx));
-                reader.set_write_protect(false);
-            });
-            if machine.phase == Phase::Away {
-                machine.cancel(Later::PresenceGoes);
-                machine.with_port(|port, ctx| port.set_presence(ctx, true));
-                machine.do_later(morph::TRAINING, Later::LinkTrains);
-            }
-            machine.cancel(Later::LinkFalls);
-            machine.phase = Phase::Reader;
-        });
+        self.call(now, Self::eject);
         Ok(())
+    }
+
+    fn eject(&mut self) {
+        self.card = None;
+        self.with_reader(|reader, ctx| {
+            drop(reader.eject(ctx));
+            reader.set_write_protect(false);
+        });
+        if self.phase == Phase::Away {
+            self.reader_comes_back();
+        }
+        self.cancel(Later::LinkFalls);
+        self.cancel(Later::SwitchFails);
+        self.phase = Phase::Reader;
+    }
+
+    fn reader_comes_back(&mut self) {
+        self.cancel(Later::PresenceGoes);
+        self.with_port(|port, ctx| port.set_presence(ctx, true));
+        self.do_later(morph::TRAINING, Later::LinkTrains);
     }
 
     /// Takes the slot's link down or up; presence follows.
@@ -339,6 +366,7 @@ impl Machine {
             fresh.load(rules, now)?;
             self.bench.faults = fresh;
             self.relink = None;
+            self.relink_fails = false;
         } else {
             self.bench.faults.load(rules, now)?;
         }
@@ -370,6 +398,7 @@ impl Machine {
             "chip": self.model.name,
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
+            "card-at-hand": self.at_hand.as_ref().map(|ready| ready.inserted.kind.name()),
             "write-protect": self.card.as_ref().is_some_and(|card| card.write_protect),
             "medium": self.card.as_ref().map(Inserted::status),
             "counters": self.bench.counters,
@@ -432,6 +461,11 @@ impl Machine {
                 Later::LinkFalls => self.link(false),
                 Later::PresenceGoes => self.with_port(|port, ctx| port.set_presence(ctx, false)),
                 Later::LinkTrains => self.link(true),
+                Later::SwitchFails => {
+                    self.phase = Phase::Reader;
+                    self.with_reader(|reader, _| reader.set_express_link_failed(true));
+                    self.reader_comes_back();
+                }
             }
             self.settle();
         }
@@ -477,6 +511,9 @@ impl Machine {
             Event::LinkDown if self.phase == Phase::Switching => {
                 self.cancel(Later::LinkFalls);
                 self.phase = Phase::Away;
+                if std::mem::take(&mut self.relink_fails) {
+                    self.do_later(morph::PRESENCE_LAG + morph::TRAINING, Later::SwitchFails);
+                }
             }
             // The link came back without the card's removal, by a rule, `link-set` or the guest's Link Disable.
             Event::LinkUp if self.phase == Phase::Away => self.phase = Phase::Reader,
@@ -506,6 +543,20 @@ impl Machine {
                     self.do_later(*after, Later::LinkFalls);
                 }
             }
+            Action::RelinkFails => self.relink_fails = true,
+            Action::Card(what) => match what {
+                CardAction::Eject if self.card.is_some() => self.eject(),
+                CardAction::Insert if self.card.is_none() => {
+                    if let Some(card) = self.at_hand.take() {
+                        self.insert(card);
+                    }
+                }
+                CardAction::OverCurrent => {
+                    self.too_much_current();
+                }
+                // There is nothing to take out, or no room.
+                CardAction::Eject | CardAction::Insert => {}
+            },
             // The rules' engine keeps these two itself.
             Action::ReadLatency(_) | Action::StuckBusy(_) => {}
             // Whoever asked with the message does it.
@@ -516,6 +567,7 @@ impl Machine {
     fn link(&mut self, up: bool) {
         self.cancel(Later::PresenceGoes);
         self.cancel(Later::LinkTrains);
+        self.cancel(Later::SwitchFails);
         if up {
             self.with_port(|port, ctx| {
                 port.set_bar_vanished(ctx, false);

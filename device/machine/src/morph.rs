@@ -13,6 +13,9 @@
 //!                                                                                      └───────────┘
 //! ```
 //!
+//! A switch that fails (a rule's `relink = "fail"`) lets go of the slot, too. When the card has had the time to train and
+//! has not, the reader comes back with RTS5261_EXPRESS_LINK_FAIL set, and the card in it.
+//!
 //! A reset of the reader while it is switching takes the switch back: the registers that asked for it are clear again.
 //! A link that comes up while the reader is away (a rule, `link-set`) has the reader at its end.
 //!
@@ -59,6 +62,8 @@ pub(crate) enum Later {
     PresenceGoes,
     /// Training is over.
     LinkTrains,
+    /// The firmware gives up on the card, and comes back as a reader.
+    SwitchFails,
 }
 
 /// The relink time for a register value.

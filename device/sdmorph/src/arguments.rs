@@ -260,6 +260,9 @@ pub(crate) struct RunOptions {
     /// Do not share guest memory with the device: it reads and writes it by messages to QEMU
     #[arg(long)]
     pub(crate) no_share: bool,
+    /// A word for the guest kernel's command line, such as a test's own parameter (sdmorph.cycles=1000); again for more
+    #[arg(long, value_name = "WORD")]
+    pub(crate) append: Vec<String>,
     /// Seconds of wall time that one run may take; default as the scenario says
     #[arg(long, value_name = "SECONDS")]
     pub(crate) deadline: Option<u64>,

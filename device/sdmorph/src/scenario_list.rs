@@ -126,7 +126,18 @@ fn guest_part(script: &str) -> String {
 }
 
 fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
-    let Evidence { means, log, counters, events, rules, dead_reads, order, oops, may_fail } = evidence;
+    let Evidence {
+        means,
+        log,
+        counters,
+        events,
+        rules,
+        dead_reads,
+        order,
+        oops,
+        may_fail,
+        memory_growth_mib,
+    } = evidence;
     let means = means.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(page, "\n### `{verdict}`: what has to be seen\n\n{means}\n");
     let mut point = |what: &str, seen: String| {
@@ -155,6 +166,9 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
     }
     if !may_fail.is_empty() {
         point("the guest's tests that may fail", codes(may_fail));
+    }
+    if let Some(most) = memory_growth_mib {
+        point("growth of the device's process in the second half, at most", format!("{most} MiB"));
     }
 }
 

@@ -92,6 +92,8 @@ pub struct RunResult {
     pub counts: Counts,
     /// Accesses to registers that the device does not model; `None` if its state does not say.
     pub unmodelled: Option<Vec<String>>,
+    /// The memory of the device's process (VmRSS) in KiB at each result of the guest's script.
+    pub device_memory_kib: Vec<u64>,
     /// What the host found in the card images, when the run was over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_hashes: Vec<HostHash>,
@@ -149,6 +151,7 @@ impl RunResult {
             ktap: log.ktap.results.clone(),
             counts: count(scenario, evidence.record, log),
             unmodelled: evidence.unmodelled.map(<[String]>::to_vec),
+            device_memory_kib: evidence.device_memory_kib.to_vec(),
             host_hashes: evidence.host_hashes.to_vec(),
             qemu_command: facts.qemu_command,
             files: facts.files,
@@ -231,6 +234,7 @@ pub(crate) mod tests {
             record: &record,
             unmodelled: Some(&[]),
             counters: &BTreeMap::new(),
+            device_memory_kib: &[],
             host_hashes: &[],
             cut_short: None,
             modules: &[crate::inlining::tests::rtsx_pci()],

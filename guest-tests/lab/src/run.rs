@@ -67,6 +67,8 @@ pub struct RunOptions {
     pub place: bool,
     /// The device maps guest memory; `false`: it is QEMU's own, and the device reads and writes it by messages.
     pub share_memory: bool,
+    /// More words for the kernel's command line; the test's script sees them too.
+    pub append: Vec<String>,
     /// Wall time for one run; the scenario's if `None`.
     pub deadline: Option<Duration>,
     /// Write one JSON document instead of text.
@@ -109,6 +111,7 @@ impl RunOptions {
             out_dir,
             place: true,
             share_memory: true,
+            append: Vec::new(),
             deadline: None,
             json: false,
             colour: false,
@@ -200,6 +203,7 @@ pub fn run_each(
         server_exe: &options.server_exe,
         place: options.place,
         share_memory: options.share_memory,
+        append: &options.append,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };
     let mut results = Vec::new();

@@ -28,6 +28,11 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("card-write-protect", include_str!("../../scenarios/card-write-protect.toml")),
     ("card-classes", include_str!("../../scenarios/card-classes.toml")),
     ("card-uhs", include_str!("../../scenarios/card-uhs.toml")),
+    ("card-corrupt", include_str!("../../scenarios/card-corrupt.toml")),
+    ("card-over-current", include_str!("../../scenarios/card-over-current.toml")),
+    ("card-suspend", include_str!("../../scenarios/card-suspend.toml")),
+    ("card-express-as-sd", include_str!("../../scenarios/card-express-as-sd.toml")),
+    ("card-cycles", include_str!("../../scenarios/card-cycles.toml")),
     ("chip-rts5260", include_str!("../../scenarios/chip-rts5260.toml")),
     ("chip-rts5228", include_str!("../../scenarios/chip-rts5228.toml")),
     ("chip-rts525a", include_str!("../../scenarios/chip-rts525a.toml")),
@@ -49,6 +54,11 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("card-write-protect.sh", include_str!("../../tests/card-write-protect.sh")),
     ("card-classes.sh", include_str!("../../tests/card-classes.sh")),
     ("card-uhs.sh", include_str!("../../tests/card-uhs.sh")),
+    ("card-corrupt.sh", include_str!("../../tests/card-corrupt.sh")),
+    ("card-over-current.sh", include_str!("../../tests/card-over-current.sh")),
+    ("card-suspend.sh", include_str!("../../tests/card-suspend.sh")),
+    ("card-express-as-sd.sh", include_str!("../../tests/card-express-as-sd.sh")),
+    ("card-cycles.sh", include_str!("../../tests/card-cycles.sh")),
     ("card-chip.sh", include_str!("../../tests/card-chip.sh")),
 ];
 
@@ -305,6 +315,9 @@ pub struct Evidence {
     /// Results of the guest's script that may be `not ok`, by their description.
     #[serde(default)]
     pub may_fail: Vec<String>,
+    /// The most MiB by which the device's process may grow in the second half of the script's results.
+    #[serde(default)]
+    pub memory_growth_mib: Option<u64>,
 }
 
 /// The oops that is looked for.

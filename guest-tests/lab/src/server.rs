@@ -43,7 +43,7 @@ pub struct ServerPaths {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    client: Client,
+    control: PathBuf,
     log: PathBuf,
 }
 
@@ -71,7 +71,7 @@ impl Server {
             .spawn()
             .map_err(Failure::file("start", exe))?;
         match Self::connect(&mut child, paths) {
-            Ok(client) => Ok(Self { child, client, log: paths.log.clone() }),
+            Ok(()) => Ok(Self { child, control: paths.control.clone(), log: paths.log.clone() }),
             Err(failure) => {
                 end(&mut child);
                 Err(failure)
@@ -79,7 +79,7 @@ impl Server {
         }
     }
 
-    fn connect(child: &mut Child, paths: &ServerPaths) -> Result<Client, Failure> {
+    fn connect(child: &mut Child, paths: &ServerPaths) -> Result<(), Failure> {
         let until = Instant::now() + ANSWER;
         let failed = |what: String| Failure::Server { what, log: tail(&paths.log) };
         loop {
@@ -91,7 +91,7 @@ impl Server {
             }
             let device_listens = paths.device.exists();
             match Client::connect(&paths.control, ANSWER) {
-                Ok(client) if device_listens => return Ok(client),
+                Ok(_) if device_listens => return Ok(()),
                 Ok(_) | Err(ClientError::Connect { .. }) if Instant::now() < until => {}
                 Ok(_) => return Err(failed(format!("made no socket {}", paths.device.display()))),
                 Err(error) => return Err(failed(format!("does not answer: {error}"))),
@@ -100,15 +100,21 @@ impl Server {
         }
     }
 
+    /// One command, on a connection of its own: one that stays is sent every event of the run, and cut off when it
+    /// does not read them.
+    fn execute(&self, command: &str, arguments: JsonObject) -> Result<Value, ClientError> {
+        Client::connect(&self.control, ANSWER)?.execute(command, arguments)
+    }
+
     /// Load a scenario's rules.
     ///
     /// # Errors
     /// [`Failure::Rules`] if the device refuses them; otherwise it did not answer.
-    pub fn load_rules(&mut self, scenario: &str, rules: Value) -> Result<(), Failure> {
+    pub fn load_rules(&self, scenario: &str, rules: Value) -> Result<(), Failure> {
         let mut arguments = JsonObject::new();
         arguments.insert("name".to_owned(), Value::from(scenario));
         arguments.insert("rules".to_owned(), rules);
-        match self.client.execute("scenario-load", arguments) {
+        match self.execute("scenario-load", arguments) {
             Ok(_) => Ok(()),
             Err(error @ ClientError::Command { .. }) => {
                 Err(Failure::Rules { scenario: scenario.to_owned(), reason: error.to_string() })
@@ -121,8 +127,8 @@ impl Server {
     ///
     /// # Errors
     /// The device refuses it, or did not answer.
-    pub fn insert_card(&mut self, arguments: JsonObject) -> Result<(), Failure> {
-        let answer = self.client.execute("card-insert", arguments);
+    pub fn insert_card(&self, arguments: JsonObject) -> Result<(), Failure> {
+        let answer = self.execute("card-insert", arguments);
         answer.map(drop).map_err(|error| self.failed(format!("did not take the card: {error}")))
     }
 
@@ -130,14 +136,21 @@ impl Server {
     ///
     /// # Errors
     /// It did not answer.
-    pub fn status(&mut self) -> Result<Value, Failure> {
-        let answer = self.client.execute("query-status", JsonObject::new());
+    pub fn status(&self) -> Result<Value, Failure> {
+        let answer = self.execute("query-status", JsonObject::new());
         answer.map_err(|error| self.failed(format!("did not tell its state: {error}")))
     }
 
     /// Its process id; it leads a process group.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How much memory of its own it has (VmRSS); `None` if the system does not say.
+    pub(crate) fn memory_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Whether the process has ended, and how.
@@ -150,7 +163,7 @@ impl Server {
         if self.ended().is_some() {
             return;
         }
-        if let Err(error) = self.client.execute("quit", JsonObject::new()) {
+        if let Err(error) = self.execute("quit", JsonObject::new()) {
             tracing::warn!("the device's process did not take `quit`: {error}");
             return;
         }
@@ -199,7 +212,7 @@ pub(crate) fn check_rules(
         log: directory.join("check.log"),
         arguments: scenario.device.arguments(),
     };
-    let mut server = Server::start(exe, &paths)?;
+    let server = Server::start(exe, &paths)?;
     keeper.watch(server.pid());
     server.load_rules(&scenario.name, rules.clone())?;
     server.quit();

@@ -45,7 +45,18 @@ pub(crate) struct Bench<'a> {
     pub(crate) server_exe: &'a Path,
     pub(crate) place: bool,
     pub(crate) share_memory: bool,
+    /// More words for the kernel's command line.
+    pub(crate) append: &'a [String],
     pub(crate) deadline: Duration,
+}
+
+/// What was seen while the test ran.
+struct Watched {
+    log: Klog,
+    /// Of the device's process, at each result of the guest's script.
+    device_memory_kib: Vec<u64>,
+    /// Why it was cut short, if it was.
+    cut_short: Option<String>,
 }
 
 impl Bench<'_> {
@@ -106,7 +117,7 @@ impl Bench<'_> {
         drop(keeper);
         let qemu_log_written =
             fs::write(&files.qemu_log, machine.stderr()).map_err(Failure::file("write", &files.qemu_log));
-        let (log, cut_short) = watched?;
+        let Watched { log, device_memory_kib, cut_short } = watched?;
         qemu_log_written?;
         let status = status?;
         write_json(&files.status, &status)?;
@@ -125,6 +136,7 @@ impl Bench<'_> {
             record: &record,
             unmodelled: unmodelled.as_deref(),
             counters: &counters,
+            device_memory_kib: &device_memory_kib,
             host_hashes: &host_hashes,
             cut_short: cut_short.as_deref(),
             modules: &loaded,
@@ -166,7 +178,7 @@ impl Bench<'_> {
         if !self.place {
             config.append.push("sdmorph.place=0".to_owned());
         }
-        config.append.extend(guest.append.iter().cloned());
+        config.append.extend(guest.append.iter().chain(self.append).cloned());
         config
     }
 
@@ -175,20 +187,21 @@ impl Bench<'_> {
         waited_for(log, clean.events.iter().any(|event| event == "link-down"))
     }
 
-    /// Read the console until the test is over. Returns the log, and why it was cut short if it was.
+    /// Read the console until the test is over.
     fn watch(
         &self,
         machine: &mut Vm,
         server: &mut Server,
         files: &Files,
         started: Instant,
-    ) -> Result<(Klog, Option<String>), Failure> {
+    ) -> Result<Watched, Failure> {
         let mut copy = fs::File::create(&files.console).map_err(Failure::file("create", &files.console))?;
         let console = machine
             .take_console()
             .ok_or_else(|| Failure::Options("the machine's console is already being read".to_owned()))?;
         let pieces = read_in_background(console);
         let mut log = Klog::new();
+        let mut device_memory_kib = Vec::new();
         let mut bytes = 0;
         let mut faulted_at = None;
         let cut_short = loop {
@@ -202,6 +215,10 @@ impl Bench<'_> {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            if log.ktap.results.len() > device_memory_kib.len() {
+                let now = server.memory_kib().or(device_memory_kib.last().copied()).unwrap_or_default();
+                device_memory_kib.resize(log.ktap.results.len(), now);
+            }
             if log.ktap.finished {
                 break None;
             }
@@ -246,7 +263,7 @@ impl Bench<'_> {
             }
         };
         log.finish();
-        Ok((log, cut_short))
+        Ok(Watched { log, device_memory_kib, cut_short })
     }
 }
 

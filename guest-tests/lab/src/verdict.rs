@@ -123,6 +123,8 @@ pub struct Evidenced<'a> {
     pub unmodelled: Option<&'a [String]>,
     /// The counters of the device's state.
     pub counters: &'a BTreeMap<String, u64>,
+    /// The memory of the device's process in KiB at each result of the guest's script.
+    pub device_memory_kib: &'a [u64],
     /// What the host found in the card images, when the run was over.
     pub host_hashes: &'a [HostHash],
     /// Why the run was ended, if the guest's script did not end it: names what was waited for.
@@ -154,6 +156,7 @@ impl Evidenced<'_> {
         }
         self.check_evidence(evidence)?;
         self.check_counters(evidence, outcome)?;
+        self.check_memory(evidence)?;
         self.check_fix()?;
         self.check_script(evidence, outcome)?;
         let printed = hashes::printed(self.log)?;
@@ -316,6 +319,24 @@ impl Evidenced<'_> {
         }
     }
 
+    /// The device's process did not grow more than it may. What it keeps of any run, it has by the middle of this one.
+    fn check_memory(&self, evidence: &Evidence) -> Result<(), String> {
+        let Some(most) = evidence.memory_growth_mib else { return Ok(()) };
+        let samples = self.device_memory_kib;
+        let (Some(middle), Some(last)) = (samples.get(samples.len() / 2), samples.last()) else {
+            return Err("nobody knows how much memory the device's process had".to_owned());
+        };
+        let growth = last.saturating_sub(*middle) / 1024;
+        if growth <= most {
+            return Ok(());
+        }
+        Err(format!(
+            "the device's process grew by {growth} MiB, from {} to {} MiB",
+            middle / 1024,
+            last / 1024
+        ))
+    }
+
     /// Each of these moments came before the next one.
     fn check_order(&self, names: &[String]) -> Result<(), String> {
         let moments = moments::locate(&self.scenario.moments, self.record, self.log);
@@ -469,6 +490,7 @@ pub(crate) mod tests {
             record: &record,
             unmodelled: Some(unmodelled),
             counters: &BTreeMap::new(),
+            device_memory_kib: &[],
             host_hashes: &[],
             cut_short: cut,
             modules: &[inlining::tests::rtsx_pci()],
@@ -491,6 +513,7 @@ pub(crate) mod tests {
             record: &Record::parse(CLEAN_RECORD).unwrap(),
             unmodelled: Some(&[]),
             counters: &counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            device_memory_kib: &[100 << 10, 110 << 10, 112 << 10],
             host_hashes: &[host],
             cut_short: None,
             modules: &[],
@@ -510,6 +533,17 @@ pub(crate) mod tests {
         assert!(verdict.reason.unwrap().contains("printed no hash of 512 bytes at 0"));
         let verdict = judge_card(&scenario(), &line("11"), &[]);
         assert!(verdict.reason.unwrap().contains("not a line of a hash"));
+    }
+
+    #[test]
+    fn a_process_that_grows_in_the_second_half_is_no_clean_run() {
+        let mut scenario = scenario();
+        let line = format!("sdmorph-hash card {HASH} 0 512\n");
+        scenario.verdict.clean.memory_growth_mib = Some(2);
+        assert_eq!(judge_card(&scenario, &line, &[]).outcome, Outcome::Clean);
+        scenario.verdict.clean.memory_growth_mib = Some(1);
+        let reason = judge_card(&scenario, &line, &[]).reason.unwrap();
+        assert_eq!(reason, "the device's process grew by 2 MiB, from 110 to 112 MiB");
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Handler for ToyDevice {
         Ok(())
     }
 
+    fn card_prepare(&self, card: CardInsertArgs) -> Result<(), CommandError> {
+        self.note(format!("card-prepare {:?}", card.kind));
+        Ok(())
+    }
+
     fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
         self.note(format!("card-corrupt {:?}", corruption.what));
         Ok(())

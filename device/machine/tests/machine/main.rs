@@ -3,6 +3,7 @@
 
 mod book;
 mod calls;
+mod cards;
 mod chips;
 mod guest;
 mod life;

@@ -102,6 +102,12 @@ impl sdmorph_control::Handler for Handler {
         result.map_err(refused)
     }
 
+    fn card_prepare(&self, card: CardInsertArgs) -> Result<(), CommandError> {
+        let card = cards::new_card(&card, self.images.as_deref(), self.shared.waker())
+            .map_err(CommandError::generic)?;
+        self.shared.with_machine(|machine, _| machine.card_prepare(card)).map_err(refused)
+    }
+
     fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
         let disturbance = cards::disturbance(&corruption).map_err(CommandError::generic)?;
         let result = self.shared.with_machine(|machine, now| machine.card_disturb(now, disturbance));

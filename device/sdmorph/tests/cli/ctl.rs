@@ -22,6 +22,7 @@ fn every_command_there_is_succeeds_and_prints_json_when_asked_to() {
         &["card-eject"],
         &["card-insert", "kind=sd", "size=8 GiB", "write-protect=true", "serial=7"],
         &["card-corrupt", "what=data-crc", "times=2"],
+        &["card-prepare", "kind=sd", "size=8 GiB"],
         &["card-eject"],
         &["link-set", "up=false"],
         &["link-set", "up=true"],
