@@ -23,11 +23,13 @@ USED=$((16 * 1024 * 1024))
 
 mkdir -p /mnt
 
+# By their paths where busybox has an applet of the name: its shell would run that.
+
 # $1: the type. A small file system, so that an emulated processor is done with it soon; exfat's has no option for that.
 make_file_system() {
 	case $1 in
 	ext4) mkfs.ext4 -q -F "/dev/$disk" $((USED / 1024))k ;;
-	vfat) mkfs.vfat -I -F 16 "/dev/$disk" $((USED / 1024)) ;;
+	vfat) /usr/bin/mkfs.vfat -I -F 16 "/dev/$disk" $((USED / 1024)) ;;
 	exfat) mkfs.exfat "/dev/$disk" ;;
 	esac >/tmp/mkfs.log 2>&1 && return 0
 	ktap_print_msg "mkfs.$1: $(tr '\n' ' ' </tmp/mkfs.log)"
@@ -59,7 +61,7 @@ files_survive() {
 file_system_is_whole() {
 	case $1 in
 	ext4) fsck.ext4 -f -n "/dev/$disk" ;;
-	*) "fsck.$1" -n "/dev/$disk" ;;
+	*) "/usr/bin/fsck.$1" -n "/dev/$disk" ;;
 	esac >/tmp/fsck.log 2>&1 && return 0
 	ktap_print_msg "fsck.$1: $(tr '\n' ' ' </tmp/fsck.log)"
 	return 1

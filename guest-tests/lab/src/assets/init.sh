@@ -5,7 +5,8 @@
 # The console is ttyS0. ttyS1 is left alone: it is the guest's line to the control socket.
 # The host reads the last line, "sdmorph-init: exit CODE", and the power going off.
 
-# Programs that a test asked for go before busybox's own of the same name.
+# Programs that a test asked for are in /usr/bin. Where busybox has an applet of the name, its shell runs that whatever
+# PATH says: a test gives the path then.
 export PATH=/usr/bin:/bin HOME=/ TERM=dumb
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
