@@ -1,0 +1,522 @@
+//! Reading: from a file to a scenario, and what is wrong with one that is none.
+
+use std::path::{Path, PathBuf};
+
+use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario};
+use crate::verdict::Outcome;
+
+/// Why a scenario cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// There is no such scenario.
+    #[error("there is no scenario `{name}`{hint}; the names are {names}, or give the path of a .toml file")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// ` (did you mean …?)`, or nothing.
+        hint: String,
+        /// The legal names.
+        names: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file says something that is not legal.
+    #[error("{file}:{line}:{column}: {message}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// Counted from 1; 1 if the error is of the file as a whole.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What is wrong, and what would have been right.
+        message: String,
+    },
+}
+
+impl Scenario {
+    /// Find a scenario: the name of a shipped one, or the path of a file.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, or it is not legal.
+    pub fn load(name_or_path: &str) -> Result<Self, ScenarioError> {
+        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(name, &format!("{name}.toml"), text);
+        }
+        let path = Path::new(name_or_path);
+        let looks_like_path = name_or_path.contains('/') || path.extension().is_some_and(|end| end == "toml");
+        if !looks_like_path {
+            let names = || SHIPPED.iter().map(|(name, _)| *name);
+            return Err(ScenarioError::Unknown {
+                name: name_or_path.to_owned(),
+                hint: nearest(name_or_path, names()),
+                names: names().collect::<Vec<_>>().join(", "),
+            });
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: name_or_path.to_owned(), source })?;
+        let name = path
+            .file_stem()
+            .map_or_else(|| name_or_path.to_owned(), |stem| stem.to_string_lossy().into_owned());
+        Self::parse(&name, name_or_path, &text)
+    }
+
+    /// Read a scenario from its text. `file` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is not legal.
+    pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
+        let mut scenario: Self = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            invalid(file, text, at, explain(error.message()))
+        })?;
+        name.clone_into(&mut scenario.name);
+        scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key, ""), message))?;
+        scenario.check_cards().map_err(|misfit| {
+            invalid(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
+        })?;
+        Ok(scenario)
+    }
+
+    /// What the types alone do not say. The error is the key to point at, and the message.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.deadline_s == 0 {
+            return Err(("deadline_s", "deadline_s is 0: no run could ever end in time".to_owned()));
+        }
+        if !(1..=64).contains(&self.guest.vcpus) {
+            return Err(("vcpus", format!("guest.vcpus is {}, and has to be 1 to 64", self.guest.vcpus)));
+        }
+        if self.guest.memory_mib().is_none() {
+            let memory = &self.guest.memory;
+            let message =
+                format!("guest.memory is `{memory}`, and has to be a number and M or G, such as 512M");
+            return Err(("memory", message));
+        }
+        if self.guest.test.contains('/') || !self.guest.test.ends_with(".sh") {
+            let test = &self.guest.test;
+            return Err((
+                "test",
+                format!("guest.test is `{test}`, and has to be the file name of a .sh script"),
+            ));
+        }
+        for evidence in self.verdict.fault.iter().chain([&self.verdict.clean]) {
+            let names = || self.moments.iter().map(|moment| moment.name.as_str());
+            if let Some(unknown) = evidence.order.iter().find(|name| !names().any(|known| known == *name)) {
+                let hint = nearest(unknown, names());
+                return Err(("order", format!("order: there is no [[time]] called `{unknown}`{hint}")));
+            }
+        }
+        let fault_expected =
+            [self.expect.without_fix, Some(self.expect.with_fix)].contains(&Some(Expected::Fault));
+        let known = self.verdict.fault.as_ref().is_some_and(|evidence| evidence.oops.is_some());
+        if fault_expected && !known {
+            let message = "`fault` is expected, and there is no [verdict.fault.oops] to know it by";
+            return Err(("expect", message.to_owned()));
+        }
+        let oops = self.verdict.fault.as_ref().and_then(|evidence| evidence.oops.as_ref());
+        for inlined in &self.kernel.inlined {
+            let function = &inlined.function;
+            if !oops.is_some_and(|oops| oops.chain.contains(function)) {
+                return Err((
+                    "function",
+                    format!("inlined function `{function}` is not in the oops's `chain`"),
+                ));
+            }
+            if inlined.calls.is_empty() {
+                return Err(("calls", format!("nothing would prove that `{function}` was inlined")));
+            }
+        }
+        for moment in &self.moments {
+            let one = match (&moment.first, &moment.last) {
+                (Some(one), None) | (None, Some(one)) => one,
+                _ => return Err(("time", format!("time `{}` needs one of `first` and `last`", moment.name))),
+            };
+            let words = [&one.event, &one.read, &one.write, &one.log].into_iter().flatten();
+            let numbers = [one.dead_read, one.dead_write].into_iter().flatten();
+            if words.count() + numbers.count() != 1 {
+                let name = &moment.name;
+                let message = format!(
+                    "time `{name}` needs one of `event`, `read`, `write`, `dead_read`, `dead_write` and `log`"
+                );
+                return Err(("time", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the types do not say of programs, modules and images.
+    fn check_cards(&self) -> Result<(), Misfit> {
+        let Guest { modules, packages, .. } = &self.guest;
+        if let Some(name) = modules.iter().find(|name| !is_word(name, "_-")) {
+            return Err(Misfit::new("modules", name, format!("`{name}` is no name of a kernel module")));
+        }
+        for (package, programs) in packages {
+            if !is_word(package, "+-.") || package.starts_with(['-', '.', '+']) {
+                return Err(Misfit::new("packages", package, format!("`{package}` is no name of a package")));
+            }
+            if programs.is_empty() {
+                let message = format!("packages: say which programs of `{package}` the guest needs");
+                return Err(Misfit::new("packages", package, message));
+            }
+            if let Some(name) = programs.iter().find(|name| !is_word(name, "+-._")) {
+                let message = format!("packages: `{name}` is no name of a program");
+                return Err(Misfit::new("packages", name, message));
+            }
+        }
+        for (index, image) in self.images.iter().enumerate() {
+            let name = &image.name;
+            if !is_word(name, "-") {
+                let message = format!(
+                    "image `{name}`: a name has lower-case letters, digits and hyphens: it is a file's name"
+                );
+                return Err(Misfit::new("name", name, message));
+            }
+            if self.images.iter().skip(index + 1).any(|other| other.name == *name) {
+                return Err(Misfit::new("name", name, format!("there are two images called `{name}`")));
+            }
+            if image.size_bytes().is_none() {
+                let size = &image.size;
+                let message = format!(
+                    "the size of the image `{name}` is `{size}`, and has to be a number with K, M, G or T, such as \
+                     64M, and a multiple of {BLOCK_BYTES} bytes"
+                );
+                return Err(Misfit::new("size", size, message));
+            }
+        }
+        self.checks.iter().try_for_each(|check| self.check_range(check))
+    }
+
+    fn check_range(&self, check: &Check) -> Result<(), Misfit> {
+        let name = &check.image;
+        let Some(image) = self.images.iter().find(|image| image.name == *name) else {
+            let hint = nearest(name, self.images.iter().map(|image| image.name.as_str()));
+            return Err(Misfit::new(
+                "image",
+                name,
+                format!("check: there is no [[image]] called `{name}`{hint}"),
+            ));
+        };
+        let Check { offset, length, .. } = check;
+        let Some((first, count)) = check.range() else {
+            let message = format!(
+                "check of `{name}`: offset `{offset}` and length `{length}` have to be numbers, with K, M, G or T if \
+                 not of bytes, and the length more than 0"
+            );
+            return Err(Misfit::new("length", length, message));
+        };
+        let size_bytes = image.size_bytes().unwrap_or_default();
+        if first.saturating_add(count) > size_bytes {
+            let message =
+                format!("check of `{name}`: {count} bytes at {first} end beyond the image's {size_bytes}");
+            return Err(Misfit::new("length", length, message));
+        }
+        Ok(())
+    }
+
+    /// The rules as the device takes them: a JSON array, otherwise unchanged.
+    ///
+    /// # Errors
+    /// When a rule holds something that JSON has no word for.
+    pub fn rules_json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(&self.rules)
+    }
+
+    /// What a verdict says about the kernel; empty for `inconclusive`.
+    pub fn meaning(&self, outcome: Outcome) -> &str {
+        match outcome {
+            Outcome::Fault => self.verdict.fault.as_ref().map_or("", |evidence| evidence.means.as_str()),
+            Outcome::Clean => &self.verdict.clean.means,
+            Outcome::Inconclusive => "",
+        }
+    }
+
+    /// The guest's test script and what it sources: file name and contents. A file that lies beside the scenario,
+    /// or in `../tests` of it, goes before a shipped one of the same name.
+    ///
+    /// # Errors
+    /// When the test script is nowhere.
+    pub fn test_files(&self, scenario_file: Option<&Path>) -> Result<Vec<(String, String)>, ScenarioError> {
+        let mut files: Vec<(String, String)> =
+            SHIPPED_TESTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let Some(directory) = scenario_file.and_then(Path::parent) else { return self.with_test(files) };
+        for directory in [directory.join("../tests"), directory.to_owned()] {
+            for path in scripts_in(&directory) {
+                let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                    continue;
+                };
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|source| ScenarioError::Read { path: path.display().to_string(), source })?;
+                files.retain(|(known, _)| *known != name);
+                files.push((name, text));
+            }
+        }
+        self.with_test(files)
+    }
+
+    fn with_test(&self, files: Vec<(String, String)>) -> Result<Vec<(String, String)>, ScenarioError> {
+        if files.iter().any(|(name, _)| *name == self.guest.test) {
+            return Ok(files);
+        }
+        let hint = nearest(&self.guest.test, files.iter().map(|(name, _)| name.as_str()));
+        Err(ScenarioError::Invalid {
+            file: self.name.clone(),
+            line: 1,
+            column: 1,
+            message: format!("there is no test script `{}`{hint}", self.guest.test),
+        })
+    }
+}
+
+/// Something that is not legal: the key to point at, what stands there, and the message.
+struct Misfit {
+    key: &'static str,
+    value: String,
+    message: String,
+}
+
+impl Misfit {
+    fn new(key: &'static str, value: &str, message: String) -> Self {
+        Self { key, value: value.to_owned(), message }
+    }
+}
+
+/// Letters in lower case, digits, and what else is given.
+fn is_word(name: &str, more: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c);
+    !name.is_empty() && name.chars().all(legal)
+}
+
+fn scripts_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sh"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
+    let before = text.get(..at).unwrap_or("");
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    ScenarioError::Invalid { file: file.to_owned(), line, column, message }
+}
+
+/// Where a key or table stands first, for an error that the parser did not find; of several, the one whose line has
+/// `value` in it.
+fn find_key(text: &str, key: &str, value: &str) -> usize {
+    let mut first = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let word = line.trim_start().trim_start_matches('[');
+        let rest = word.strip_prefix(key);
+        if rest.is_some_and(|rest| rest.trim_start().starts_with(['=', ']'])) {
+            if line.contains(value) {
+                return at;
+            }
+            first = first.or(Some(at));
+        }
+        at += line.len();
+    }
+    first.unwrap_or(0)
+}
+
+/// Add the nearest legal word to what serde says of an unknown one: "unknown field `vcpu`, expected one of `test`, …".
+fn explain(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let hint = if message.starts_with("unknown ") {
+        words.next().map(|word| nearest(word, words)).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    format!("{}{hint}", message.trim_end())
+}
+
+/// ` (did you mean …?)` with the word that is most like `word`, or nothing if none is like it.
+fn nearest<'a>(word: &str, legal: impl Iterator<Item = &'a str>) -> String {
+    let scored = legal.map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
+    let best = scored.max_by(|(left, _), (right, _)| left.total_cmp(right));
+    match best {
+        Some((score, candidate)) if score > 0.7 => format!(" (did you mean `{candidate}`?)"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::Needs;
+    use crate::image::ImageFormat;
+
+    const RACE: &str = include_str!("../../../scenarios/sd7-idle-race.toml");
+
+    fn error(text: &str) -> String {
+        Scenario::parse("x", "x.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_shipped_scenario_is_legal_and_has_its_test() {
+        for (name, _) in SHIPPED {
+            let scenario = Scenario::load(name).unwrap();
+            assert_eq!(scenario.name, *name);
+            scenario.test_files(None).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_evidence_names_only_rules_that_the_scenario_has() {
+        for (name, _) in SHIPPED {
+            let scenario = Scenario::load(name).unwrap();
+            let names: Vec<_> = scenario.rules.iter().filter_map(|rule| rule["name"].as_str()).collect();
+            let evidences = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
+            for rule in evidences.flat_map(|evidence| &evidence.rules) {
+                assert!(names.contains(&rule.as_str()), "{name}: no rule {rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_are_handed_on_unchanged() {
+        let rules = Scenario::load("sd7-idle-race").unwrap().rules_json().unwrap();
+        assert_eq!(
+            rules[1],
+            serde_json::json!({
+                "name": "bar-dies",
+                "on": { "write": "L1SUB_CONFIG3", "after": "express-switch-requested" },
+                "do": { "bar": "vanish" },
+                "times": 1,
+            })
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_with_place_and_nearest_word() {
+        let message = error(&RACE.replace("vcpus = 2", "vcpu = 2"));
+        assert!(message.starts_with("x.toml:"), "{message}");
+        assert!(
+            message.contains("unknown field `vcpu`") && message.contains("did you mean `vcpus`?"),
+            "{message}"
+        );
+        let line: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+        assert_eq!(RACE.lines().nth(line - 1).unwrap(), "vcpus = 2");
+    }
+
+    #[test]
+    fn a_misspelt_verdict_is_refused_with_the_nearest_word() {
+        let message = error(&RACE.replace("with_fix = \"clean\"", "with_fix = \"claen\""));
+        assert!(message.contains("did you mean `clean`?"), "{message}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_at_its_line() {
+        let line = |key: &str| RACE.lines().position(|line| line.starts_with(key)).unwrap() + 1;
+        for (from, to, key) in [
+            ("deadline_s = 900", "deadline_s = 0", "deadline_s"),
+            ("vcpus = 2", "vcpus = 0", "vcpus"),
+            ("\"512M\"", "\"512\"", "memory"),
+            ("\"sd7-idle-race.sh\"", "\"../sd7-idle-race.sh\"", "test"),
+        ] {
+            let message = error(&RACE.replace(from, to));
+            assert!(message.starts_with(&format!("x.toml:{}:", line(key))), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_could_not_be_known_is_refused() {
+        let (head, tail) = RACE.split_once("[verdict.fault.oops]").unwrap();
+        let (_, tail) = tail.split_once("[verdict.clean]").unwrap();
+        let tail = tail.split_once('\n').unwrap().1;
+        assert!(error(&format!("{head}[verdict.clean]\n{tail}")).contains("[verdict.fault.oops]"));
+    }
+
+    #[test]
+    fn an_inlined_function_that_nobody_looks_for_or_nothing_proves_is_refused() {
+        let function = "function = \"rtsx_pci_write_register\"";
+        let message = error(&RACE.replace(function, "function = \"x\""));
+        assert!(message.contains("`x` is not in the oops's `chain`"), "{message}");
+        let message = error(&RACE.replace("calls = [\"iowrite32\", \"ioread32\"]", "calls = []"));
+        assert!(message.contains("nothing would prove"), "{message}");
+    }
+
+    #[test]
+    fn a_moment_without_a_happening_is_refused() {
+        assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
+        assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
+    }
+
+    /// The race with a card, and what a test changes of it.
+    fn with_card(from: &str, to: &str) -> String {
+        let cards = "\n[[image]]\nname = \"card\"\nsize = \"64M\"\n\n[[image]]\nname = \"other\"\nsize = \"1G\"\nformat = \"qcow2\"\n\n[[check]]\nimage = \"card\"\noffset = \"1M\"\nlength = \"63M\"\n";
+        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }";
+        let text = format!("{RACE}{cards}").replace("vcpus = 2", guest);
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    }
+
+    #[test]
+    fn images_checks_modules_and_packages_are_read() {
+        let scenario = Scenario::parse("x", "x.toml", &with_card("", "")).unwrap();
+        let sizes: Vec<_> = scenario.images.iter().map(|image| image.size_bytes().unwrap()).collect();
+        assert_eq!(sizes, [64 << 20, 1 << 30]);
+        let formats: Vec<_> = scenario.images.iter().map(|image| image.format).collect();
+        assert_eq!(formats, [ImageFormat::Raw, ImageFormat::Qcow2]);
+        assert_eq!(scenario.checks[0].range(), Some((1 << 20, 63 << 20)));
+        let needs = scenario.guest.needs();
+        assert!(needs.modules.contains("ext4") && needs.packages["e2fsprogs"].contains("mkfs.ext4"));
+        assert_eq!(Scenario::load("boot-insert-remove").unwrap().guest.needs(), Needs::default());
+    }
+
+    #[test]
+    fn an_image_or_check_that_cannot_be_is_refused_at_its_line() {
+        for (from, to, says) in [
+            ("size = \"1G\"", "size = \"1 GB\"", "the image `other` is `1 GB`"),
+            ("size = \"1G\"", "size = \"1000\"", "multiple of 512"),
+            ("size = \"64M\"", "size = \"0M\"", "the image `card` is `0M`"),
+            ("name = \"other\"", "name = \"../card\"", "a file's name"),
+            ("name = \"other\"", "name = \"card\"", "two images called `card`"),
+            ("image = \"card\"", "image = \"cadr\"", "did you mean `card`?"),
+            ("length = \"63M\"", "length = \"64M\"", "end beyond the image's 67108864"),
+            ("length = \"63M\"", "length = \"0\"", "more than 0"),
+            ("modules = [\"ext4\"]", "modules = [\"../x\"]", "no name of a kernel module"),
+            ("e2fsprogs = [", "-o = [", "no name of a package"),
+            ("[\"mkfs.ext4\"]", "[]", "which programs of `e2fsprogs`"),
+            ("[\"mkfs.ext4\"]", "[\"a/b\"]", "no name of a program"),
+        ] {
+            let text = with_card(from, to);
+            let message = error(&text);
+            assert!(message.contains(says), "{message}");
+            let line: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+            let shown = text.lines().nth(line - 1).unwrap();
+            assert!(to.contains(shown) || shown.contains(to), "{message}\n{shown}");
+        }
+        let message = error(&with_card("format = \"qcow2\"", "format = \"qcow\""));
+        assert!(message.contains("did you mean `qcow2`?"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_and_all() {
+        let message = Scenario::load("sd7-idle-rase").unwrap_err().to_string();
+        assert!(
+            message.contains("did you mean `sd7-idle-race`?") && message.contains("boot-insert-remove"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let message = Scenario::load("/nonexistent/x.toml").unwrap_err().to_string();
+        assert!(message.contains("/nonexistent/x.toml"), "{message}");
+    }
+
+    #[test]
+    fn broken_toml_is_refused_with_its_place() {
+        assert!(error("purpose = \"x\"\ndeadline_s = = 3\n").starts_with("x.toml:2:"));
+    }
+}
