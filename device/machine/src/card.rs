@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sdmorph_media::{FileMedia, MediaStatus, RamMedia};
-use sdmorph_pci::{Card, CardError, CardResponse, Media, SdCard};
+use sdmorph_pci::{Card, CardError, CardResponse, DisturbError, Media, SdCard};
 use sdmorph_sdcard::{Capacity, CapacityError, MediumError, MemoryCard, Profile};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -101,6 +101,9 @@ pub enum InsertError {
     /// No card has such a medium.
     #[error("no SD card is like this: {0}")]
     Capacity(#[from] CapacityError),
+    /// The card cannot be disturbed like that.
+    #[error(transparent)]
+    Disturb(#[from] DisturbError),
     /// The medium and the capacity do not go together.
     #[error(transparent)]
     Medium(#[from] MediumError),

@@ -248,14 +248,14 @@ impl Machine {
     /// Disturbs the card in the reader.
     ///
     /// # Errors
-    /// [`InsertError::Empty`] if there is none.
+    /// [`InsertError::Empty`] if there is none, [`InsertError::Disturb`] if it cannot be disturbed like that.
     pub fn card_disturb(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), InsertError> {
         let disturbed = self.call(now, |machine| {
-            let mut disturbed = false;
+            let mut disturbed = None;
             machine.with_reader(|reader, ctx| disturbed = reader.disturb(ctx, disturbance));
             disturbed
         });
-        if disturbed { Ok(()) } else { Err(InsertError::Empty) }
+        Ok(disturbed.ok_or(InsertError::Empty)??)
     }
 
     /// The card in the reader draws too much current. False if the reader's driver has not set it to look for that.

@@ -165,6 +165,14 @@ impl Image {
         }
     }
 
+    /// What the image's driver keeps back, to the file. Not to the disk: that is a flush.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        match &self.driver {
+            Driver::Raw(_) => Ok(()),
+            Driver::Qcow2(qcow2) => qcow2.settle(),
+        }
+    }
+
     fn flush(&self) -> io::Result<()> {
         match &self.driver {
             Driver::Raw(raw) => raw.flush(),

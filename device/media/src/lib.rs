@@ -27,7 +27,8 @@
 //!   marked dirty or corrupt: they are refused, and `qemu-img convert` or `qemu-img check -r` makes others of them;
 //! - snapshots inside a qcow2 image: they are kept, but neither made nor shown;
 //! - several requests to a qcow2 image at the same time, and any that end at once: one thread does one after the other;
-//! - for a qcow2 image, to keep what was written since the last flush if this process is killed, as a raw image does;
+//! - for a qcow2 image, to keep what was written in the last moment if this process is killed, as a raw image does: its
+//!   tables go to the file when its thread has nothing else to do;
 //! - changing the size of an image that is open, or noticing that somebody else did but by what fails then;
 //! - an image whose size is not a whole number of blocks: it is refused, and neither cut off nor filled up;
 //! - direct I/O and `io_uring`: the page cache answers most of what a card is asked;

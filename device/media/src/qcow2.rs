@@ -66,6 +66,11 @@ impl Qcow2Image {
         self.with(|access| access.write(data, offset))
     }
 
+    /// The driver's tables to the file.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        self.with(|access| access.flush())
+    }
+
     /// The driver's tables to the file, and the file to the disk.
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.with(|access| access.flush())?;

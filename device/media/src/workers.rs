@@ -120,6 +120,7 @@ impl Shared {
         while let Some(Job { tag, work }) = self.next() {
             let kind = work.kind();
             let (offset, bytes) = work.range();
+            let mut changed = false;
             match image.perform(work) {
                 // Behind the others: one large discard does not keep the rest waiting.
                 Step::More(work) => {
@@ -127,12 +128,19 @@ impl Shared {
                     self.news.notify_one();
                 }
                 Step::Ended(Ok(data)) => {
+                    changed = matches!(kind, Kind::Write | Kind::Discard);
                     self.record.done(kind, bytes, By::Worker);
                     self.give(tag, Ok(data));
                 }
                 Step::Ended(Err(error)) => {
                     let error = self.record.failed(kind, offset, bytes, &error, By::Worker);
                     self.give(tag, Err(error));
+                }
+            }
+            // With nothing else to do, what the image's driver has kept back goes to the file, and survives this process.
+            if changed && lock(&self.begun).jobs.is_empty() {
+                if let Err(error) = image.settle() {
+                    self.record.failed(Kind::Flush, 0, 0, &error, By::Worker);
                 }
             }
         }

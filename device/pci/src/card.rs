@@ -58,8 +58,12 @@ pub trait SdCard {
     }
 
     /// Disturbs the card from outside, for a test.
-    fn disturb(&mut self, now: Duration, disturbance: Disturbance) {
+    ///
+    /// # Errors
+    /// [`DisturbError`]; the card is as before then.
+    fn disturb(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), DisturbError> {
         let _ = (now, disturbance);
+        Ok(())
     }
 
     /// The card's name for the last command, `ACMDn` where it took it as application command.
@@ -174,6 +178,14 @@ pub enum Disturbance {
     },
     /// Takes all of these back.
     Heal,
+}
+
+/// Why a card cannot be disturbed like that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DisturbError {
+    /// It keeps a list, which has an end.
+    #[error("the card has as many ranges of bad blocks as it can have; heal it first")]
+    TooManyBadBlocks,
 }
 
 /// A boxed card: what a reader has in its socket.

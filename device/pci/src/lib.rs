@@ -35,7 +35,7 @@ pub mod seam;
 pub mod slot;
 pub mod topology;
 
-pub use card::{Bus, Card, CardError, CardResponse, DataError, Disturbance, Lines, SdCard};
+pub use card::{Bus, Card, CardError, CardResponse, DataError, DisturbError, Disturbance, Lines, SdCard};
 pub use config::ConfigSpace;
 pub use happening::{
     Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, ResetKind, Space,

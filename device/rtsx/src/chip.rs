@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sdmorph_pci::{
-    Access, Answer, Bus, Card, Ctx, Direction, Disturbance, Event, Lines, RegisterFile, Space,
+    Access, Answer, Bus, Card, Ctx, Direction, DisturbError, Disturbance, Event, Lines, RegisterFile, Space,
 };
 use serde_json::{Value, json};
 
@@ -116,9 +116,13 @@ impl Chip {
         self.socket.is_some()
     }
 
-    /// Disturbs the card; false if there is none.
-    pub(crate) fn disturb(&mut self, now: Duration, disturbance: Disturbance) -> bool {
-        self.socket.as_mut().map(|card| card.disturb(now, disturbance)).is_some()
+    /// Disturbs the card; `None` if there is none.
+    pub(crate) fn disturb(
+        &mut self,
+        now: Duration,
+        disturbance: Disturbance,
+    ) -> Option<Result<(), DisturbError>> {
+        self.socket.as_mut().map(|card| card.disturb(now, disturbance))
     }
 
     /// The byte at `address`, without a report; zero if there is none. What shows the state of something else is not in it.
@@ -134,8 +138,9 @@ impl Chip {
         u16::from_le_bytes([self.peek(address), self.peek(address + 1)])
     }
 
-    /// The byte that a driver reads at `address`.
-    fn shown(&mut self, ctx: &Ctx<'_>, address: u32) -> u8 {
+    /// The byte that a driver reads at this 14-bit address, without a report.
+    pub(crate) fn shown(&mut self, ctx: &Ctx<'_>, address: u32) -> u8 {
+        let address = BASE | address & ADDRESS_MASK;
         let value = self.peek(address);
         match address {
             address::SD_BUS_STAT => value & !LEVELS | self.levels(ctx),

@@ -74,7 +74,7 @@ impl CommandList {
                 READ => self.answers.push(chip.read(ctx, address)),
                 WRITE => chip.write(ctx, address, mask, data),
                 CHECK => {
-                    if chip.transfer.is_under_way() && chip.peek(address) & mask != data & mask {
+                    if chip.transfer.is_under_way() && chip.shown(ctx, address) & mask != data & mask {
                         return Progress::Waits { advanced: self.done != first };
                     }
                     let value = chip.read(ctx, address);

@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use sdmorph_pci::mask_of_size;
 use sdmorph_pci::{
-    Card, ConfigSpace, Ctx, Disturbance, Event, PciFunction, Register, RegisterFile, ResetKind,
+    Card, ConfigSpace, Ctx, DisturbError, Disturbance, Event, PciFunction, Register, RegisterFile, ResetKind,
 };
 use serde_json::{Value, json};
 
@@ -138,8 +138,12 @@ impl Rtsx {
         card
     }
 
-    /// Disturbs the card in the socket. False if there is none.
-    pub fn disturb(&mut self, ctx: &mut Ctx<'_>, disturbance: Disturbance) -> bool {
+    /// Disturbs the card in the socket. `None` if there is none.
+    pub fn disturb(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        disturbance: Disturbance,
+    ) -> Option<Result<(), DisturbError>> {
         let there = self.chip.disturb(ctx.now(), disturbance);
         self.advance(ctx);
         there
@@ -310,7 +314,9 @@ impl Rtsx {
 
     fn ask_to_be_woken(&mut self, ctx: &mut Ctx<'_>, soon: bool) {
         let now = ctx.now();
-        let at = if soon { Some(now) } else { self.chip.card_deadline() };
+        // What the card said would end by now has ended, or the transfer waits for something else.
+        let card = self.chip.card_deadline().filter(|at| *at > now);
+        let at = if soon { Some(now) } else { card };
         if let Some(at) = at.filter(|at| self.wakes_at != Some(*at)) {
             self.wakes_at = Some(at);
             ctx.wake_after(at.saturating_sub(now));

@@ -9,7 +9,8 @@ const fn row(name: &'static str, index: u32) -> Register {
     Register::new(name, 2 * index, 2, 0, SOURCE).rw(0xffff)
 }
 
-/// The rows, in the driver's order. Several have other names on other readers; the model acts on none.
+/// The rows, in the driver's order. Several have other names on other readers. The model acts on PHY_TUNE only,
+/// which has the voltage of signals on the RTS522A.
 #[rustfmt::skip]
 pub const REGISTERS: &[Register] = &[
     row("PHY_PCR", 0x00),           row("PHY_RCR0", 0x01),          row("PHY_RCR1", 0x02),

@@ -228,6 +228,39 @@ fn card_that_goes_in_mid_transfer_fails_it_at_once() {
 }
 
 #[test]
+fn transfer_that_waits_for_dma_does_not_ask_to_be_woken_for_what_the_card_is_done_with() {
+    let mut lab = Lab::new();
+    let list_at = lab.bench.memory.base();
+    lab.card().busy_until = Some(seam_now(&lab) + Duration::from_millis(5));
+    start_read(&mut lab, list_at, 1);
+    lab.bench.advance(&mut lab.reader, Duration::from_millis(10));
+    // Nothing but the driver can move this on.
+    assert_eq!(lab.bench.clock.next_deadline(), None);
+}
+
+#[test]
+fn check_waits_for_the_register_that_it_names() {
+    let mut lab = Lab::new();
+    let list_at = lab.bench.memory.base();
+    set_internal(&mut lab, 0xfc03, 0xff, 0xa5);
+    start_read(&mut lab, list_at, 1);
+    // Another list, while the transfer waits for its DMA: CLK_DIV has the value, so it ends.
+    lab.bench.write(&mut lab.reader, 0x04, 1 << 28);
+    let check = 2u32 << 30 | 0x3c03 << 16 | 0xffa5;
+    lab.bench.memory.poke(list_at, &check.to_le_bytes());
+    lab.bench.write(&mut lab.reader, 0x04, 0xc000_0004);
+    assert_eq!(lab.bench.read(&mut lab.reader, BIPR) & 0xffc0_0000, 1 << 29);
+    // And one for a value that it has not waits.
+    let pending = lab.bench.read(&mut lab.reader, BIPR);
+    lab.bench.write(&mut lab.reader, BIPR, pending);
+    let check = 2u32 << 30 | 0x3c03 << 16 | 0xff00;
+    lab.bench.memory.poke(list_at, &check.to_le_bytes());
+    lab.bench.write(&mut lab.reader, 0x04, 0xc000_0004);
+    assert_eq!(lab.bench.read(&mut lab.reader, BIPR) & 0xffc0_0000, 0);
+    assert_eq!(lab.bench.read(&mut lab.reader, 0x04) >> 31, 1);
+}
+
+#[test]
 fn dma_without_a_transfer_that_waits_for_it_fails() {
     let mut lab = Lab::new();
     let entry = scatter_entry((BUFFER, 512), true);

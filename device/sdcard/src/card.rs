@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sdmorph_pci::{Bus, CardError, CardResponse, DataError, Disturbance, Lines, Media, SdCard};
+use sdmorph_pci::{Bus, CardError, CardResponse, DataError, DisturbError, Disturbance, Lines, Media, SdCard};
 use serde_json::Value;
 
 use crate::capacity::Capacity;
@@ -294,9 +294,10 @@ impl SdCard for MemoryCard {
         deadlines.into_iter().flatten().filter(|deadline| *deadline > self.seen).min()
     }
 
-    fn disturb(&mut self, now: Duration, disturbance: Disturbance) {
-        self.disturbances.add(now, disturbance);
+    fn disturb(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), DisturbError> {
+        let result = self.disturbances.add(now, disturbance);
         self.settle(now);
+        result
     }
 
     fn last_command(&self) -> String {

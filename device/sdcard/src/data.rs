@@ -122,13 +122,16 @@ impl MemoryCard {
             Transfer::Send { block, then } => {
                 let (block, then) = (std::mem::take(block), *then);
                 self.end_of_data();
-                if let Some(error) = self.spoilt() {
-                    return Err(error);
-                }
-                // The card has sent it, whether the host counted right or not.
+                let error = self.spoilt();
+                // The card has sent it, unless it sent nothing: whether the host got it, or counted right, or not.
                 match then {
-                    Then::Nothing => {}
-                    Then::Functions(functions) => self.session.functions = functions,
+                    Then::Functions(functions) if error != Some(DataError::Timeout) => {
+                        self.session.functions = functions;
+                    }
+                    Then::Nothing | Then::Functions(_) => {}
+                }
+                if let Some(error) = error {
+                    return Err(error);
                 }
                 if block.len() == usize::from(block_bytes) { Ok(block) } else { Err(DataError::Crc) }
             }

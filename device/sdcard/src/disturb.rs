@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use sdmorph_pci::{DataError, Disturbance};
+use sdmorph_pci::{DataError, DisturbError, Disturbance};
 use serde_json::{Value, json};
 
 /// What disturbs the card, and how often it has.
@@ -28,6 +28,9 @@ struct Felt {
     bad_blocks: u64,
 }
 
+/// Most ranges of bad blocks: every request looks through them.
+const MAX_BAD_RANGES: usize = 256;
+
 /// Uses one up, if there is one.
 fn spend(left: &mut u32, felt: &mut u64) -> bool {
     let Some(rest) = left.checked_sub(1) else { return false };
@@ -37,8 +40,11 @@ fn spend(left: &mut u32, felt: &mut u64) -> bool {
 }
 
 impl Disturbances {
-    pub(crate) fn add(&mut self, now: Duration, disturbance: Disturbance) {
+    pub(crate) fn add(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), DisturbError> {
         match disturbance {
+            Disturbance::BadBlocks { .. } if self.bad.len() >= MAX_BAD_RANGES => {
+                return Err(DisturbError::TooManyBadBlocks);
+            }
             Disturbance::ResponseCrc(count) => self.response_crc = count,
             Disturbance::ResponseTimeout(count) => self.response_timeout = count,
             Disturbance::DataCrc(count) => self.data_crc = count,
@@ -53,6 +59,7 @@ impl Disturbances {
                 bad.clear();
             }
         }
+        Ok(())
     }
 
     /// The command at hand is not received.
@@ -129,9 +136,9 @@ mod tests {
     #[test]
     fn good_blocks_end_at_the_first_bad_one() {
         let mut disturbances = Disturbances::default();
-        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 20, count: 1 });
-        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 10, count: 5 });
-        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 1, count: 0 });
+        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 20, count: 1 }).unwrap();
+        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 10, count: 5 }).unwrap();
+        disturbances.add(Duration::ZERO, Disturbance::BadBlocks { first: 1, count: 0 }).unwrap();
         let good = |first, count| disturbances.good_blocks(first, count);
         assert_eq!([good(0, 8), good(0, 100), good(12, 3), good(15, 5), good(15, 6)], [8, 10, 0, 5, 5]);
         assert_eq!(good(u64::MAX, 2), 2);
@@ -140,8 +147,8 @@ mod tests {
     #[test]
     fn counts_run_out_and_are_counted() {
         let mut disturbances = Disturbances::default();
-        disturbances.add(Duration::ZERO, Disturbance::DataCrc(1));
-        disturbances.add(Duration::ZERO, Disturbance::DataTimeout(1));
+        disturbances.add(Duration::ZERO, Disturbance::DataCrc(1)).unwrap();
+        disturbances.add(Duration::ZERO, Disturbance::DataTimeout(1)).unwrap();
         let spoilt: Vec<_> = (0..3).map(|_| disturbances.spoils_data()).collect();
         assert_eq!(spoilt, [Some(DataError::Timeout), Some(DataError::Crc), None]);
         assert_eq!(disturbances.snapshot()["felt"]["data-crc"], 1);

@@ -1,16 +1,26 @@
 //! Disturbances from outside.
 
-use sdmorph_pci::{CardError, DataError, Disturbance, SdCard};
+use sdmorph_pci::{CardError, DataError, DisturbError, Disturbance, SdCard};
 use sdmorph_sdcard::{State, status};
 
 use crate::host::{Host, SDXC, ms, pattern, patterns};
 
 fn disturb(host: &mut Host, disturbance: Disturbance) {
-    host.card.disturb(host.now, disturbance);
+    host.card.disturb(host.now, disturbance).unwrap();
 }
 
 fn felt(host: &Host, name: &str) -> serde_json::Value {
     host.card.snapshot()["disturbances"]["felt"][name].clone()
+}
+
+#[test]
+fn list_of_bad_blocks_has_an_end_and_begins_anew_when_the_card_heals() {
+    let mut host = Host::selected(SDXC);
+    let bad = |first| Disturbance::BadBlocks { first, count: 1 };
+    (0..256).for_each(|first| disturb(&mut host, bad(first)));
+    assert_eq!(host.card.disturb(host.now, bad(256)), Err(DisturbError::TooManyBadBlocks));
+    disturb(&mut host, Disturbance::Heal);
+    disturb(&mut host, bad(256));
 }
 
 #[test]

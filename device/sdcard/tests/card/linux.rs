@@ -205,7 +205,7 @@ fn error_recovery_stops_what_is_left_and_finds_the_card_in_the_transfer_state() 
     // mmc_blk_fix_state: the status, CMD12 if data are moving, the status again.
     let mut host = host(SDXC);
     attach(&mut host, true);
-    host.card.disturb(host.now, sdmorph_pci::Disturbance::DataCrc(1));
+    host.card.disturb(host.now, sdmorph_pci::Disturbance::DataCrc(1)).unwrap();
     host.r1(18, 0);
     assert!(host.read(512, 8).is_err());
     assert_eq!(host.status() >> 9 & 0xf, 5);

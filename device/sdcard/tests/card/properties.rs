@@ -215,7 +215,7 @@ fn walk(bytes: u64, steps: Vec<Vec<Step>>) -> Host {
             Step::Release => host.media.release(),
             Step::ReleaseOne => drop(host.media.release_one()),
             Step::Fail(block) => host.media.fail(block..block + 1, MediaError::Io),
-            Step::Disturb(disturbance) => host.card.disturb(host.now, disturbance),
+            Step::Disturb(disturbance) => drop(host.card.disturb(host.now, disturbance)),
             Step::PowerCycle => {
                 host.card.power_cycle();
                 assert_eq!(host.card.state(), State::Idle);
@@ -252,7 +252,7 @@ impl Host {
 
 /// Power, and the way to the transfer state, past whatever disturbs it.
 fn reach_transfer(host: &mut Host, low_voltage: bool) {
-    host.card.disturb(host.now, Disturbance::Heal);
+    host.card.disturb(host.now, Disturbance::Heal).unwrap();
     host.media.heal();
     host.card.power_cycle();
     host.set_bus(Bus { clock: true, ..Bus::INITIAL });

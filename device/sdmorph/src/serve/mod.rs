@@ -25,6 +25,8 @@ use handler::Handler;
 const EVENT_RING: usize = 1024;
 /// How long the end of the process waits for a card's image.
 const CLOSING_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at who still holds the machine.
+const CLOSING_LOOK: Duration = Duration::from_millis(5);
 
 /// The two listening sockets. Those that were made here go from the file system when this is dropped.
 struct Sockets {
@@ -96,12 +98,16 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
 
 /// Lets go of the card, and waits until what was written to its image is there.
 fn close(shared: Shared) -> anyhow::Result<()> {
-    let Shared { machine, .. } = shared;
-    // A call that still goes on would take the card along.
-    let machine =
-        Arc::into_inner(machine).ok_or_else(|| anyhow!("something still uses the device at the end"))?;
-    drop(machine);
-    if sdmorph_media::wait_until_closed(CLOSING_LIMIT) {
+    let machine = Arc::downgrade(&shared.machine);
+    drop(shared);
+    // A thread of the card's medium may be telling the machine of something, and is the last to let go then.
+    for _ in 0..CLOSING_LIMIT.as_millis() / CLOSING_LOOK.as_millis() {
+        if machine.strong_count() == 0 {
+            break;
+        }
+        std::thread::park_timeout(CLOSING_LOOK);
+    }
+    if sdmorph_media::wait_until_closed(CLOSING_LIMIT) && machine.strong_count() == 0 {
         return Ok(());
     }
     Err(anyhow!(
