@@ -315,6 +315,32 @@ fn image_cut_off_fails_instead_of_giving_zeros() {
     assert!(driver.read(0, 2048).unwrap() == pattern(1, 2048));
 }
 
+/// What this process would leave if it were killed now is what is in the file.
+#[test]
+fn writes_that_have_ended_are_in_the_file_soon_without_a_flush() {
+    let (_folder, path) = Shape { version: 3, cluster_bits: 16, bytes: 64 << 20 }.file();
+    let mut driver = Driver::open(&path);
+    for place in 0..20u8 {
+        driver.write(u64::from(place) * 4096, &pattern(place + 1, 2048)).unwrap();
+    }
+    // The driver's thread writes its tables when it has nothing else to do, which is after the last write has ended.
+    let mut tries = 0;
+    loop {
+        let copy = path.with_extension("copy");
+        std::fs::copy(&path, &copy).unwrap();
+        let mut left = Driver::open(&copy);
+        if (0..20u8)
+            .all(|place| left.read(u64::from(place) * 4096, 2048).unwrap() == pattern(place + 1, 2048))
+        {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 1000, "the tables are not in the file");
+        std::thread::yield_now();
+    }
+    drop(driver);
+}
+
 #[test]
 fn writes_that_were_begun_are_there_when_the_image_is_opened_again() {
     let (_folder, path) = Shape { version: 3, cluster_bits: 16, bytes: 64 << 20 }.file();
