@@ -48,12 +48,6 @@ impl Medium {
     pub fn memory(bytes: u64) -> Self {
         RamMedia::new(bytes / sdmorph_pci::media::BLOCK_BYTES as u64, MEMORY_LIMIT_BYTES).into()
     }
-
-    /// The same medium, which cannot be changed.
-    #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        self.media.is_read_only()
-    }
 }
 
 impl From<RamMedia> for Medium {

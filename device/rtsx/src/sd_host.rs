@@ -9,6 +9,7 @@
 //! (CARD_DATA_SOURCE says which). A transfer ends when the last block has come or has been taken; one that waits, for
 //! the card, its storage or the DMA, goes on when [`advance`] is called again.
 
+use sdmorph_pci::media::{BLOCK_BYTES, MAX_TRANSFER_BLOCKS};
 use sdmorph_pci::{CardError, CardResponse, Ctx, DataError};
 use sdmorph_sdcard::crc7::end_byte;
 
@@ -50,7 +51,7 @@ const RESPONSE_TIMEOUT: u8 = 0x01;
 /// SD_VPRX_CTL: the phase at which data is sampled (PHASE_SELECT_MASK).
 const PHASE: u8 = 0x1f;
 /// Most bytes moved in one go: what a card's storage takes in one request.
-const MAX_BYTES_AT_ONCE: u64 = sdmorph_pci::media::MAX_TRANSFER_BLOCKS as u64 * 512;
+const MAX_BYTES_AT_ONCE: u64 = MAX_TRANSFER_BLOCKS as u64 * BLOCK_BYTES as u64;
 
 /// What is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

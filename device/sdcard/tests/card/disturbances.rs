@@ -141,3 +141,19 @@ fn disturbances_stay_when_power_is_cut() {
     assert_eq!(host.cmd(0, 0), Err(CardError::Timeout));
     host.select();
 }
+
+/// The host believes that nothing has changed, and is right only if the card sent nothing.
+#[test]
+fn function_is_switched_if_its_status_was_sent_and_spoilt_and_is_not_if_it_was_not_sent() {
+    for (disturbance, error, function) in
+        [(Disturbance::DataCrc(1), DataError::Crc, 1), (Disturbance::DataTimeout(1), DataError::Timeout, 0)]
+    {
+        let mut host = Host::selected(SDXC);
+        disturb(&mut host, disturbance);
+        // CMD6: set group 1 to high speed, leave the others.
+        host.r1(6, 0x80ff_fff1);
+        assert_eq!(host.read(64, 1), Err(error));
+        // Bits 379:376 of the status of a check that changes nothing: the function of group 1 as it is.
+        assert_eq!(host.switch(0x00ff_ffff)[16] & 0xf, function);
+    }
+}
