@@ -60,9 +60,10 @@ write_until_it_fails() {
 		rm -f "/tmp/sure/$place"
 		[ -b "/dev/$disk" ] || break
 		dd if=/tmp/contents of="/dev/$disk" bs="$PLACE" seek="$place" conv=notrunc,fsync 2>/dev/null || break
+		# Or else dd may have made a file in its place, and written to that.
+		[ -b "/dev/$disk" ] || break
 		echo "$cycle.$write" >"/tmp/sure/$place"
 	done
-	# The node goes when the disk does, and dd may have made a file in its place.
 	[ ! -f "/dev/$disk" ] || rm -f "/dev/$disk"
 	echo ended >/tmp/writer
 }

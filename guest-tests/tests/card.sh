@@ -36,17 +36,23 @@ card_felt() {
 	printf '%s' "$control_answer" | sed -n "s/.*\"felt\": *{[^}]*\"$1\": *\([0-9]*\).*/\1/p"
 }
 
-# The reader's card has become a disk, and its node is there.
+# The reader's card has become a disk that can be opened. The kernel makes its node in /dev first, then its link in
+# /sys/block, then its queue, and lets it be opened last.
 disk_find() {
 	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do
 		disk=${disk_path##*/}
-		[ -b "/dev/$disk" ] && return 0
+		# In a shell of its own: one that cannot redirect may end.
+		[ -b "/dev/$disk" ] && [ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
 	done
 	return 1
 }
 
+# Nothing is left of the reader's disk: neither the node, which goes first, nor what is in sysfs.
 disk_gone() {
-	! disk_find
+	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do
+		[ ! -e "$disk_path" ] || return 1
+	done
+	[ -z "$disk" ] || { [ ! -e "/dev/$disk" ] && [ ! -e "/sys/block/$disk" ]; }
 }
 
 # Put a card in and wait for its disk.
