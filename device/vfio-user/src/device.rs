@@ -4,6 +4,17 @@ use rustix::io::Errno;
 
 use crate::interrupts::Change;
 
+/// What a device found when it looked for work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// There is no place where work could be left.
+    Nowhere,
+    /// There is one, and it was empty.
+    Nothing,
+    /// There was work, and it was done or begun.
+    Work,
+}
+
 /// A device behind the server. Its methods are called by the one thread that serves, in the order of the client's
 /// messages.
 ///
@@ -32,6 +43,20 @@ pub trait Device {
     /// A vector can be delivered from now on, or cannot be any more: the client routed or masked it.
     fn interrupt_changed(&mut self, change: Change) {
         let _ = change;
+    }
+
+    /// Looks for work that the client leaves in memory, without a message for each piece of it, and does what it finds
+    /// (an NVMe controller has such a place in its shadow doorbells). Called again and again for as long as it pays, when
+    /// there is no message; to be quick, therefore.
+    fn look(&mut self) -> Look {
+        Look::Nowhere
+    }
+
+    /// Nobody will look until the next message: from now on the client has to send one when it leaves work. True if it
+    /// left some before it could know; the server looks again then. Called only if the last look was
+    /// [`Look::Nothing`].
+    fn rest(&mut self) -> bool {
+        false
     }
 
     /// The client has gone. Its memory and its eventfds are let go already. The specification wants the device's state

@@ -39,7 +39,7 @@ pub mod spec;
 pub mod version;
 
 pub use description::{Description, IrqType, Region};
-pub use device::Device;
+pub use device::{Device, Look};
 pub use header::Refusal;
 pub use inherit::{DescriptorError, inherit};
 pub use interrupts::Interrupts;

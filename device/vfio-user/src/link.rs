@@ -198,31 +198,49 @@ impl Link {
 
     /// Waits for the next command, in the order in which they came.
     pub(crate) fn next_request(&self, message: &mut Message) -> Result<(), Ended> {
+        self.request(message, true).map(drop)
+    }
+
+    /// The next command, if it is there already. False if none is.
+    pub(crate) fn request_at_hand(&self, message: &mut Message) -> Result<bool, Ended> {
+        self.request(message, false)
+    }
+
+    /// The next command. False if there is none and `wait` is false.
+    fn request(&self, message: &mut Message, wait: bool) -> Result<bool, Ended> {
         let mut traffic = lock(&self.traffic);
         loop {
             if let Some(request) = traffic.requests.pop_front() {
                 traffic.queued_bytes -= weight(&request);
                 *message = request;
-                return Ok(());
+                return Ok(true);
             }
             if let Some(ended) = &traffic.ended {
                 return Err(ended.clone());
             }
             let Some(mut receiver) = traffic.receiver.take() else {
+                if !wait {
+                    return Ok(false);
+                }
                 traffic = self.wait(traffic, None);
                 continue;
             };
             drop(traffic);
-            let received = receiver.receive(&self.socket, message, None);
+            let received = if wait {
+                receiver.receive(&self.socket, message, None)
+            } else {
+                receiver.receive_now(&self.socket, message)
+            };
             traffic = self.end_reading(receiver);
             match received {
+                Ok(false) => return Ok(false),
                 // Nobody else reads, so nothing was queued meanwhile: this one is the next. A reply that nobody
                 // waits for is the session's to complain about.
-                Ok(_) if message.header.is_reply() => match traffic.awaited.get_mut(&message.header.id) {
+                Ok(true) if message.header.is_reply() => match traffic.awaited.get_mut(&message.header.id) {
                     Some(awaited @ None) => *awaited = Some(std::mem::take(message)),
-                    _ => return Ok(()),
+                    _ => return Ok(true),
                 },
-                Ok(_) => return Ok(()),
+                Ok(true) => return Ok(true),
                 Err(ended) => drop(traffic.ended.get_or_insert(ended)),
             }
         }
@@ -396,6 +414,18 @@ impl Receiver {
             // A client that sends byte by byte does not put the end off.
             let late = until.is_some_and(|until| Instant::now() >= until);
             if late || !self.fill(socket, until)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Receives one whole message, if all of it is there already.
+    fn receive_now(&mut self, socket: &UnixStream, message: &mut Message) -> Result<bool, Ended> {
+        loop {
+            if self.framer.take(message)? {
+                return Ok(true);
+            }
+            if !self.fill_now(socket, RecvFlags::DONTWAIT)? {
                 return Ok(false);
             }
         }

@@ -12,13 +12,15 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::description::Description;
-use crate::device::Device;
+use crate::device::{Device, Look};
+
 use crate::faults::{WireFault, WireFaults};
 use crate::framing::Message;
 use crate::header::Header;
 use crate::interrupts::Interrupts;
 use crate::link::{Calls, Ended, Link, after, timeout};
 use crate::memory::GuestMemory;
+use crate::polling::Poller;
 use crate::reply::Reply;
 use crate::session::{Counters, Limits, Next, Session};
 use crate::spec::HEADER_BYTES;
@@ -377,18 +379,60 @@ impl Server {
         Visit { ended, counters: session.counters(), calls: link.calls(), turned_away: 0 }
     }
 
+    /// Lets the device look for work until a message comes, or until it does not pay any more. True if a message came.
+    fn look_for_work(
+        &self,
+        link: &Link,
+        device: &mut dyn Device,
+        poller: &mut Poller,
+        message: &mut Message,
+    ) -> Result<bool, Ended> {
+        loop {
+            poller.begin();
+            loop {
+                let looked = device.look();
+                if looked == Look::Nowhere {
+                    return Ok(false);
+                }
+                // Work without end must not keep anybody from being heard.
+                if self.stop.is_stopped() {
+                    return Err(Ended::Stopped);
+                }
+                if link.request_at_hand(message)? {
+                    return Ok(true);
+                }
+                if looked == Look::Work {
+                    poller.hit();
+                    poller.begin();
+                } else if !poller.go_on() {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            if !device.rest() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Answers one message after the other, until it cannot go on.
     fn converse(&self, link: &Link, session: &mut Session, device: &mut dyn Device) -> Ended {
         let mut message = Message::default();
         let mut reply = Reply::default();
         let mut dma_limited = false;
         let mut faulty = 0u64;
+        let mut poller = Poller::new(self.options.polling);
         loop {
             // A server that is stopped before its client was known to it has not shut that one down.
             if self.stop.is_stopped() {
                 return Ended::Stopped;
             }
-            if let Err(ended) = link.next_request(&mut message) {
+            let received = match self.look_for_work(link, device, &mut poller, &mut message) {
+                Ok(false) => link.next_request(&mut message),
+                Ok(true) => Ok(()),
+                Err(ended) => Err(ended),
+            };
+            if let Err(ended) = received {
                 return ended;
             }
             let header = message.header;
@@ -494,6 +538,104 @@ mod tests {
         drop(UnixStream::connect(&path).unwrap());
         let serving = std::thread::spawn(move || server.serve(&mut Broken));
         assert!(serving.join().is_err());
+    }
+
+    /// Finds work as it is told to: as often as `work` says, and after each rest that `late` has in store.
+    struct Mailbox {
+        work: u64,
+        late: Vec<bool>,
+        place: bool,
+        asked: Vec<&'static str>,
+    }
+
+    impl Device for Mailbox {
+        fn region_read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {
+            Ok(())
+        }
+
+        fn region_write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
+            Ok(())
+        }
+
+        fn look(&mut self) -> Look {
+            if !self.place {
+                return Look::Nowhere;
+            }
+            if self.work == u64::MAX {
+                return Look::Work;
+            }
+            self.asked.push(if self.work > 0 { "work" } else { "nothing" });
+            let found = if self.work > 0 { Look::Work } else { Look::Nothing };
+            self.work = self.work.saturating_sub(1);
+            found
+        }
+
+        fn rest(&mut self) -> bool {
+            self.asked.push("rest");
+            self.late.pop().is_some_and(|late| late)
+        }
+    }
+
+    /// A server that does not poll, a connection, and its other end.
+    fn looking() -> (tempfile::TempDir, Server, Link, UnixStream) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("vfu.sock")).unwrap();
+        let (description, options) = (Description::default(), Options::default());
+        let interrupts = Interrupts::new(&description);
+        let server = Server::new(listener, description, GuestMemory::new(), interrupts, options).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let link = Link::new(Arc::new(ours), 4096, Duration::ZERO, Duration::from_secs(1));
+        (dir, server, link, theirs)
+    }
+
+    #[test]
+    fn device_looks_until_there_is_nothing_and_says_so_before_the_server_sleeps() {
+        let (_dir, server, link, _client) = looking();
+        let mut message = Message::default();
+        let mut look = |device: &mut Mailbox| {
+            server.look_for_work(&link, device, &mut Poller::new(Duration::ZERO), &mut message)
+        };
+        let mut device = Mailbox { work: 0, late: Vec::new(), place: false, asked: Vec::new() };
+        assert_eq!(look(&mut device), Ok(false));
+        assert!(device.asked.is_empty(), "{:?}", device.asked);
+
+        device = Mailbox { place: true, ..device };
+        assert_eq!(look(&mut device), Ok(false));
+        assert_eq!(device.asked, ["nothing", "rest"]);
+
+        // What was left before the client could know that nobody looks is looked for again.
+        device = Mailbox { late: vec![false, true], asked: Vec::new(), ..device };
+        assert_eq!(look(&mut device), Ok(false));
+        assert_eq!(device.asked, ["nothing", "rest", "nothing", "rest"]);
+    }
+
+    #[test]
+    fn work_is_looked_for_until_there_is_none_whether_the_server_polls_or_not() {
+        let (_dir, server, link, _client) = looking();
+        for window in [Duration::ZERO, Duration::from_millis(1)] {
+            let mut device = Mailbox { work: 3, late: Vec::new(), place: true, asked: Vec::new() };
+            let (mut poller, mut message) = (Poller::new(window), Message::default());
+            assert_eq!(server.look_for_work(&link, &mut device, &mut poller, &mut message), Ok(false));
+            assert_eq!(device.asked[..4], ["work", "work", "work", "nothing"]);
+            let rests = device.asked.iter().filter(|asked| **asked == "rest").count();
+            assert_eq!((rests, device.asked.last()), (1, Some(&"rest")));
+        }
+    }
+
+    #[test]
+    fn device_that_finds_work_without_end_keeps_nobody_from_being_heard() {
+        let (_dir, server, link, mut client) = looking();
+        let mut device = Mailbox { work: u64::MAX, late: Vec::new(), place: true, asked: Vec::new() };
+        let header = Header { id: 7, command: 1, message_bytes: 16, ..Header::default() };
+        client.write_all(&header.encode()).unwrap();
+        let mut message = Message::default();
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        assert_eq!(server.look_for_work(&link, &mut device, &mut poller, &mut message), Ok(true));
+        assert_eq!(message.header.id, 7);
+        server.stopper().stop();
+        let ended = server.look_for_work(&link, &mut device, &mut poller, &mut message);
+        assert_eq!(ended, Err(Ended::Stopped));
+        drop(client);
     }
 
     #[test]
