@@ -12,10 +12,10 @@ use crate::servers::ServerKind;
 #[command(
     name = "sdmorph-bench",
     version,
-    about = "Measures the vfio-user server, the card reader, and a guest's disk, each next to others",
+    about = "Measures the vfio-user server, the card reader, and a guest's disks, each next to others",
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  make bench                                   everything, some ten minutes
+  make bench                                   everything, some fifteen minutes
   make bench ARGS='--only guest'               the reader's disk and sdhci-pci's in one guest
   make bench ARGS='--quick --no-qemu'          a first impression of what needs no QEMU, some seconds
   make bench ARGS='--json bench.json --check'  for a program: every round as JSON, exit code 1 if a limit is missed
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     /// How long each row of such a round takes; default 200, with --quick 50
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) reader_ms: Option<u32>,
-    /// Rounds in the guest; default 7, with --quick 1
+    /// Rounds in a guest; default 7, with --quick 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) guest_rounds: Option<u32>,
     /// How long each job of such a round runs; default 3000, with --quick 1000
@@ -98,8 +98,10 @@ pub(crate) enum Part {
     Wire,
     /// The reader without guest and socket
     Reader,
-    /// The disk of a guest, next to that of QEMU's sdhci-pci
+    /// The reader's disk in a guest, next to that of QEMU's sdhci-pci
     Guest,
+    /// The drive that the card becomes, next to QEMU's own nvme
+    Drive,
 }
 
 /// What the device of the guest is.
@@ -172,11 +174,11 @@ mod tests {
     fn without_a_choice_all_parts_are_measured() {
         let has = |line: &[&str]| {
             let arguments = Arguments::parse_from(line);
-            [Part::Wire, Part::Reader, Part::Guest].map(|part| arguments.has(part))
+            [Part::Wire, Part::Reader, Part::Guest, Part::Drive].map(|part| arguments.has(part))
         };
-        assert_eq!(has(&["b"]), [true; 3]);
-        assert_eq!(has(&["b", "--only", "guest"]), [false, false, true]);
-        assert_eq!(has(&["b", "--only", "guest", "--only", "wire"]), [true, false, true]);
+        assert_eq!(has(&["b"]), [true; 4]);
+        assert_eq!(has(&["b", "--only", "guest"]), [false, false, true, false]);
+        assert_eq!(has(&["b", "--only", "guest", "--only", "wire"]), [true, false, true, false]);
     }
 
     #[test]

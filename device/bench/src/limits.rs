@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use crate::placement::Placement;
-use crate::report::{DiskWork, Disks, Measured, MeasuredDisk, ThroughQemu, Wire, of};
+use crate::report::{Contest, DiskWork, Disks, Measured, MeasuredDisk, Task, ThroughQemu, Wire, of};
 use crate::servers::ServerKind;
 
 /// A ratio and its limit.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Limit {
     /// What is divided by what.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) bound: Bound,
     /// The ratio of the medians; None if one of them was not measured.
     pub(crate) ratio: Option<f64>,
@@ -87,27 +87,29 @@ fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKi
     let values = of(servers, ServerKind::Own).and_then(value).zip(of(servers, other).and_then(value));
     let ratio = values.as_ref().map(|((own, _), (other, _))| own / other);
     let rounds = values.and_then(|((_, own), (_, other))| range(own.into_iter().zip(other)));
-    Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+    Limit { what: what.to_owned(), bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
 }
 
-/// Judges the disks of the guest: one limit for each kind of work.
-pub(crate) fn judge_disks(disks: Option<&Disks>) -> Vec<Limit> {
-    let judge = |work: DiskWork| {
-        let row = disks.and_then(|disks| disks.rows.iter().find(|row| row.work == work));
+/// Judges the disks of a guest: one limit for each task. None of them is judged if they were not measured.
+pub(crate) fn judge_disks(contest: Contest, disks: Option<&Disks>) -> Vec<Limit> {
+    let judge = |task: &Task| {
+        let row = disks.and_then(|disks| disks.rows.iter().find(|row| row.task == *task));
         let rate =
             |disk: &MeasuredDisk| disk.rounds.iter().map(|round| round.bytes_per_s).collect::<Vec<_>>();
-        let ratio = row.map(|row| row.reader.median.bytes_per_s / row.sdhci.median.bytes_per_s);
-        let rounds = row.and_then(|row| range(rate(&row.reader).into_iter().zip(rate(&row.sdhci))));
-        let what = match work {
-            DiskWork::SequentialRead => "sequential read: rate / sdhci-pci's",
-            DiskWork::SequentialWrite => "sequential write: rate / sdhci-pci's",
-            DiskWork::RandomRead => "random read: rate / sdhci-pci's",
-            DiskWork::RandomWrite => "random write: rate / sdhci-pci's",
+        let ratio = row.map(|row| row.own.median.bytes_per_s / row.other.median.bytes_per_s);
+        let rounds = row.and_then(|row| range(rate(&row.own).into_iter().zip(rate(&row.other))));
+        let work = match task.work {
+            DiskWork::SequentialRead => "sequential read",
+            DiskWork::SequentialWrite => "sequential write",
+            DiskWork::RandomRead => "random read",
+            DiskWork::RandomWrite => "random write",
         };
+        let depth = if task.depth == 1 { String::new() } else { format!(" at {}", task.depth) };
+        let what = format!("{work}{depth}: rate / {}'s", contest.other());
         let bound = Bound::AtLeast(1.0);
         Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
     };
-    DiskWork::ALL.into_iter().map(judge).collect()
+    contest.tasks().iter().map(judge).collect()
 }
 
 /// The lowest and the highest ratio of these pairs.
@@ -157,8 +159,12 @@ mod tests {
             let round = |bytes_per_s| JobResult { bytes_per_s, p50_us: 1.0, p99_us: 1.0 };
             MeasuredDisk::new(rates.map(round).to_vec()).unwrap()
         };
-        let row = |work, reader| DiskRow { work, reader: disk(reader), sdhci: disk([10.0, 10.0, 10.0]) };
+        let row = |work, own| {
+            let task = Task { work, depth: 1 };
+            DiskRow { task, own: disk(own), other: disk([10.0, 10.0, 10.0]) }
+        };
         let disks = Disks {
+            contest: Contest::Reader,
             qemu: String::new(),
             accel: "tcg",
             kernel: String::new(),
@@ -169,7 +175,7 @@ mod tests {
                 row(DiskWork::RandomRead, [5.0, 10.0, 20.0]),
             ],
         };
-        let limits = judge_disks(Some(&disks));
+        let limits = judge_disks(Contest::Reader, Some(&disks));
         let found: Vec<_> = limits.iter().map(|limit| (limit.met, limit.ratio, limit.rounds)).collect();
         let expected = [
             (None, None, None),
@@ -178,6 +184,10 @@ mod tests {
             (Some(false), Some(0.9), Some((0.9, 4.0))),
         ];
         assert_eq!(found, expected);
+        assert_eq!(limits[3].what, "random write: rate / sdhci-pci's");
+        let drive = judge_disks(Contest::Drive, None);
+        assert_eq!(drive.len(), 6);
+        assert_eq!(drive[4].what, "random read at 32: rate / QEMU nvme's");
     }
 
     #[test]

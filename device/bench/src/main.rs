@@ -1,4 +1,4 @@
-//! How fast the device is, in three parts, each next to others where there are others.
+//! How fast the device is, in four parts, each next to others where there are others.
 //!
 //! # What is measured
 //!
@@ -18,6 +18,9 @@
 //! The guest ([`disks`]): sequential and random reads and writes of the disk that Linux makes of the reader's card, and of
 //! the one that it makes of the card in QEMU's own `sdhci-pci`, in one guest.
 //!
+//! The drive ([`disks`]): the same of the NVMe drive that an SD Express card becomes, and of QEMU's own `nvme`, in another
+//! guest; random work also with many requests under way.
+//!
 //! What is compared takes turns in short rounds, so that noise meets all of it alike; what is judged are medians over the
 //! rounds.
 //!
@@ -25,7 +28,7 @@
 //!
 //! - over the wire: DMA and interrupts, large accesses, several requests in flight;
 //! - the C library libvfio-user, which is on no package registry;
-//! - qcow2 images, other queue depths than 1;
+//! - qcow2 images;
 //! - an absolute time that holds on another machine: compare the columns of one run.
 
 // A benchmark looks at the clock.
@@ -56,7 +59,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use arguments::{Arguments, Hidden, Part};
-use report::{Host, Report};
+use report::{Contest, Host, Report};
 
 /// Exit code if a limit is missed and `--check` is given.
 const EXIT_MISSED: u8 = 1;
@@ -90,10 +93,16 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.has(Part::Reader) {
         report.reader = Some(reader::measure(&report.settings)?);
     }
-    if arguments.has(Part::Guest) {
-        let measure = |report: &Report| disks::measure(&report.host, &report.settings, &arguments.guest);
-        report.guest = needs_qemu(arguments, "disks in a guest", &mut report, measure);
-        report.limits.extend(limits::judge_disks(report.guest.as_ref()));
+    for (part, contest) in [(Part::Guest, Contest::Reader), (Part::Drive, Contest::Drive)] {
+        if !arguments.has(part) {
+            continue;
+        }
+        let measure =
+            |report: &Report| disks::measure(contest, &report.host, &report.settings, &arguments.guest);
+        let what = format!("{} and {} in a guest", contest.name(), contest.other());
+        let disks = needs_qemu(arguments, &what, &mut report, measure);
+        report.limits.extend(limits::judge_disks(contest, disks.as_ref()));
+        report.disks.extend(disks);
     }
     let missed = report.limits.iter().any(|limit| limit.met == Some(false));
     let unknown = report.limits.iter().any(|limit| limit.met.is_none());

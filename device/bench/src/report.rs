@@ -24,7 +24,8 @@ pub(crate) struct Report {
     pub(crate) system_calls: Vec<SystemCalls>,
     pub(crate) through_qemu: Option<ThroughQemu>,
     pub(crate) reader: Option<InProcess>,
-    pub(crate) guest: Option<Disks>,
+    /// In guests, one entry a contest.
+    pub(crate) disks: Vec<Disks>,
     /// What could not be measured, and why.
     pub(crate) not_measured: Vec<String>,
     pub(crate) limits: Vec<Limit>,
@@ -40,7 +41,7 @@ impl Report {
             system_calls: Vec::new(),
             through_qemu: None,
             reader: None,
-            guest: None,
+            disks: Vec::new(),
             not_measured: Vec::new(),
             limits: Vec::new(),
         }
@@ -264,6 +265,7 @@ impl MeasuredStep {
 /// The disks of a guest.
 #[derive(Debug, Serialize)]
 pub(crate) struct Disks {
+    pub(crate) contest: Contest,
     pub(crate) qemu: String,
     pub(crate) accel: &'static str,
     pub(crate) kernel: String,
@@ -274,7 +276,91 @@ pub(crate) struct Disks {
     pub(crate) rows: Vec<DiskRow>,
 }
 
-/// What is done to a disk. One request is under way at a time.
+/// Which two disks are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Contest {
+    /// The card in this project's reader, and one in QEMU's sdhci-pci.
+    Reader,
+    /// The same card as an NVMe drive, and QEMU's own nvme.
+    Drive,
+}
+
+impl Contest {
+    /// As the guest's script has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Drive => "drive",
+        }
+    }
+
+    /// The other one's name.
+    pub(crate) fn other(self) -> &'static str {
+        match self {
+            Self::Reader => "sdhci-pci",
+            Self::Drive => "QEMU nvme",
+        }
+    }
+
+    /// What is done to the disks, in this order.
+    pub(crate) fn tasks(self) -> &'static [Task] {
+        const fn task(work: DiskWork, depth: u32) -> Task {
+            Task { work, depth }
+        }
+        match self {
+            Self::Reader => {
+                const {
+                    &[
+                        task(DiskWork::SequentialRead, 1),
+                        task(DiskWork::SequentialWrite, 1),
+                        task(DiskWork::RandomRead, 1),
+                        task(DiskWork::RandomWrite, 1),
+                    ]
+                }
+            }
+            Self::Drive => {
+                const {
+                    &[
+                        task(DiskWork::SequentialRead, 1),
+                        task(DiskWork::SequentialWrite, 1),
+                        task(DiskWork::RandomRead, 1),
+                        task(DiskWork::RandomWrite, 1),
+                        task(DiskWork::RandomRead, 32),
+                        task(DiskWork::RandomWrite, 32),
+                    ]
+                }
+            }
+        }
+    }
+}
+
+/// Work, and how many requests of it are under way at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Task {
+    pub(crate) work: DiskWork,
+    pub(crate) depth: u32,
+}
+
+impl Task {
+    /// What fio does, the size of its requests and how many there are, as the guest's script has it.
+    pub(crate) fn name(self) -> String {
+        let (work, kib) = match self.work {
+            DiskWork::SequentialRead => ("read", 128),
+            DiskWork::SequentialWrite => ("write", 128),
+            DiskWork::RandomRead => ("randread", 4),
+            DiskWork::RandomWrite => ("randwrite", 4),
+        };
+        format!("{work}-{kib}k-{}", self.depth)
+    }
+
+    pub(crate) fn title(self) -> String {
+        let Self { work, depth } = self;
+        if depth == 1 { work.title().to_owned() } else { format!("{}, {depth} at a time", work.title()) }
+    }
+}
+
+/// What is done to a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DiskWork {
@@ -285,19 +371,6 @@ pub(crate) enum DiskWork {
 }
 
 impl DiskWork {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::SequentialRead, Self::SequentialWrite, Self::RandomRead, Self::RandomWrite];
-
-    /// What fio does, and the size of its requests, as the guest's script has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SequentialRead => "read-128k",
-            Self::SequentialWrite => "write-128k",
-            Self::RandomRead => "randread-4k",
-            Self::RandomWrite => "randwrite-4k",
-        }
-    }
-
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::SequentialRead => "sequential read, 128 KiB",
@@ -316,31 +389,15 @@ impl DiskWork {
     }
 }
 
-/// Whose disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DiskKind {
-    /// That of this project's reader.
-    Reader,
-    /// That of QEMU's sdhci-pci.
-    Sdhci,
-}
-
-impl DiskKind {
-    /// As the guest's script has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Sdhci => "sdhci",
-        }
-    }
-}
-
-/// One kind of work on both disks.
+/// One task on both disks.
 #[derive(Debug, Serialize)]
 pub(crate) struct DiskRow {
-    pub(crate) work: DiskWork,
-    pub(crate) reader: MeasuredDisk,
-    pub(crate) sdhci: MeasuredDisk,
+    #[serde(flatten)]
+    pub(crate) task: Task,
+    /// This project's.
+    pub(crate) own: MeasuredDisk,
+    /// The one it is compared with.
+    pub(crate) other: MeasuredDisk,
 }
 
 /// One kind of work on one disk.

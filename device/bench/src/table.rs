@@ -57,7 +57,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     if let Some(reader) = &report.reader {
         steps(out, reader, settings)?;
     }
-    if let Some(disks) = &report.guest {
+    for disks in &report.disks {
         write_disks(out, disks, settings)?;
     }
     if !report.limits.is_empty() {
@@ -128,18 +128,19 @@ fn steps(out: &mut String, reader: &InProcess, settings: &Settings) -> std::fmt:
 }
 
 fn write_disks(out: &mut String, disks: &Disks, settings: &Settings) -> std::fmt::Result {
-    let Disks { qemu, accel, kernel, vcpus, image_bytes, rows } = disks;
+    let Disks { contest, qemu, accel, kernel, vcpus, image_bytes, rows } = disks;
     let (rounds, ms) = (settings.guest_rounds, settings.guest_ms);
     writeln!(
         out,
-        "\nin a guest: Linux {kernel}, {vcpus} CPU; QEMU {qemu}, {accel}; cards of {} GiB; {rounds} rounds of {ms} ms a job",
+        "\nin a guest: Linux {kernel}, {vcpus} CPU; QEMU {qemu}, {accel}; disks of {} GiB; {rounds} rounds of {ms} ms a job",
         image_bytes >> 30
     )?;
     writeln!(out, "  {:<31}{:>9}  {:>10}  {:>9}  {:>9}", "", "MiB/s", "requests/s", "p50 µs", "p99 µs")?;
     for row in rows {
-        let bytes = f64::from(row.work.bytes());
-        writeln!(out, "  {}", row.work.title())?;
-        for (name, MeasuredDisk { median, .. }) in [("reader", &row.reader), ("sdhci-pci", &row.sdhci)] {
+        let bytes = f64::from(row.task.work.bytes());
+        writeln!(out, "  {}", row.task.title())?;
+        for (name, MeasuredDisk { median, .. }) in [(contest.name(), &row.own), (contest.other(), &row.other)]
+        {
             writeln!(
                 out,
                 "    {name:<29}{:>9.2}  {:>10.1}  {:>9.0}  {:>9.0}",

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# fio on the card of the reader and on that of sdhci-pci, taking turns, for the host to read. No test: nothing passes or
-# fails here but the disks that there have to be.
+# fio on the disk that the device has and on one of QEMU's own, taking turns, for the host to read. No test: nothing passes
+# or fails here but the disks that there have to be.
 #
-# Of the kernel's command line: sdmorph.rounds, and sdmorph.ms, how long each job of a round runs.
+# Of the kernel's command line: sdmorph.contest, which disks these are; sdmorph.rounds; sdmorph.ms, how long each job of a
+# round runs.
 
 # Functions are called by name, through wait_for.
 # shellcheck disable=SC2317
@@ -18,29 +19,50 @@ tests=$(dirname "$0")
 # Bytes of each disk that are read and written. The host has written them before, so that nothing is allocated now.
 SIZE=64m
 
-# The disk below the host controller that a driver is bound to, by nothing but that driver's name.
+# The disk below the SD host controller that a driver is bound to, by nothing but that driver's name.
 # $1: the driver. Sets disk.
 disk=
-disk_of() {
+card_of() {
 	for host in /sys/class/mmc_host/mmc*; do
 		[ "$(basename "$(readlink "$host/device/driver")")" = "$1" ] || continue
 		for disk in "$host"/mmc*:*/block/mmcblk*; do
 			disk=${disk##*/}
-			[ -b "/dev/$disk" ] && return 0
+			[ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
 		done
 	done
 	return 1
 }
 
-# $1: whose disk, $2: its name, $3: what fio does, $4: the size of a request
+# The NVMe drive in a PCI domain; VMD's is the only one that is not 0000.
+# $1: a pattern of the domain. Sets disk.
+drive_in() {
+	for controller in /sys/class/nvme/nvme*; do
+		address=$(readlink -f "$controller/device")
+		case ${address##*/} in
+		# A pattern.
+		# shellcheck disable=SC2254
+		$1:*) ;;
+		*) continue ;;
+		esac
+		for disk in "$controller"/nvme*n1; do
+			disk=${disk##*/}
+			[ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
+		done
+	done
+	return 1
+}
+
+# $1: whose disk, $2: its name, $3: what fio does, $4: the size of a request, $5: how many are under way
 job() {
 	cat <<-EOF
-		[$1:$3-$4]
+		[$1:$3-$4-$5]
 		stonewall
 		filename=/dev/$2
 		rw=$3
 		bs=$4
+		iodepth=$5
 	EOF
+	[ "$5" -eq 1 ] || echo ioengine=libaio
 }
 
 # $1: the round. The two change places with each.
@@ -49,31 +71,49 @@ jobs() {
 		[global]
 		ioengine=psync
 		direct=1
-		iodepth=1
 		thread=1
 		size=$SIZE
 		time_based=1
 		runtime=${milliseconds}ms
+		percentile_list=50:99
 	EOF
-	for what in "read 128k" "write 128k" "randread 4k" "randwrite 4k"; do
-		# Two words.
+	while read -r what; do
+		# Three words.
 		# shellcheck disable=SC2086
 		if [ $(($1 % 2)) -eq 0 ]; then
-			job reader "$reader_disk" $what
-			job sdhci "$sdhci_disk" $what
+			job own "$own" $what
+			job other "$other" $what
 		else
-			job sdhci "$sdhci_disk" $what
-			job reader "$reader_disk" $what
+			job other "$other" $what
+			job own "$own" $what
 		fi
-	done
+	done </tmp/tasks
 }
 
 load_modules || exit 1
-wait_for "a disk of the reader" disk_of rtsx_pci_sdmmc || exit 1
-reader_disk=$disk
-wait_for "a disk of sdhci-pci" disk_of sdhci-pci || exit 1
-sdhci_disk=$disk
-for what in "$reader_disk" "$sdhci_disk"; do
+contest=$(command_line_value sdmorph.contest)
+cat >/tmp/tasks <<-EOF
+	read 128k 1
+	write 128k 1
+	randread 4k 1
+	randwrite 4k 1
+EOF
+if [ "$contest" = drive ]; then
+	wait_for "the card as a drive" drive_in "10000" || exit 1
+	own=$disk
+	wait_for "QEMU's drive" drive_in "0000" || exit 1
+	other=$disk
+	cat >>/tmp/tasks <<-EOF
+		randread 4k 32
+		randwrite 4k 32
+	EOF
+else
+	wait_for "a disk of the reader" card_of rtsx_pci_sdmmc || exit 1
+	own=$disk
+	wait_for "a disk of sdhci-pci" card_of sdhci-pci || exit 1
+	other=$disk
+fi
+for what in "$own" "$other"; do
 	echo "sdmorph-bench disk $what $(cat "/sys/block/$what/size") $(readlink -f "/sys/block/$what/device")"
 done
 # What the kernel says from here on would cut into the lines of the console.
@@ -86,7 +126,7 @@ while [ "$round" -lt "${rounds:-1}" ]; do
 	echo "sdmorph-bench round $round"
 	jobs "$round" >/tmp/jobs
 	fio --output-format=terse --terse-version=3 --eta=never --output=/tmp/result /tmp/jobs || exit 1
-	# fio may have said something else there.
-	sed -n 's/^3;/sdmorph-bench fio 3;/p' /tmp/result
+	# fio may have said something else there. What comes after reads and writes is of no interest, and would be long.
+	sed -n 's/^3;/sdmorph-bench fio 3;/p' /tmp/result | cut -d ';' -f 1-87
 	round=$((round + 1))
 done

@@ -1,5 +1,4 @@
-//! The disk that a guest makes of a card, in the reader and in QEMU's own `sdhci-pci`: both in one machine, read and
-//! written by turns.
+//! The disk that a guest makes of a card, and one of QEMU's own: both in one machine, read and written by turns.
 
 mod fio;
 
@@ -21,7 +20,7 @@ use sdmorph_lab::vm::{Vm, VmConfig, path_in_option, run_dir};
 use serde_json::{Value, json};
 
 use crate::arguments::GuestOptions;
-use crate::report::{DiskKind, DiskRow, DiskWork, Disks, Host, MeasuredDisk, Settings};
+use crate::report::{Contest, DiskRow, Disks, Host, MeasuredDisk, Settings};
 use fio::Job;
 pub(crate) use fio::JobResult;
 
@@ -39,6 +38,9 @@ const MEMORY_MIB: u32 = 768;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How much of what the guest said last is told if it ends early.
 const LAST_LINES: usize = 12;
+/// The names of the two disks, as the guest's script has them.
+const OWN: &str = "own";
+const OTHER: &str = "other";
 /// What the guest's lines for the host begin with.
 const MARK: &str = "sdmorph-bench ";
 
@@ -46,12 +48,17 @@ const MARK: &str = "sdmorph-bench ";
 ///
 /// # Errors
 /// There is no QEMU, kernel, fio or device, or the guest does not do it.
-pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) -> Result<Disks> {
+pub(crate) fn measure(
+    contest: Contest,
+    host: &Host,
+    settings: &Settings,
+    options: &GuestOptions,
+) -> Result<Disks> {
     let vcpus = options.vcpus(host.cpus);
     let device = device_program(options)?;
     let kernel = KernelChoice::from_env().unwrap_or(KernelChoice::Stock(StockKernel::V6_1));
     let needs = Needs {
-        modules: ["sdhci_pci".to_owned()].into(),
+        modules: [module(contest).to_owned()].into(),
         packages: Packages::from([("fio".to_owned(), ["fio".to_owned()].into())]),
     };
     let request = Request {
@@ -69,12 +76,12 @@ pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) 
         kernel.kernel.release,
         assets.qemu.version,
         assets.accel.name(),
-        2 * DiskWork::ALL.len()
+        2 * contest.tasks().len()
     ));
-    let jobs = run(&device, &assets, vcpus, settings, options)?;
-    let rows = DiskWork::ALL.into_iter().map(|work| {
-        let of = |disk: DiskKind| {
-            let name = format!("{}:{}", disk.name(), work.name());
+    let jobs = run(contest, &device, &assets, vcpus, settings, options)?;
+    let rows = contest.tasks().iter().map(|task| {
+        let of = |disk: &str| {
+            let name = format!("{disk}:{}", task.name());
             let rounds: Vec<JobResult> =
                 jobs.iter().filter(|job| job.name == name).map(|job| job.result).collect();
             if rounds.len() != settings.guest_rounds as usize {
@@ -82,9 +89,10 @@ pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) 
             }
             MeasuredDisk::new(rounds).context("no rounds")
         };
-        Ok(DiskRow { work, reader: of(DiskKind::Reader)?, sdhci: of(DiskKind::Sdhci)? })
+        Ok(DiskRow { task: *task, own: of(OWN)?, other: of(OTHER)? })
     });
     Ok(Disks {
+        contest,
         qemu: assets.qemu.version.clone(),
         accel: assets.accel.name(),
         kernel: kernel.kernel.release.clone(),
@@ -92,6 +100,24 @@ pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) 
         image_bytes: IMAGE_BYTES,
         rows: rows.collect::<Result<_>>()?,
     })
+}
+
+/// The driver that the guest needs besides VMD's and the reader's.
+fn module(contest: Contest) -> &'static str {
+    match contest {
+        Contest::Reader => "sdhci_pci",
+        Contest::Drive => "nvme",
+    }
+}
+
+/// The disk that QEMU has itself, as its arguments.
+fn other_disk(contest: Contest, image: &Path) -> Result<Vec<String>> {
+    let drive = format!("if=none,id=other0,format=raw,file={}", path_in_option(image)?);
+    let devices: &[&str] = match contest {
+        Contest::Reader => &["-device", "sdhci-pci,addr=0x6", "-device", "sd-card,drive=other0"],
+        Contest::Drive => &["-device", "nvme,addr=0x6,serial=other,drive=other0"],
+    };
+    Ok(["-drive", &drive].iter().chain(devices).map(|word| (*word).to_owned()).collect())
 }
 
 /// The program whose `serve` is the device: the one that was built with this one, if no other is named.
@@ -111,6 +137,7 @@ fn device_program(options: &GuestOptions) -> Result<PathBuf> {
 
 /// Boots the guest and returns what fio said there.
 fn run(
+    contest: Contest,
     device: &Path,
     assets: &Assets,
     vcpus: u32,
@@ -130,12 +157,16 @@ fn run(
     };
     let mut server = Server::start(device, &paths)?;
     keeper.watch(server.pid());
-    let (card, other) = (path("reader.raw"), path("sdhci.raw"));
+    let (card, other) = (path("card.raw"), path("other.raw"));
     for image in [&card, &other] {
         make_image(image).with_context(|| image.display().to_string())?;
     }
+    let kind = match contest {
+        Contest::Reader => "sd",
+        Contest::Drive => "sd-express",
+    };
     let card = card.to_str().context("the path of an image is not UTF-8")?;
-    let Value::Object(insert) = json!({ "kind": "sd", "image": card, "format": "raw" }) else {
+    let Value::Object(insert) = json!({ "kind": kind, "image": card, "format": "raw" }) else {
         bail!("an object is none");
     };
     server.insert_card(insert)?;
@@ -164,14 +195,11 @@ fn run(
     config.device_socket = Some(paths.device.clone());
     config.test = TEST.to_owned();
     config.append = vec![
+        format!("sdmorph.contest={}", contest.name()),
         format!("sdmorph.rounds={}", settings.guest_rounds),
         format!("sdmorph.ms={}", settings.guest_ms),
     ];
-    let drive = format!("if=none,id=sd0,format=raw,file={}", path_in_option(&other)?);
-    config.qemu_arguments =
-        ["-device", "sdhci-pci,addr=0x6", "-drive", &drive, "-device", "sd-card,drive=sd0"]
-            .map(str::to_owned)
-            .to_vec();
+    config.qemu_arguments = other_disk(contest, &other)?;
     let mut machine = Vm::start(&config)?;
     keeper.watch(machine.pid());
     let console = machine.take_console().context("the console is already being read")?;
