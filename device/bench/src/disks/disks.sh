@@ -34,16 +34,11 @@ card_of() {
 }
 
 # The NVMe drive in a PCI domain; VMD's is the only one that is not 0000.
-# $1: a pattern of the domain. Sets disk.
+# $1: the domain. Sets disk.
 drive_in() {
 	for controller in /sys/class/nvme/nvme*; do
 		address=$(readlink -f "$controller/device")
-		case ${address##*/} in
-		# A pattern.
-		# shellcheck disable=SC2254
-		$1:*) ;;
-		*) continue ;;
-		esac
+		[ "${address##*/}" != "${address##*/"$1":}" ] || continue
 		for disk in "$controller"/nvme*n1; do
 			disk=${disk##*/}
 			[ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
