@@ -6,8 +6,9 @@
 //! What it does not do: qcow2 with a backing file, compression, encryption, extended L2 entries or an external data
 //! file (all refused); changing an image.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -66,17 +67,18 @@ pub struct HostImage {
 }
 
 impl HostImage {
-    /// Make an image that reads as zeros, and takes next to no space, in place of any that is there.
+    /// Make an image in place of any that is there. It reads as zeros, but for a file system if it is to have files, and
+    /// takes next to no space.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or the files do not fit.
     pub fn create(image: &Image, directory: &Path) -> Result<Self, Failure> {
         let name = format!("{}.{}", image.name, image.format.as_str());
         let directory = std::path::absolute(directory).map_err(Failure::file("find", directory))?;
         let path = directory.join(name);
         let size_bytes = image.size_bytes().unwrap_or_default();
         let written = match image.format {
-            ImageFormat::Raw => File::create(&path).and_then(|file| file.set_len(size_bytes)),
+            ImageFormat::Raw => write_raw(&path, size_bytes, &image.files),
             ImageFormat::Qcow2 => write_empty_qcow2(&path, size_bytes),
         };
         written.map_err(Failure::file("make the image", &path))?;
@@ -113,6 +115,21 @@ impl HostImage {
         };
         contents.sha256(&file, offset, length).map_err(said)
     }
+}
+
+/// A sparse file, with a FAT file system if there are `files`.
+fn write_raw(path: &Path, size_bytes: u64, files: &BTreeMap<String, String>) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    file.set_len(size_bytes)?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    fatfs::format_volume(&mut file, fatfs::FormatVolumeOptions::new())?;
+    let volume = fatfs::FileSystem::new(file, fatfs::FsOptions::new())?;
+    for (name, text) in files {
+        volume.root_dir().create_file(name)?.write_all(text.as_bytes())?;
+    }
+    volume.unmount()
 }
 
 /// The smallest qcow2: header, reference counts and an L1 table without entries, a cluster each or more.
@@ -264,7 +281,7 @@ mod tests {
 
     fn image(size: &str, format: ImageFormat) -> (tempfile::TempDir, HostImage) {
         let directory = tempfile::tempdir().unwrap();
-        let image = Image { name: "card".into(), size: size.into(), format };
+        let image = Image { name: "card".into(), size: size.into(), format, files: BTreeMap::new() };
         let made = HostImage::create(&image, directory.path()).unwrap();
         (directory, made)
     }
@@ -286,6 +303,32 @@ mod tests {
             let blocks = std::fs::metadata(&image.path).unwrap().blocks();
             assert!(blocks * 512 < 1 << 20, "{format:?}: {blocks} blocks");
         }
+    }
+
+    #[test]
+    fn files_are_in_a_file_system_and_the_rest_takes_no_space() {
+        use std::io::Read;
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let files = BTreeMap::from([("HELLO.TXT".to_owned(), "from the card\n".to_owned())]);
+        let mut image = Image { name: "card".into(), size: "4G".into(), format: ImageFormat::Raw, files };
+        let made = HostImage::create(&image, directory.path()).unwrap();
+        let file = File::open(&made.path).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 4 << 30);
+        assert!(file.metadata().unwrap().blocks() * 512 < 32 << 20);
+        // The file system's own type and name, where every driver looks for them (FAT32's boot sector).
+        let mut signature = [0; 8];
+        file.read_exact_at(&mut signature, 0x52).unwrap();
+        assert_eq!(&signature, b"FAT32   ");
+        let file = File::options().read(true).write(true).open(&made.path).unwrap();
+        let volume = fatfs::FileSystem::new(file, fatfs::FsOptions::new()).unwrap();
+        let mut text = String::new();
+        volume.root_dir().open_file("HELLO.TXT").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "from the card\n");
+        // What does not fit is said.
+        image =
+            Image { size: "64K".into(), files: BTreeMap::from([("A".into(), "a".repeat(70_000))]), ..image };
+        assert!(HostImage::create(&image, directory.path()).is_err());
     }
 
     #[test]

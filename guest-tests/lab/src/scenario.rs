@@ -140,7 +140,7 @@ impl Guest {
     }
 }
 
-/// A card image that the host makes, all zeros, for each run.
+/// A card image that the host makes for each run: all zeros, or a file system with files.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
@@ -151,6 +151,9 @@ pub struct Image {
     /// How it is written.
     #[serde(default)]
     pub format: ImageFormat,
+    /// Text files in its root directory, by name. With any, it has a FAT file system; a raw image only.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
 }
 
 impl Image {

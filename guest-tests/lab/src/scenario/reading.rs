@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario};
+use crate::image::ImageFormat;
 use crate::verdict::Outcome;
 
 /// Why a scenario cannot be used.
@@ -180,6 +181,22 @@ impl Scenario {
             if self.images.iter().skip(index + 1).any(|other| other.name == *name) {
                 return Err(Misfit::new("name", name, format!("there are two images called `{name}`")));
             }
+            if !image.files.is_empty() && image.format != ImageFormat::Raw {
+                return Err(Misfit::new(
+                    "name",
+                    name,
+                    format!("the image `{name}` has files, and only a raw image can have any"),
+                ));
+            }
+            if let Some(file) = image.files.keys().find(|file| file.is_empty() || file.contains('/')) {
+                return Err(Misfit::new(
+                    "name",
+                    name,
+                    format!(
+                        "the image `{name}` has a file called `{file}`: they are all in its root directory"
+                    ),
+                ));
+            }
             if image.size_bytes().is_none() {
                 let size = &image.size;
                 let message = format!(
@@ -353,7 +370,6 @@ fn nearest<'a>(word: &str, legal: impl Iterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
     use crate::assets::Needs;
-    use crate::image::ImageFormat;
 
     const RACE: &str = include_str!("../../../scenarios/sd7-idle-race.toml");
 
@@ -481,6 +497,8 @@ mod tests {
             ("size = \"64M\"", "size = \"0M\"", "the image `card` is `0M`"),
             ("name = \"other\"", "name = \"../card\"", "a file's name"),
             ("name = \"other\"", "name = \"card\"", "two images called `card`"),
+            ("name = \"other\"", "name = \"other\"\nfiles = { A = \"a\" }", "the image `other` has files"),
+            ("name = \"card\"", "name = \"card\"\nfiles = { \"a/b\" = \"a\" }", "has a file called `a/b`"),
             ("image = \"card\"", "image = \"cadr\"", "did you mean `card`?"),
             ("length = \"63M\"", "length = \"64M\"", "end beyond the image's 67108864"),
             ("length = \"63M\"", "length = \"0\"", "more than 0"),

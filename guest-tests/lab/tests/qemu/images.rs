@@ -1,5 +1,6 @@
 //! The lab's card images: QEMU takes them for what they are, and what it writes is what the lab reads.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sdmorph_lab::image::{HostImage, ImageFormat};
@@ -10,7 +11,7 @@ use crate::qemu::{Machine, Memory, Options};
 
 /// Has QEMU write into a fresh image, and returns the image.
 fn written_by_qemu(directory: &Path, format: ImageFormat, commands: &[&str]) -> HostImage {
-    let image = Image { name: "card".to_owned(), size: "8G".to_owned(), format };
+    let image = Image { name: "card".to_owned(), size: "8G".to_owned(), format, files: BTreeMap::new() };
     let image = HostImage::create(&image, directory).unwrap();
     let node = json!({
         "driver": format.as_str(),
