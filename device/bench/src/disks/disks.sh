@@ -73,11 +73,14 @@ wait_for "a disk of the reader" disk_of rtsx_pci_sdmmc || exit 1
 reader_disk=$disk
 wait_for "a disk of sdhci-pci" disk_of sdhci-pci || exit 1
 sdhci_disk=$disk
+# fio's lines are too long for the kernel's log, which is where /init would put them. They go to the console, which the
+# kernel's lines would cut; but it has the last word.
+exec >/dev/ttyS0 2>&1
+dmesg -n 1
+trap 'dmesg -n 8' EXIT
 for what in "$reader_disk" "$sdhci_disk"; do
 	echo "sdmorph-bench disk $what $(cat "/sys/block/$what/size") $(readlink -f "/sys/block/$what/device")"
 done
-# What the kernel says from here on would cut into the lines of the console.
-dmesg -n 1
 
 rounds=$(command_line_value sdmorph.rounds)
 milliseconds=$(command_line_value sdmorph.ms)
