@@ -189,13 +189,9 @@ fn witnesses(scenario: &Scenario, log: &Klog, oops: Option<&Oops>) -> Vec<String
 }
 
 fn count(scenario: &Scenario, record: &Record, log: &Klog) -> Counts {
-    let mut by_kind = BTreeMap::new();
-    for entry in &record.entries {
-        *by_kind.entry(entry.kind.clone()).or_insert(0) += 1;
-    }
     let rules = scenario.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
     Counts {
-        record: by_kind,
+        record: record.kinds.clone(),
         dead_reads: record.dead_reads(),
         rule_hits: rules.map(|name| (name.to_owned(), record.rule_hits(name))).collect(),
         oopses: log.oopses.len(),
@@ -225,7 +221,7 @@ pub(crate) mod tests {
     fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
         let scenario = crate::verdict::tests::scenario();
         let log = Klog::from_bytes(log);
-        let record = Record::parse(record).unwrap();
+        let record = Record::parse(record, &scenario.moments).unwrap();
         let evidence = Evidenced {
             scenario: &scenario,
             variant,

@@ -122,7 +122,7 @@ impl Bench<'_> {
         let status = status?;
         write_json(&files.status, &status)?;
 
-        let record = Record::read(&files.record)?;
+        let record = Record::read(&files.record, &self.scenario.moments)?;
         let (unmodelled, counters) = (unmodelled(&status), counters(&status));
         // The device's process has ended: what the guest wrote is in the files, or will never be.
         let host_hashes = HostHash::read(&self.scenario.checks, &images);

@@ -480,7 +480,7 @@ pub(crate) mod tests {
     ) -> Verdict {
         let scenario = scenario();
         let log = Klog::from_bytes(log.as_bytes());
-        let record = Record::parse(record).unwrap();
+        let record = Record::parse(record, &scenario.moments).unwrap();
         let evidenced = Evidenced {
             scenario: &scenario,
             variant,
@@ -509,7 +509,7 @@ pub(crate) mod tests {
             variant: Variant::WithFix,
             module: false,
             log: &Klog::from_bytes(text.as_bytes()),
-            record: &Record::parse(CLEAN_RECORD).unwrap(),
+            record: &Record::parse(CLEAN_RECORD, &scenario.moments).unwrap(),
             unmodelled: Some(&[]),
             counters: &counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
             device_memory_kib: &[100 << 10, 110 << 10, 112 << 10],
