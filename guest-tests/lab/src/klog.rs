@@ -1,12 +1,15 @@
 //! The guest's serial console, read while it is written: kernel lines, KTAP lines, faults.
 //!
 //! The lab boots every guest with `console_msg_format=syslog`, so that the kernel puts the level before each line
-//! of the console as `dmesg -r` does: `<6>[    3.123456] text`. A line without such a prefix is user land's. Lines
-//! with a time but no level (a console without that parameter) are kernel lines of unknown level.
+//! of the console as `dmesg -r` does: `<6>[    3.123456] text`. Lines with a time but no level (a console without that
+//! parameter) are kernel lines of unknown level.
 //!
-//! The kernel and user land share one UART: a kernel line can start in the middle of a user line, which then goes
-//! on afterwards. A prefix in mid-line therefore starts a line of its own. The rest of the user line is what it
-//! was, cut in two.
+//! What the guest's script says comes in the kernel's log as well: `/init` makes a record of each of its lines, which
+//! begins with [`SCRIPT`]. A record is printed whole, so that no other line can cut it, as a line that user land writes to
+//! the same UART by itself can be. A line without a prefix is firmware's, or a program's that knows the UART.
+//!
+//! A record can be cut short only by a panic, which prints without asking who else does. A prefix in mid-line therefore
+//! starts a line of its own.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +19,9 @@ use crate::oops::{Oops, OopsParser};
 
 /// The longest line that is kept, in bytes; more is cut off. The kernel's own limit is 1024.
 const LINE_LIMIT_BYTES: usize = 4096;
+
+/// What a line of the guest's script begins with, after level and time. init.sh puts it there.
+const SCRIPT: &str = "sdmorph-ktap: ";
 
 /// What a line of the device's drivers holds: VMD's domain, and the drivers' names.
 const DEVICE_WORDS: [&str; 5] = ["10000:", "vmd", "rtsx", "pciehp", "mmc"];
@@ -46,9 +52,27 @@ impl LogLine {
         Self { level, time_us: Some(time_us), text: text.to_owned() }
     }
 
-    /// Whether the kernel wrote it.
+    /// Whether it was in the kernel's log.
     pub fn is_kernel(&self) -> bool {
         self.time_us.is_some()
+    }
+
+    /// What the guest's script said, if this is a line of it.
+    fn of_script(&self) -> Option<&str> {
+        if self.is_kernel() { self.text.strip_prefix(SCRIPT) } else { None }
+    }
+}
+
+impl std::fmt::Display for LogLine {
+    /// As it was on the console: level 6 is not told from user land's 14 any more.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(level) = self.level {
+            write!(f, "<{level}>")?;
+        }
+        if let Some(us) = self.time_us {
+            write!(f, "[{:5}.{:06}] ", us / 1_000_000, us % 1_000_000)?;
+        }
+        f.write_str(&self.text)
     }
 }
 
@@ -85,7 +109,7 @@ fn take_caller(line: &str) -> Option<&str> {
 }
 
 /// Where the next kernel line starts inside `line`, beyond its first byte.
-/// On a console that shows levels, a time without one is user land quoting the kernel.
+/// On a console that shows levels, a time without one is the script quoting the kernel.
 fn embedded_prefix(line: &str, levels_shown: bool) -> Option<usize> {
     line.char_indices().skip(1).find_map(|(at, character)| {
         let rest = line.get(at..)?;
@@ -123,6 +147,12 @@ pub struct KtapResult {
     pub outcome: KtapOutcome,
     /// What was tested; without the directive.
     pub description: String,
+    /// What the script said since the result before, without the leading `# `.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<String>,
+    /// Which of the console's lines it is.
+    #[serde(skip)]
+    pub line: usize,
 }
 
 /// The guest script's own report.
@@ -132,7 +162,7 @@ pub struct Ktap {
     pub plan: Option<u32>,
     /// Results, in the order of the lines.
     pub results: Vec<KtapResult>,
-    /// Diagnostic lines without the leading `# `; the totals are among them.
+    /// What the script said since the last result, without the leading `# `; the totals are not among them.
     pub diagnostics: Vec<String>,
     /// The totals line came: the script reached its end.
     pub finished: bool,
@@ -140,8 +170,7 @@ pub struct Ktap {
     pub totals: Option<KtapTotals>,
 }
 
-/// The script's own count of its results. A result line can be lost: user land's lines may be cut by the kernel's, or
-/// begin behind what a program left on the line.
+/// The script's own count of its results. A result line can be lost: it may begin behind what a program left on the line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct KtapTotals {
     /// `pass:`
@@ -163,7 +192,8 @@ impl KtapTotals {
 }
 
 impl Ktap {
-    fn push(&mut self, line: &str) {
+    /// Take in a line of the script, which is the console's line number `at`.
+    fn push(&mut self, line: &str, at: usize) {
         let line = line.trim();
         if let Some(count) = line.strip_prefix("1..") {
             let digits = count.split_whitespace().next().unwrap_or("");
@@ -176,15 +206,17 @@ impl Ktap {
             if let Some(totals) = text.strip_prefix("Totals: ") {
                 self.finished = true;
                 self.totals = Some(KtapTotals::parse(totals));
+            } else {
+                self.diagnostics.push(text.to_owned());
             }
-            self.diagnostics.push(text.to_owned());
-        } else if let Some(result) = parse_ktap_result(line) {
-            self.results.push(result);
+        } else if let Some((number, outcome, description)) = parse_ktap_result(line) {
+            let diagnostics = std::mem::take(&mut self.diagnostics);
+            self.results.push(KtapResult { number, outcome, description, diagnostics, line: at });
         }
     }
 }
 
-fn parse_ktap_result(line: &str) -> Option<KtapResult> {
+fn parse_ktap_result(line: &str) -> Option<(u32, KtapOutcome, String)> {
     let (failed, rest) = match line.strip_prefix("not ok ") {
         Some(rest) => (true, rest),
         None => (false, line.strip_prefix("ok ")?),
@@ -202,7 +234,7 @@ fn parse_ktap_result(line: &str) -> Option<KtapResult> {
     } else {
         KtapOutcome::Pass
     };
-    Some(KtapResult { number, outcome, description: description.trim().to_owned() })
+    Some((number, outcome, description.trim().to_owned()))
 }
 
 /// Everything known about a guest from its console so far.
@@ -243,7 +275,7 @@ impl Klog {
         for &byte in bytes {
             match byte {
                 b'\n' => self.end_line(),
-                // The tty makes `\r\n` of user land's `\n`, and the console driver of the kernel's.
+                // The console's driver makes `\r\n` of the kernel's `\n`.
                 b'\r' | 0 => {}
                 _ if self.pending.len() < LINE_LIMIT_BYTES => self.pending.push(byte),
                 _ => {}
@@ -279,7 +311,9 @@ impl Klog {
         if self.levels_shown && line.level.is_none() {
             line.time_us = None;
         }
-        if line.is_kernel() {
+        if let Some(said) = line.of_script() {
+            self.ktap.push(said, self.lines.len());
+        } else if line.is_kernel() {
             if let Some(oops) = self.parser.push(&line) {
                 self.add_oops(oops);
             }
@@ -289,8 +323,6 @@ impl Klog {
             if self.panic.is_none() {
                 self.panic = line.text.strip_prefix("Kernel panic - ").map(str::to_owned);
             }
-        } else {
-            self.ktap.push(&line.text);
         }
         self.lines.push(line);
     }
@@ -315,13 +347,15 @@ impl Klog {
         self.levels_shown
     }
 
-    /// Kernel lines of level error or worse, outside of an oops, that match none of `expected`.
+    /// Kernel lines of level error or worse, outside of an oops, whose text is not expected.
     ///
     /// Before init, only the device's own lines count: an emulated platform under load makes the kernel complain of
     /// timers and the like while it boots, and that is nobody's fault here.
-    pub fn unexpected_errors<'a>(&'a self, expected: &'a [String]) -> impl Iterator<Item = &'a LogLine> {
-        let init =
-            self.lines.iter().position(|line| !line.is_kernel() && line.text.starts_with("sdmorph-init: "));
+    pub fn unexpected_errors<'a>(
+        &'a self,
+        is_expected: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a LogLine> {
+        let init = self.lines.iter().position(|line| line.text.starts_with("sdmorph-init: "));
         let lines = self.lines.iter().enumerate();
         lines
             .filter(move |(index, line)| {
@@ -331,7 +365,7 @@ impl Klog {
             .filter(|(index, _)| !self.oops_lines.contains(index))
             // 3 is KERN_ERR.
             .filter(|(_, line)| line.level.is_some_and(|level| level <= 3))
-            .filter(|(_, line)| !expected.iter().any(|pattern| matches(pattern, &line.text)))
+            .filter(move |(_, line)| !is_expected(&line.text))
             .map(|(_, line)| line)
     }
 
@@ -386,12 +420,43 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_line_in_the_middle_of_a_user_line_is_a_line_of_its_own() {
-        let log = Klog::from_bytes(b"ok 1 - the dri<6>[    3.100000] pcieport 10000:00:1c.0: pciehp: Slot(8): Link Down\r\nvers bind\r\n");
-        assert_eq!(log.lines.len(), 3);
-        assert_eq!(log.find("*Slot(8): Link Down").unwrap().time_us, Some(3_100_000));
+    fn what_a_panic_cuts_off_does_not_hide_it() {
+        let log = Klog::from_bytes(
+            b"<14>[    3.000000] sdmorph-ktap: ok 1 - the dri<0>[    3.100000] Kernel panic - not syncing: Fatal exception\r\n",
+        );
+        assert_eq!(log.lines.len(), 2);
+        assert_eq!(log.panic.as_deref(), Some("not syncing: Fatal exception"));
         assert_eq!(log.ktap.results[0].number, 1);
-        assert_eq!(log.ktap.results[0].outcome, KtapOutcome::Pass);
+    }
+
+    #[test]
+    fn only_records_of_the_script_are_its_results() {
+        let log = Klog::from_bytes(
+            b"<14>[    3.000000] sdmorph-ktap: ok 1 - a\r\n\
+              ok 2 - written past the log\r\n\
+              <6>[    3.200000] ok 3 - the kernel's own test\r\n\
+              <14>[    3.300000] sdmorph-ktap: ok 4 - b\r\n",
+        );
+        let numbers: Vec<_> = log.ktap.results.iter().map(|result| (result.number, result.line)).collect();
+        assert_eq!(numbers, [(1, 0), (4, 3)]);
+    }
+
+    #[test]
+    fn the_script_s_lines_are_neither_errors_nor_part_of_an_oops() {
+        let log = Klog::from_bytes(
+            b"<14>[    3.000000] sdmorph-init: kernel 6.1.0-56-amd64, test card-pull\n\
+              <14>[    3.100000] sdmorph-ktap: # BUG: unable to handle page fault for address: ff5e2c4780051010\n\
+              <14>[    3.200000] sdmorph-ktap: # sh: can't open /dev/mmcblk0: no such file\n\
+              <14>[    3.300000] sdmorph-ktap: not ok 1 - a\n\
+              <1>[    4.000000] BUG: kernel NULL pointer dereference, address: 0000000000000010\n\
+              <14>[    4.000100] sdmorph-ktap: # CPU: 7 Comm: nobody\n\
+              <4>[    4.000200] ---[ end trace 0000000000000000 ]---\n",
+        );
+        assert_eq!(log.unexpected_errors(|_| false).count(), 0);
+        assert_eq!(log.oopses.len(), 1);
+        assert_eq!((log.oopses[0].cpu, log.oopses[0].time_us), (None, Some(4_000_000)));
+        assert!(log.ktap.results[0].diagnostics[1].contains("can't open /dev/mmcblk0"));
+        assert_eq!(log.ktap.diagnostics, ["CPU: 7 Comm: nobody"]);
     }
 
     #[test]
@@ -407,35 +472,47 @@ mod tests {
     }
 
     #[test]
-    fn user_land_that_quotes_the_kernel_is_not_the_kernel() {
+    fn a_script_that_quotes_the_kernel_is_not_the_kernel() {
         let log = Klog::from_bytes(
-            b"<6>[    1.000000] x\n# [    4.500000] BUG: unable to handle page fault for address: ffffb24d403e5010\n",
+            b"<6>[    1.000000] x\n\
+              <14>[    5.000000] sdmorph-ktap: # [    4.500000] BUG: unable to handle page fault for address: ffffb24d403e5010\n",
         );
         assert!(log.oopses.is_empty());
-        assert!(!log.lines[1].is_kernel());
+        assert_eq!(log.lines.len(), 2);
+    }
+
+    /// What the script said, as it comes from the console.
+    fn said(lines: &str) -> Klog {
+        let lines: Vec<_> =
+            lines.lines().map(|line| format!("<14>[    5.000000] sdmorph-ktap: {line}\r\n")).collect();
+        Klog::from_bytes(lines.concat().as_bytes())
     }
 
     #[test]
     fn ktap_results_plan_diagnostics_and_end_are_read() {
-        let log = Klog::from_bytes(
-            b"KTAP version 1\n1..3\nok 1 - a\n# saw b\nnot ok 2 - b\nok 3 - c # SKIP no c here\n# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:1 error:0\n",
-        );
-        let outcomes: Vec<_> = log.ktap.results.iter().map(|result| result.outcome).collect();
+        let ktap = said(
+            "KTAP version 1\n1..3\nok 1 - a\n# saw b\nnot ok 2 - b\nok 3 - c # SKIP no c here\n# later\n\
+             # Totals: pass:1 fail:1 xfail:0 xpass:0 skip:1 error:0\n",
+        )
+        .ktap;
+        let outcomes: Vec<_> = ktap.results.iter().map(|result| result.outcome).collect();
         assert_eq!(outcomes, [KtapOutcome::Pass, KtapOutcome::Fail, KtapOutcome::Skip]);
-        assert_eq!(log.ktap.results[2].description, "c");
-        assert_eq!(log.ktap.plan, Some(3));
-        assert_eq!(log.ktap.diagnostics[0], "saw b");
-        assert!(log.ktap.finished);
-        assert_eq!(log.ktap.totals, Some(KtapTotals { pass: 1, fail: 1, skip: 1 }));
+        assert_eq!(ktap.results[2].description, "c");
+        assert_eq!(ktap.plan, Some(3));
+        assert_eq!(ktap.results[1].diagnostics, ["saw b"]);
+        assert!(ktap.results[0].diagnostics.is_empty() && ktap.results[2].diagnostics.is_empty());
+        assert_eq!(ktap.diagnostics, ["later"]);
+        assert!(ktap.finished);
+        assert_eq!(ktap.totals, Some(KtapTotals { pass: 1, fail: 1, skip: 1 }));
     }
 
     #[test]
     fn error_lines_outside_an_oops_are_unexpected_unless_a_pattern_allows_them() {
         let log = Klog::from_bytes(
-            b"<3>[    0.500000] ..MP-BIOS bug: 8254 timer not connected to IO-APIC\n<3>[    0.900000] vmd 0000:00:05.0: early\nsdmorph-init: kernel x, test y\n<3>[    1.000000] mmc0: error -110 whilst initialising SD card\n<4>[    1.100000] a warning\n<2>[    1.200000] critical\n",
+            b"<3>[    0.500000] ..MP-BIOS bug: 8254 timer not connected to IO-APIC\n<3>[    0.900000] vmd 0000:00:05.0: early\n<14>[    0.950000] sdmorph-init: kernel x, test y\n<3>[    1.000000] mmc0: error -110 whilst initialising SD card\n<4>[    1.100000] a warning\n<2>[    1.200000] critical\n",
         );
-        let expected = vec!["mmc0: error -110*".to_owned()];
-        let left: Vec<_> = log.unexpected_errors(&expected).map(|line| line.text.as_str()).collect();
+        let expected = |text: &str| matches("mmc0: error -110*", text);
+        let left: Vec<_> = log.unexpected_errors(expected).map(|line| line.text.as_str()).collect();
         assert_eq!(left, ["vmd 0000:00:05.0: early", "critical"]);
     }
 

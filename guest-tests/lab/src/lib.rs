@@ -10,6 +10,7 @@
 //! - [`inlining`]: what a call chain cannot show, proven from the module that was loaded.
 //! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
+//! - `explanation`: what is shown of a run that did not end as expected.
 //! - [`suite`]: several scenarios as one test run.
 //! - [`failure`]: why there may be no verdict at all, and the exit codes.
 //!
@@ -22,6 +23,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod assets;
+mod explanation;
 pub mod failure;
 pub mod hashes;
 pub mod image;

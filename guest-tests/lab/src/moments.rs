@@ -75,6 +75,12 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> Vec<MomentTime
         .collect()
 }
 
+/// Whether an entry of the record is what some moment is about.
+pub(crate) fn any_happened(moments: &[Moment], entry: &Entry) -> bool {
+    let mut about = moments.iter().filter_map(|moment| moment.first.as_ref().or(moment.last.as_ref()));
+    about.any(|what| happened(what, entry))
+}
+
 fn happened(what: &Happening, entry: &Entry) -> bool {
     if let Some(name) = &what.event {
         return entry.is_event(name);
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn device_times_are_exact_and_guest_times_are_laid_over_link_down() {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
-        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
         let log = Klog::from_bytes(include_bytes!("../fixtures/fault-6.1.log"));
         let times = locate(&scenario.moments, &record, &log);
         let of = |name: &str| times.iter().find(|time| time.name == name).unwrap().t_ms;
@@ -128,7 +134,7 @@ mod tests {
     #[test]
     fn without_a_common_moment_guest_times_are_unknown() {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
-        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
         let log = Klog::from_bytes(b"<14>[    7.000000] sdmorph-test: reader removed\n");
         let times = locate(&scenario.moments, &record, &log);
         assert_eq!(times.iter().find(|time| time.name == "reader removed").unwrap().t_ms, None);

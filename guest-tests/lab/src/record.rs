@@ -1,8 +1,17 @@
 //! The device's record of a run: one JSON object a line, written by `sdmorph serve --record FILE`.
+//!
+//! A long run's record has gigabytes, nearly all of them accesses that nobody asks for. It is read line by line, and only
+//! what a verdict or a moment may be about is kept; of the rest, how many there were.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
+
+use crate::moments;
+use crate::scenario::Moment;
 
 /// One line of the record. Fields that this crate does not use are passed over: the record may grow.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -41,6 +50,12 @@ impl Entry {
     /// Whether this is the event `name`.
     pub fn is_event(&self, name: &str) -> bool {
         self.kind == "event" && self.name.as_deref() == Some(name)
+    }
+
+    /// Whether a verdict may be about it, whatever the scenario.
+    fn matters(&self) -> bool {
+        matches!(self.kind.as_str(), "event" | "rule")
+            || ["read", "write"].iter().any(|dir| self.dead_access(dir).is_some())
     }
 
     /// Whether this is a hit of the rule `name`.
@@ -100,40 +115,59 @@ pub enum RecordError {
     },
 }
 
-/// A whole record, in the order of its lines.
+impl RecordError {
+    fn read(path: &Path, source: std::io::Error) -> Self {
+        Self::Read { path: path.display().to_string(), source }
+    }
+}
+
+/// What is kept of a record.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// The entries.
+    /// Events, hits of rules, accesses to a BAR that was gone, and what the scenario's moments are about; in their order.
     pub entries: Vec<Entry>,
+    /// How many entries there were, by kind; those that were not kept as well.
+    pub kinds: BTreeMap<String, usize>,
 }
 
 impl Record {
-    /// Read a record file.
+    /// Read a record file, for a scenario with these moments. A last line without its newline is one that was being
+    /// written, and left out.
     ///
     /// # Errors
-    /// When the file cannot be read, or a line other than an unfinished last one is no entry.
-    pub fn read(path: &Path) -> Result<Self, RecordError> {
-        let text = std::fs::read(path)
-            .map_err(|source| RecordError::Read { path: path.display().to_string(), source })?;
-        Self::parse(&String::from_utf8_lossy(&text))
+    /// When the file cannot be read, or a line is no entry.
+    pub fn read(path: &Path, moments: &[Moment]) -> Result<Self, RecordError> {
+        let file = File::open(path).map_err(|source| RecordError::read(path, source))?;
+        Self::collect(BufReader::with_capacity(1 << 20, file), path, moments)
     }
 
-    /// Read a record from text. A last line without its newline is one that was being written, and left out.
-    ///
-    /// # Errors
-    /// When a line is no entry.
-    pub fn parse(text: &str) -> Result<Self, RecordError> {
-        let mut entries = Vec::new();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        for (index, line) in whole.lines().enumerate() {
-            if line.trim().is_empty() {
+    fn collect(mut lines: impl BufRead, path: &Path, moments: &[Moment]) -> Result<Self, RecordError> {
+        let mut record = Self::default();
+        let mut bytes = Vec::new();
+        for line in 1.. {
+            bytes.clear();
+            lines.read_until(b'\n', &mut bytes).map_err(|source| RecordError::read(path, source))?;
+            let Some(text) = bytes.strip_suffix(b"\n") else { break };
+            if text.trim_ascii().is_empty() {
                 continue;
             }
-            let entry =
-                serde_json::from_str(line).map_err(|source| RecordError::Line { line: index + 1, source })?;
-            entries.push(entry);
+            let entry: Entry =
+                serde_json::from_slice(text).map_err(|source| RecordError::Line { line, source })?;
+            match record.kinds.get_mut(&entry.kind) {
+                Some(count) => *count += 1,
+                None => drop(record.kinds.insert(entry.kind.clone(), 1)),
+            }
+            if entry.matters() || moments::any_happened(moments, &entry) {
+                record.entries.push(entry);
+            }
         }
-        Ok(Self { entries })
+        Ok(record)
+    }
+
+    /// A record from text.
+    #[cfg(test)]
+    pub(crate) fn parse(text: &str, moments: &[Moment]) -> Result<Self, RecordError> {
+        Self::collect(text.as_bytes(), Path::new("text"), moments)
     }
 
     /// The first event `name`.
@@ -158,7 +192,7 @@ mod tests {
 
     #[test]
     fn events_rules_and_dead_reads_are_told_apart() {
-        let record = Record::parse(include_str!("../fixtures/fault.jsonl")).unwrap();
+        let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &[]).unwrap();
         assert_eq!(record.event("link-down").unwrap().t_ns, 11_581_377_737);
         assert_eq!(record.rule_hits("bar-dies"), 1);
         assert_eq!(record.rule_hits("link-down"), 0);
@@ -167,21 +201,37 @@ mod tests {
     }
 
     #[test]
+    fn of_accesses_only_those_are_kept_that_a_moment_or_a_verdict_is_about() {
+        let text = include_str!("../fixtures/fault.jsonl");
+        let written = "{\"t_ns\":1,\"kind\":\"access\",\"dir\":\"write\",\"reg\":\"BIER\"}\n";
+        let read = written.replace("write", "read");
+        let all = format!("{text}{}{}", written.repeat(10), read.repeat(1000));
+        let what = crate::scenario::Happening { write: Some("BIER".into()), ..Default::default() };
+        let moment = Moment { name: "off".into(), first: None, last: Some(what) };
+        let (few, none) = (Record::parse(text, &[]).unwrap(), Record::parse(&all, &[]).unwrap());
+        let some = Record::parse(&all, &[moment]).unwrap();
+        assert_eq!(none.entries.len(), few.entries.len());
+        assert_eq!(some.entries.len(), few.entries.len() + 10);
+        assert_eq!((none.kinds["access"], &some.kinds), (few.kinds["access"] + 1010, &none.kinds));
+    }
+
+    #[test]
     fn an_unfinished_last_line_is_left_out() {
         let text = "{\"t_ns\":1,\"kind\":\"event\",\"name\":\"link-down\"}\n{\"t_ns\":2,\"ki";
-        assert_eq!(Record::parse(text).unwrap().entries.len(), 1);
+        assert_eq!(Record::parse(text, &[]).unwrap().entries.len(), 1);
     }
 
     #[test]
     fn a_broken_line_in_the_middle_is_an_error_that_names_it() {
-        let error = Record::parse("{\"t_ns\":1,\"kind\":\"event\"}\nnonsense\n").unwrap_err();
+        let error = Record::parse("{\"t_ns\":1,\"kind\":\"event\"}\nnonsense\n", &[]).unwrap_err();
         assert!(error.to_string().contains("line 2"), "{error}");
     }
 
     #[test]
     fn offsets_may_be_numbers_or_hexadecimal_text() {
         let record = Record::parse(
-            "{\"t_ns\":1,\"kind\":\"access\",\"offset\":\"0x10\"}\n{\"t_ns\":2,\"kind\":\"access\",\"offset\":16}\n",
+            "{\"t_ns\":1,\"kind\":\"event\",\"offset\":\"0x10\"}\n{\"t_ns\":2,\"kind\":\"event\",\"offset\":16}\n",
+            &[],
         );
         let offsets: Vec<_> = record.unwrap().entries.iter().map(|entry| entry.offset).collect();
         assert_eq!(offsets, [Some(16), Some(16)]);

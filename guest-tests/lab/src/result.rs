@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::explanation::explain;
 use crate::hashes::HostHash;
 use crate::klog::{Klog, KtapResult, matches};
 use crate::moments::{MomentTime, locate};
@@ -70,6 +71,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// What that means; empty if it is inconclusive.
     pub means: String,
+    /// If it is not as expected: what there is to see of it in the guest and in the logs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub explanation: Vec<String>,
     /// `uname -r`.
     pub kernel: String,
     /// QEMU's version.
@@ -130,6 +134,7 @@ impl RunResult {
         // A variant that the scenario says nothing of is not run.
         let expected = variant.expected(scenario).unwrap_or(Expected::Any);
         let log = evidence.log;
+        let as_expected = verdict.outcome.is(expected);
         let oops = verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned();
         Self {
             format: FORMAT,
@@ -138,8 +143,9 @@ impl RunResult {
             variant,
             run: facts.run,
             expected,
-            as_expected: verdict.outcome.is(expected),
+            as_expected,
             means: scenario.meaning(verdict.outcome).trim().to_owned(),
+            explanation: if as_expected { Vec::new() } else { explain(evidence, &facts.files) },
             kernel: log.kernel_release().map_or(facts.kernel, str::to_owned),
             qemu: facts.qemu,
             module: evidence.module,
@@ -157,6 +163,11 @@ impl RunResult {
             files: facts.files,
             verdict,
         }
+    }
+
+    /// The explanation as diagnostics of TAP; empty if all is as expected.
+    pub fn diagnostics(&self) -> String {
+        self.explanation.iter().map(|line| format!("# {line}\n")).collect()
     }
 
     /// One line for people.
@@ -189,13 +200,9 @@ fn witnesses(scenario: &Scenario, log: &Klog, oops: Option<&Oops>) -> Vec<String
 }
 
 fn count(scenario: &Scenario, record: &Record, log: &Klog) -> Counts {
-    let mut by_kind = BTreeMap::new();
-    for entry in &record.entries {
-        *by_kind.entry(entry.kind.clone()).or_insert(0) += 1;
-    }
     let rules = scenario.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
     Counts {
-        record: by_kind,
+        record: record.kinds.clone(),
         dead_reads: record.dead_reads(),
         rule_hits: rules.map(|name| (name.to_owned(), record.rule_hits(name))).collect(),
         oopses: log.oopses.len(),
@@ -225,7 +232,7 @@ pub(crate) mod tests {
     fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
         let scenario = crate::verdict::tests::scenario();
         let log = Klog::from_bytes(log);
-        let record = Record::parse(record).unwrap();
+        let record = Record::parse(record, &scenario.moments).unwrap();
         let evidence = Evidenced {
             scenario: &scenario,
             variant,
@@ -266,6 +273,7 @@ pub(crate) mod tests {
         result.verdict.outcome = Outcome::Inconclusive;
         result.verdict.reason = Some(reason.to_owned());
         result.as_expected = false;
+        result.explanation = vec!["the guest's console".to_owned()];
         result
     }
 

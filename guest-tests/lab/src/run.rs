@@ -155,7 +155,11 @@ impl RunSummary {
 pub fn run(options: &RunOptions, out: &mut dyn Write) -> Result<RunSummary, Failure> {
     let style = Style { colour: options.colour };
     let summary = run_each(options, |result| {
-        if options.json { Ok(()) } else { say(out, &format!("{}\n", style.line(result))) }
+        if options.json {
+            Ok(())
+        } else {
+            say(out, &format!("{}\n{}", style.line(result), result.diagnostics()))
+        }
     })?;
     if options.json {
         let text = serde_json::to_string(&summary).map_err(|error| Failure::File {

@@ -122,7 +122,7 @@ impl Bench<'_> {
         let status = status?;
         write_json(&files.status, &status)?;
 
-        let record = Record::read(&files.record)?;
+        let record = Record::read(&files.record, &self.scenario.moments)?;
         let (unmodelled, counters) = (unmodelled(&status), counters(&status));
         // The device's process has ended: what the guest wrote is in the files, or will never be.
         let host_hashes = HostHash::read(&self.scenario.checks, &images);
@@ -173,8 +173,8 @@ impl Bench<'_> {
         config.device_socket = Some(paths.device.clone());
         config.control_socket = Some(paths.control.clone());
         guest.test_name().clone_into(&mut config.test);
-        // Levels on the console, and no limit on what the test's script may log.
-        config.append = ["console_msg_format=syslog", "printk.devkmsg=on"].map(str::to_owned).to_vec();
+        // Levels on the console.
+        config.append = vec!["console_msg_format=syslog".to_owned()];
         if !self.place {
             config.append.push("sdmorph.place=0".to_owned());
         }
@@ -339,7 +339,7 @@ mod tests {
         let steps = [
             ("", "the kernel's first line"),
             ("<5>[    0.000000] Linux version 6.1.0 (x)\n", "the guest to reach init"),
-            ("sdmorph-init: kernel 6.1.0, test x\n", "the drivers to bind to the reader"),
+            ("<14>[    2.000000] sdmorph-init: kernel 6.1.0, test x\n", "the drivers to bind to the reader"),
             (
                 "<14>[    3.000000] sdmorph-test: drivers bound to 10000:01:00.0\n",
                 "the guest to ask for the card",
@@ -366,9 +366,9 @@ mod tests {
         {
             log.push(format!("<5>[    1.000000] {line}\n").as_bytes());
         }
-        log.push(b"sdmorph-init: kernel 6.1.0, test x\n");
+        log.push(b"<14>[    1.000000] sdmorph-init: kernel 6.1.0, test x\n");
         assert_eq!(waited_for(&log, false), "the guest's script to end");
-        log.push(b"ok 1 - the drivers bind\n");
+        log.push(b"<14>[    2.000000] sdmorph-ktap: ok 1 - the drivers bind\n");
         assert_eq!(waited_for(&log, false), "the guest's script to end, after its test `the drivers bind`");
     }
 }

@@ -77,13 +77,17 @@ pub fn test(
     Ok(exit_code(&summaries))
 }
 
-/// One test point; a failed one is followed by where its evidence is.
+/// One test point; a failed one is followed by where its evidence is, and by the most telling part of it.
 fn result_line(number: usize, result: &RunResult, out_dir: &Path) -> String {
     let description = escaped(&result.line());
     if result.as_expected {
         format!("ok {number} - {description}\n")
     } else {
-        format!("not ok {number} - {description}\n# evidence: {}\n", out_dir.display())
+        format!(
+            "not ok {number} - {description}\n# evidence: {}\n{}",
+            out_dir.display(),
+            result.diagnostics()
+        )
     }
 }
 
@@ -141,6 +145,7 @@ mod tests {
         assert!(line.starts_with("not ok 1 - "), "{line}");
         assert!(line.contains(r"x \# TODO a\\b ok 2 - no"), "{line}");
         assert_eq!(line.lines().nth(1), Some("# evidence: out"));
+        assert_eq!(line.lines().nth(2), Some("# the guest's console"));
     }
 
     #[test]

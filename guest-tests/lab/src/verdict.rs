@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::hashes::{self, HostHash};
 use crate::inlining::{self, InlinedFrame, LoadedModule};
-use crate::klog::{Klog, KtapOutcome, matches};
+use crate::klog::{Klog, KtapOutcome, KtapResult, LogLine, matches};
 use crate::moments::{self, ClockSource};
 use crate::oops::Oops;
 use crate::record::Record;
@@ -158,7 +158,7 @@ impl Evidenced<'_> {
         self.check_counters(evidence, outcome)?;
         self.check_memory(evidence)?;
         self.check_fix()?;
-        self.check_script(evidence, outcome)?;
+        self.check_script(outcome)?;
         let printed = hashes::printed(self.log)?;
         if outcome == Outcome::Clean {
             hashes::complete(self.host_hashes, &printed)?;
@@ -272,13 +272,28 @@ impl Evidenced<'_> {
             return Err("the console shows no levels (console_msg_format=syslog), so errors cannot be told"
                 .to_owned());
         }
-        // What has to be there is expected.
-        let allowed = self.scenario.kernel.expected_errors.iter().chain(&self.scenario.verdict.clean.log);
-        let allowed: Vec<String> = allowed.cloned().collect();
-        match self.log.unexpected_errors(&allowed).next() {
+        match self.unexpected_error() {
             Some(line) => Err(format!("an unexpected kernel line of level error: {}", line.text)),
             None => Ok(()),
         }
+    }
+
+    /// The first line of level error that the scenario does not name.
+    pub(crate) fn unexpected_error(&self) -> Option<&LogLine> {
+        // What has to be there is expected.
+        let (errors, needed) = (&self.scenario.kernel.expected_errors, &self.scenario.verdict.clean.log);
+        let is_expected = move |text: &str| errors.iter().chain(needed).any(|pattern| matches(pattern, text));
+        self.log.unexpected_errors(is_expected).next()
+    }
+
+    /// The first of the guest's tests that failed and may not.
+    pub(crate) fn failed_test(&self) -> Option<&KtapResult> {
+        let fault = self.scenario.verdict.fault.as_ref().filter(|_| !self.log.oopses.is_empty());
+        let may_fail = &fault.unwrap_or(&self.scenario.verdict.clean).may_fail;
+        let failed = |result: &&KtapResult| {
+            result.outcome == KtapOutcome::Fail && !may_fail.contains(&result.description)
+        };
+        self.log.ktap.results.iter().find(failed)
     }
 
     fn check_evidence(&self, evidence: &Evidence) -> Result<(), String> {
@@ -377,18 +392,13 @@ impl Evidenced<'_> {
         }
     }
 
-    fn check_script(&self, evidence: &Evidence, outcome: Outcome) -> Result<(), String> {
-        let ktap = &self.log.ktap;
-        let failed = ktap.results.iter().find(|result| {
-            result.outcome == KtapOutcome::Fail && !evidence.may_fail.contains(&result.description)
-        });
-        if let Some(result) = failed {
-            let saw = ktap.diagnostics.iter().rev().find(|line| !line.starts_with("Totals: "));
-            let saw = saw.map(|line| format!(" ({line})")).unwrap_or_default();
+    fn check_script(&self, outcome: Outcome) -> Result<(), String> {
+        if let Some(result) = self.failed_test() {
+            let saw = result.diagnostics.last().map(|line| format!(" ({line})")).unwrap_or_default();
             return Err(format!("the guest's test `{}` failed{saw}", result.description));
         }
         // After a fault the guest may not get that far.
-        if outcome == Outcome::Clean && !ktap.finished {
+        if outcome == Outcome::Clean && !self.log.ktap.finished {
             return Err(format!(
                 "the guest's script did not reach its end; last console line: {}",
                 self.log.last_line()
@@ -481,7 +491,7 @@ pub(crate) mod tests {
     ) -> Verdict {
         let scenario = scenario();
         let log = Klog::from_bytes(log.as_bytes());
-        let record = Record::parse(record).unwrap();
+        let record = Record::parse(record, &scenario.moments).unwrap();
         let evidenced = Evidenced {
             scenario: &scenario,
             variant,
@@ -502,15 +512,15 @@ pub(crate) mod tests {
 
     /// The clean run with a card image of the hash [`HASH`], counters, and more on the console before the script's end.
     fn judge_card(scenario: &Scenario, more: &str, counters: &[(&str, u64)]) -> Verdict {
-        let text = CLEAN.replace("# Totals", &format!("{more}# Totals"));
-        assert!(text.contains(more));
+        let (head, totals) = CLEAN.rsplit_once("<14>").unwrap();
+        let text = format!("{head}{more}<14>{totals}");
         let host = HostHash { image: "card".into(), offset: 0, length: 512, sha256: Ok(HASH.into()) };
         let evidenced = Evidenced {
             scenario,
             variant: Variant::WithFix,
             module: false,
             log: &Klog::from_bytes(text.as_bytes()),
-            record: &Record::parse(CLEAN_RECORD).unwrap(),
+            record: &Record::parse(CLEAN_RECORD, &scenario.moments).unwrap(),
             unmodelled: Some(&[]),
             counters: &counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
             device_memory_kib: &[100 << 10, 110 << 10, 112 << 10],
@@ -693,7 +703,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_deadline_is_the_reason_when_nothing_else_is() {
-        let log = CLEAN.split_once("KTAP").unwrap().0;
+        let log = CLEAN.split_once("<14>").unwrap().0;
         let verdict =
             judge_cut(Variant::WithFix, log, CLEAN_RECORD, &[], Some("waited 900 s for: the reader removed"));
         assert_eq!(verdict.reason.unwrap(), "waited 900 s for: the reader removed");
@@ -730,7 +740,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failed_guest_test_is_named_with_what_it_saw() {
-        let log = CLEAN.replace("ok 2 - interrupts", "# no vmd0 in /proc/interrupts\nnot ok 2 - interrupts");
+        let log = CLEAN
+            .replace(
+                "# placed 16 VMD vectors on CPU 1, pciehp's thread on CPU 0",
+                "# no vmd0 in /proc/interrupts",
+            )
+            .replace("ok 2 - interrupts", "not ok 2 - interrupts");
         let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
         assert!(
             reason.contains("interrupts and threads are placed") && reason.contains("no vmd0"),

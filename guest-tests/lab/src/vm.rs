@@ -107,6 +107,8 @@ impl VmConfig {
         }
         // A panic ends the machine at once, whatever caused it: panic=-1 reboots and -no-reboot exits.
         words.push("panic=-1".to_owned());
+        // /init says everything through the kernel's log, which would drop what a process says too fast.
+        words.push("printk.devkmsg=on".to_owned());
         if !self.test.is_empty() {
             words.push(format!("sdmorph.test={}", self.test));
         }
@@ -373,7 +375,7 @@ mod tests {
 -qmp unix:/run/x/qemu.qmp,server=on,wait=off
 -kernel vmlinuz
 -initrd initramfs
--append 'console=ttyS0 loglevel=8 preempt=full panic=-1 sdmorph.test=race'
+-append 'console=ttyS0 loglevel=8 preempt=full panic=-1 printk.devkmsg=on sdmorph.test=race'
 -device '{\"addr\":\"0x5\",\"bus\":\"pcie.0\",\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"/run/x/vfu.sock\",\"type\":\"unix\"}}'
 -device sdhci-pci";
         assert_eq!(lines, expected);
@@ -396,7 +398,7 @@ mod tests {
         config.append = vec!["nokaslr".into()];
         assert_eq!(
             config.kernel_command_line(),
-            "console=ttyS0 loglevel=8 preempt=full oops=panic panic=-1 nokaslr"
+            "console=ttyS0 loglevel=8 preempt=full oops=panic panic=-1 printk.devkmsg=on nokaslr"
         );
     }
 

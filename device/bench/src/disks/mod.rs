@@ -262,7 +262,8 @@ fn listen(console: &Receiver<String>, settings: &Settings, server: &mut Server) 
             }
         };
         heard = Instant::now();
-        if let Some(code) = line.strip_prefix("sdmorph-init: exit ") {
+        // In the kernel's log: the time comes before it.
+        if let Some((_, code)) = line.split_once("sdmorph-init: exit ") {
             if code.trim() == "0" {
                 return Ok(jobs);
             }

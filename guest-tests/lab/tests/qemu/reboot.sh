@@ -21,10 +21,10 @@ control_open && control_execute query-rules || exit 1
 # shellcheck disable=SC2154
 case $control_answer in
 *'"name":"rebooted"'*)
-	echo "reboot-test: bound after the reboot"
+	mark "bound after the reboot"
 	;;
 *)
-	echo "reboot-test: bound before the reboot"
+	mark "bound before the reboot"
 	control_execute rule-add '{"rule":{"name":"rebooted","on":{"event":"card-ejected"},"do":{"presence":true}}}' ||
 		exit 1
 	sync
