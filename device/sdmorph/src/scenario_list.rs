@@ -64,8 +64,13 @@ fn describe(page: &mut String, scenario: &Scenario) {
     for (package, programs) in &guest.packages {
         let _ = writeln!(page, "| programs of `{package}` | {} |", codes(programs));
     }
-    for Image { name, size, format } in images {
-        let _ = writeln!(page, "| card image `{name}` | {size}, {} |", format.as_str());
+    for Image { name, size, format, files } in images {
+        let _ = write!(page, "| card image `{name}` | {size}, {}", format.as_str());
+        if !files.is_empty() {
+            let names: Vec<String> = files.keys().cloned().collect();
+            let _ = write!(page, ", with the files {}", codes(&names));
+        }
+        let _ = writeln!(page, " |");
     }
     for Check { image, offset, length } in checks {
         let _ = writeln!(
