@@ -337,6 +337,8 @@ impl Engine {
                     | Action::Presence(_)
                     | Action::Relink(_)
                     | Action::RelinkFails
+                    | Action::PresenceLead(_)
+                    | Action::PresenceLag(_)
                     | Action::Card(_)
                     | Action::Wire(_) => {}
                 }

@@ -114,7 +114,7 @@ pub struct Effect {
     pub stuck: u64,
 }
 
-/// Things that happen to a card reader which are not accesses.
+/// Things that happen to a device which are not accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Event {
@@ -145,6 +145,11 @@ pub enum Event {
         /// The new state.
         present: bool,
     },
+    /// What is at the slot's link, or about to be, has changed.
+    Morph {
+        /// Where the slot is in the switch now, as the machine calls it.
+        phase: &'static str,
+    },
     /// The function was reset.
     Reset {
         /// How. A record's own `kind` is another thing.
@@ -166,6 +171,7 @@ impl Event {
         "link-down",
         "link-up",
         "presence-changed",
+        "morph",
         "reset",
     ];
 
@@ -183,6 +189,7 @@ impl Event {
             Event::LinkDown => "link-down",
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
+            Event::Morph { .. } => "morph",
             Event::Reset { .. } => "reset",
         }
     }

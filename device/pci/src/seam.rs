@@ -243,6 +243,14 @@ pub trait PciFunction {
 
     /// The whole state as JSON, registers by name.
     fn snapshot(&self) -> Value;
+
+    /// Of several functions that take turns at one link, the one of this name. `None` from a function that is alone.
+    ///
+    /// A driver's mapping means the function that it was made for, also after another has come up in its place.
+    fn in_turn(&self, name: &str) -> Option<&dyn PciFunction> {
+        let _ = name;
+        None
+    }
 }
 
 // The five functions below are the one way into a function, for bridges and hosts. They take the context of the bridge
