@@ -130,7 +130,8 @@ pub const TABLE: &[Row] = {
         row(Switching, SwitchRequested, Switching, &[BeginRelink]),
         // The fall itself is what moves on.
         row(Switching, RelinkOver, Switching, &[Disconnect]),
-        row(Switching, LinkFell, Away, &[EndRelink, Train]),
+        // The guest may have disabled the link, and may enable it again while nobody is there.
+        row(Switching, LinkFell, Away, &[EndRelink, Disconnect, Train]),
         row(Switching, CardEjected, Reader, &[EndRelink]),
         // The registers that asked for the switch are clear again.
         row(Switching, Reset, Reader, &[EndRelink]),

@@ -8,6 +8,7 @@ mod chips;
 mod guest;
 mod life;
 mod messages;
+mod morph;
 mod properties;
 mod race;
 mod registers;
