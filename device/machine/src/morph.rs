@@ -117,7 +117,8 @@ const fn row(phase: Phase, input: Input, next: Phase, steps: &'static [Step]) ->
 /// The state machine.
 ///
 /// A link that comes up by force while nobody is at it has the reader at its end: that is who answers there without power
-/// for the card. By force it goes down until it comes up by force, or by a card that is taken out.
+/// for the card. One that goes down by force stays down until it comes up by force, or the card is taken out; but while the
+/// reader waits to let go of it, that is the fall that it waits for.
 pub const TABLE: &[Row] = {
     use Input::*;
     use Phase::*;
