@@ -4,9 +4,9 @@ use sdmorph_pci::config;
 
 /// Realtek, whose reader the slot has when no card is switched to PCIe.
 const REALTEK: u16 = 0x10ec;
-/// DEVNOTE: no SD Express card's own IDs are published. This one is of a Realtek SSD controller without DRAM (RTS5765DL);
-/// Linux has no quirk for it.
-const DEVICE: u16 = 0x5765;
+/// DEVNOTE: there are no IDs that all SD Express cards have. This one is of no product that Linux or the PCI ID list knows,
+/// so that no driver has a quirk for it (as for 10ec:5762, 5763 and 5765).
+const DEVICE: u16 = 0x52fe;
 /// Mass storage, non-volatile memory, NVM Express I/O controller (1.4, 2.1.5).
 const CLASS: u32 = 0x01_0802;
 
