@@ -69,14 +69,14 @@ one_cycle() {
 	disk_has_size_of card || return 1
 	[ "$cycle" -gt 1 ] || make_file_system || return 1
 	write_file || failed "the file is not on the drive" || return 1
-	drive_sha256=$(disk_sha256 0 $USED)
+	drive_sha256=$(disk_sha256 0 "$USED")
 	drive_drop || return 1
 	card_use card sd-express '"write-protect":true' || return 1
 	[ "$(cat "/sys/block/$disk/ro")" = 1 ] || failed "the card is not read-only" || return 1
 	file_is_on_the_card || failed "the file is not on the card" || return 1
-	card_sha256=$(disk_sha256 0 $USED)
+	card_sha256=$(disk_sha256 0 "$USED")
 	[ -n "$card_sha256" ] && [ "$drive_sha256" = "$card_sha256" ] || failed "card and drive differ" || return 1
-	[ "$cycle" -lt "$cycles" ] || disk_tell_hash card 0 $USED || return 1
+	[ "$cycle" -lt "$cycles" ] || disk_tell_hash card 0 "$USED" || return 1
 	card_drop
 }
 

@@ -26,8 +26,9 @@ pub const PRESENCE_LAG: Duration = Duration::from_millis(10);
 /// From power for whoever is to come up, drive or reader, to a trained link. It begins when the presence of the one before
 /// is gone.
 ///
-/// DEVNOTE: PCIe gives a device 20 ms to enter Detect after its fundamental reset, and lets software expect it 100 ms
-/// after that (6.6.1). Hosts wait for no less, so that no driver is written for a link that is faster.
+/// DEVNOTE: how long a card or the reader takes is not published. PCIe gives a device 20 ms to begin training after its
+/// fundamental reset, and 100 ms until software may send it configuration requests (6.6.1). It is the longest that it may
+/// take, and well within the second that pciehp waits for a link.
 pub const TRAINING: Duration = Duration::from_millis(100);
 
 /// Where the slot is in the switch.
