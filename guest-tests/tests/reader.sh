@@ -109,9 +109,10 @@ reader_idle() {
 	fi
 }
 
-# sysfs drops the directory when .remove has returned.
+# sysfs drops the directory when .remove has returned. Another function may be in its place soon.
 reader_gone() {
-	[ ! -e "$reader" ]
+	{ read -r reader_class <"$reader/class"; } 2>/dev/null || return 0
+	[ "$reader_class" != 0xff0000 ]
 }
 
 # Prints the first line of a fault that the kernel reported, without its time; fails if there is none.

@@ -220,7 +220,7 @@ impl Engine {
             Happening::Access(access) => self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
             Happening::Command { name, argument, .. } => self.command(now, name, *argument),
-            Happening::Interrupt(_) | Happening::Dma { .. } => Outcome::default(),
+            Happening::Interrupt(_) | Happening::Dma { .. } | Happening::Nvme(_) => Outcome::default(),
         }
     }
 
@@ -337,6 +337,8 @@ impl Engine {
                     | Action::Presence(_)
                     | Action::Relink(_)
                     | Action::RelinkFails
+                    | Action::PresenceLead(_)
+                    | Action::PresenceLag(_)
                     | Action::Card(_)
                     | Action::Wire(_) => {}
                 }

@@ -14,7 +14,7 @@
 //!
 //! | Action | Carried out by |
 //! |---|---|
-//! | `bar`, `link`, `presence`, `relink` | the machine, when it finds them in [`Outcome::fired`] or in what [`Engine::due`] returns |
+//! | `bar`, `link`, `presence`, `presence-lead`, `presence-lag`, `relink` | the machine, when it finds them in [`Outcome::fired`] or in what [`Engine::due`] returns |
 //! | `read-latency` | the engine keeps it, [`Engine::read_latency`] draws it, the transport sleeps it off |
 //! | `wire` | the transport; the machine hands it the first one that a message meets |
 //! | `stuck-busy` | the engine: reads of the register show the bits in [`Outcome::effect`] |

@@ -27,7 +27,8 @@ fn is_boundless(rule: &Rule) -> bool {
     rule.on.delay == Duration::ZERO && rule.on.nth.is_none() && rule.times.is_none()
 }
 
-/// The events that a machine may report when it carries out an action.
+/// The events that a machine may report when it carries out an action, but for those that it cannot bring about again and
+/// again: a card is taken out once, with what that does to the slot, and a switch is over once.
 fn events_of(action: &Action) -> &'static [Event] {
     match action {
         Action::Bar(BarAction::Vanish) => &[Event::BarVanished],
@@ -40,10 +41,12 @@ fn events_of(action: &Action) -> &'static [Event] {
         Action::Card(CardAction::Eject) => &[Event::CardEjected],
         Action::Card(CardAction::Insert) => &[Event::CardInserted],
         Action::Card(CardAction::OverCurrent) => &[Event::OverCurrent],
-        // A relink time has its effect later, through a timer of the slot.
+        // Times of the slot have their effect later, through its timers.
         Action::ReadLatency(_)
         | Action::Relink(_)
         | Action::RelinkFails
+        | Action::PresenceLead(_)
+        | Action::PresenceLag(_)
         | Action::StuckBusy(_)
         | Action::Wire(_) => &[],
     }

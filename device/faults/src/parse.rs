@@ -27,7 +27,18 @@ const ON_KEYS: &[&str] = &[
     "read", "write", "access", "event", "rule", "command", "message", "start", "function", "value", "mask",
     "nth", "after", "delay",
 ];
-const ACTIONS: &[&str] = &["bar", "read-latency", "link", "presence", "relink", "card", "stuck-busy", "wire"];
+const ACTIONS: &[&str] = &[
+    "bar",
+    "read-latency",
+    "link",
+    "presence",
+    "presence-lead",
+    "presence-lag",
+    "relink",
+    "card",
+    "stuck-busy",
+    "wire",
+];
 const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
@@ -175,8 +186,10 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             _ => Action::Link(LinkAction::Up),
         },
         "presence" => Action::Presence(boolean(&place, value)?),
+        "presence-lead" => Action::PresenceLead(slot_time(&place, value, "a lead")?),
+        "presence-lag" => Action::PresenceLag(slot_time(&place, value, "a lag")?),
         "relink" if value == "fail" => Action::RelinkFails,
-        "relink" => Action::Relink(relink(&place, value)?),
+        "relink" => Action::Relink(slot_time(&place, value, "a relink time")?),
         "card" => match word(&place, value, &["eject", "insert", "over-current"])? {
             "eject" => Action::Card(CardAction::Eject),
             "insert" => Action::Card(CardAction::Insert),
@@ -188,8 +201,9 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
     })
 }
 
-fn relink(place: &str, value: &Value) -> Parsed<Duration> {
-    time(place, value, "a relink time", MAX_DELAY, "24 h")
+/// A time that the slot takes for something.
+fn slot_time(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
+    time(place, value, what, MAX_DELAY, "24 h")
 }
 
 fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {

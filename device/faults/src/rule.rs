@@ -116,6 +116,10 @@ pub enum Action {
     Relink(Duration),
     /// `relink = "fail"`: the next switch fails: the link falls, and the reader comes back and says so.
     RelinkFails,
+    /// `presence-lead`: how long before the link comes up presence is detected, from now on.
+    PresenceLead(Duration),
+    /// `presence-lag`: how long after the link has come up presence is detected, from now on.
+    PresenceLag(Duration),
     /// `card`: what becomes of the card in the reader.
     Card(CardAction),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
@@ -309,6 +313,8 @@ impl Action {
             Action::Presence(present) => json!({ "presence": present }),
             Action::Relink(time) => json!({ "relink": duration::text(*time) }),
             Action::RelinkFails => json!({ "relink": "fail" }),
+            Action::PresenceLead(time) => json!({ "presence-lead": duration::text(*time) }),
+            Action::PresenceLag(time) => json!({ "presence-lag": duration::text(*time) }),
             Action::Card(CardAction::Eject) => json!({ "card": "eject" }),
             Action::Card(CardAction::Insert) => json!({ "card": "insert" }),
             Action::Card(CardAction::OverCurrent) => json!({ "card": "over-current" }),

@@ -87,6 +87,8 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
         (json!({ "presence": false }), Action::Presence(false)),
         (json!({ "relink": "250ms" }), Action::Relink(Duration::from_millis(250))),
         (json!({ "relink": "fail" }), Action::RelinkFails),
+        (json!({ "presence-lead": "50ms" }), Action::PresenceLead(Duration::from_millis(50))),
+        (json!({ "presence-lag": "0s" }), Action::PresenceLag(Duration::ZERO)),
         (json!({ "card": "eject" }), Action::Card(CardAction::Eject)),
         (json!({ "card": "insert" }), Action::Card(CardAction::Insert)),
         (json!({ "card": "over-current" }), Action::Card(CardAction::OverCurrent)),
@@ -286,7 +288,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
         (
@@ -340,7 +342,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
         (
             act(json!({})),
-            "do: one of bar, read-latency, link, presence, relink, card, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
         ),
         (act(json!([])), "do: a rule needs an action; the list is empty"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
@@ -354,6 +356,11 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (act(json!({ "bar": "vanis" })), "do.bar: unknown word \"vanis\"; did you mean \"vanish\"?"),
         (act(json!({ "link": true })), "do.link: one of down, up is needed, not true"),
+        (
+            act(json!({ "presence-leed": "1ms" })),
+            "do: unknown key \"presence-leed\"; did you mean \"presence-lead\"?",
+        ),
+        (act(json!({ "presence-lag": "-1ms" })), "do.presence-lag: a lag cannot be negative"),
         (act(json!({ "presence": "true" })), "do.presence: true or false is needed, not the text \"true\""),
         (
             act(json!({ "read-latency": "5s" })),

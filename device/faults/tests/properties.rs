@@ -79,6 +79,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         "read-latency",
         "link",
         "presence",
+        "presence-lead",
+        "presence-lag",
         "stuck-busy",
         "min",
         "max",
@@ -169,6 +171,8 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         any::<bool>().prop_map(|present| json!({ "presence": present })),
         (0u32..10_000).prop_map(|time| json!({ "relink": format!("{time}ms") })),
         Just(json!({ "relink": "fail" })),
+        duration().prop_map(|time| json!({ "presence-lead": time })),
+        duration().prop_map(|time| json!({ "presence-lag": time })),
         one_of(&["eject", "insert", "over-current"]).prop_map(|what| json!({ "card": what })),
         duration().prop_map(|latency| json!({ "read-latency": latency })),
         (duration(), duration(), number())

@@ -113,7 +113,7 @@ impl Bench {
                     add(&mut counters.dma_errors);
                 }
             }
-            Happening::Command { .. } | Happening::Event(_) => {}
+            Happening::Command { .. } | Happening::Nvme(_) | Happening::Event(_) => {}
         }
     }
 }

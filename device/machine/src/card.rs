@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use sdmorph_media::{FileMedia, MediaStatus, RamMedia};
+use sdmorph_media::{Face, FileMedia, MediaStatus, RamMedia, SharedMedia};
 use sdmorph_pci::{Card, CardError, CardResponse, DisturbError, Media, SdCard};
+use sdmorph_sdcard::registers::cid::cid;
 use sdmorph_sdcard::{Capacity, CapacityError, MediumError, MemoryCard, Profile};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -108,12 +109,39 @@ pub enum InsertError {
 pub(crate) struct Inserted {
     pub(crate) kind: CardKind,
     pub(crate) write_protect: bool,
-    medium: Option<MediaStatus>,
+    /// `None` for an empty adapter.
+    store: Option<Store>,
+}
+
+/// What a card has, whichever of its interfaces is in use.
+#[derive(Debug)]
+struct Store {
+    medium: SharedMedia,
+    status: MediaStatus,
+    cid: [u8; 16],
 }
 
 impl Inserted {
     pub(crate) fn status(&self) -> Value {
-        json!(self.medium.as_ref().map(MediaStatus::info))
+        json!(self.store.as_ref().map(|store| store.status.info()))
+    }
+
+    /// Whether it has a PCIe interface.
+    pub(crate) fn trains(&self) -> bool {
+        self.kind == CardKind::SdExpress
+    }
+
+    /// What its PCIe interface shows: who it is, and its medium. A switch at "lock" protects that from writes as well.
+    pub(crate) fn drive_face(&self) -> Option<([u8; 16], Face)> {
+        let store = self.store.as_ref().filter(|_| self.trains())?;
+        Some((store.cid, store.medium.face(self.write_protect)))
+    }
+
+    /// It is out of the reader: whoever still has a face of its medium finds nothing there.
+    pub(crate) fn take_away(self) {
+        if let Some(store) = self.store {
+            store.medium.take_away();
+        }
     }
 }
 
@@ -134,7 +162,7 @@ impl NewCard {
     pub(crate) fn make(self) -> Result<Ready, InsertError> {
         let Self { kind, medium, write_protect, serial } = self;
         if kind == CardKind::Empty {
-            let inserted = Inserted { kind, write_protect, medium: None };
+            let inserted = Inserted { kind, write_protect, store: None };
             return Ok(Ready { card: Box::new(EmptyAdapter { last: 0 }), inserted });
         }
         let medium = medium.unwrap_or_else(|| Medium::memory(Capacity::DEFAULT.bytes()));
@@ -143,8 +171,13 @@ impl NewCard {
             CardKind::SdExpress => Profile::express(serial, capacity),
             _ => Profile::legacy(serial, capacity),
         };
-        let inserted = Inserted { kind, write_protect, medium: Some(medium.status) };
-        Ok(Ready { card: Box::new(MemoryCard::new(profile, medium.media)?), inserted })
+        let cid = cid(&profile);
+        let Medium { media, status } = medium;
+        let medium = SharedMedia::new(media);
+        // The switch is the reader's to look at: the card's SD side does not know of it.
+        let card = Box::new(MemoryCard::new(profile, Box::new(medium.face(false)))?);
+        let store = Some(Store { medium, status, cid });
+        Ok(Ready { card, inserted: Inserted { kind, write_protect, store } })
     }
 }
 

@@ -1,8 +1,11 @@
-//! The machine: a VMD that carries a root port, a hot-plug slot with a card reader in it, and the card.
+//! The machine: a VMD that carries a root port, a hot-plug slot with a card reader in it, the card, and the drive that the
+//! card becomes.
 //!
 //! - [`Machine`]: the composition; accesses of the host go in, answers and delays come out;
-//! - [`card`]: what can be put into the reader;
-//! - [`morph`]: what becomes of the slot when a card is inserted, switched to SD Express and ejected;
+//! - [`card`]: what can be put into the reader; `insertion`: how it goes in and out;
+//! - [`morph`]: what becomes of the slot when a card is switched to SD Express and ejected, as one table; `slot`: what is
+//!   done of it; `occupant`: reader and drive, one of which is at the link;
+//! - `rules`: what fault rules do to the machine;
 //! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
 //! - [`record`]: the flight recorder;
 //! - [`messages`]: which messages of the vfio-user client rules wait for;
@@ -15,16 +18,20 @@
 //!
 //! # Not modelled
 //!
-//! - the NVMe function: after the switch the slot is empty until the card is ejected and the reader comes back;
+//! - disturbances of a card while it is a drive: they are felt by its SD side only;
 //! - more than one slot.
 
 mod bench;
 pub mod card;
+mod insertion;
 mod machine;
 pub mod messages;
 pub mod morph;
 pub mod names;
+mod occupant;
 pub mod record;
+mod rules;
+mod slot;
 pub mod time;
 
 pub use bench::Counters;

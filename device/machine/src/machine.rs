@@ -4,23 +4,23 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
-use sdmorph_faults::{Engine, MAX_LATENCY, Rule, RuleError, RuleStatus, WireAction};
+use sdmorph_faults::{Engine, MAX_LATENCY, WireAction};
 use sdmorph_pci::port::{PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
-    Ctx, Disturbance, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, World, mask_of_size,
+    Clock, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
 use sdmorph_vmd::Vmd;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Counters};
-use crate::card::{InsertError, Inserted, NewCard, Ready};
+use crate::card::{Inserted, Ready};
 use crate::messages::MessageWatch;
-use crate::morph::{self, Later, Phase};
+use crate::morph::{Input, Later, Phase, Skew};
 use crate::names;
+use crate::occupant::Occupant;
 use crate::record::{Record, Recorded};
 use crate::time::CallClock;
 
@@ -54,27 +54,31 @@ pub enum Region {
 #[derive(Debug)]
 pub struct Machine {
     model: &'static crate::Model,
-    vmd: Vmd<Rtsx>,
-    bench: Bench,
-    clock: CallClock,
+    vmd: Vmd<Occupant>,
+    pub(crate) bench: Bench,
+    pub(crate) clock: CallClock,
     host: Host,
-    phase: Phase,
-    card: Option<Inserted>,
+    pub(crate) phase: Phase,
+    pub(crate) card: Option<Inserted>,
     /// The card that a rule's `card = "insert"` puts in.
-    at_hand: Option<Ready>,
+    pub(crate) at_hand: Option<Ready>,
+    /// The relink time that the driver programmed, when it asked for the switch.
+    pub(crate) programmed: Duration,
     /// How long a switch takes if a rule says so, instead of what the driver programmed.
-    relink: Option<Duration>,
+    pub(crate) relink: Option<Duration>,
     /// The next switch fails, because a rule says so.
-    relink_fails: bool,
+    pub(crate) relink_fails: bool,
+    /// How presence comes with the link.
+    pub(crate) skew: Skew,
     /// The messages that rules wait for, for whoever serves the client.
-    message_watch: MessageWatch,
+    pub(crate) message_watch: MessageWatch,
     /// What the slot does later. No entry stands twice: asking again replaces.
-    later: BTreeSet<(Duration, Later)>,
+    pub(crate) later: BTreeSet<(Duration, Later)>,
 }
 
 /// A VMD with a root port, slot 8 and `reader` in it.
-pub(crate) fn topology(reader: Rtsx) -> Vmd<Rtsx> {
-    Vmd::new(RootBus::new(0, RootPort::new(PortProfile::default(), reader)))
+pub(crate) fn topology(reader: Rtsx) -> Vmd<Occupant> {
+    Vmd::new(RootBus::new(0, RootPort::new(PortProfile::default(), Occupant::new(reader))))
 }
 
 impl Machine {
@@ -96,8 +100,10 @@ impl Machine {
             phase: Phase::Reader,
             card: None,
             at_hand: None,
+            programmed: Duration::ZERO,
             relink: None,
             relink_fails: false,
+            skew: Skew::None,
             message_watch: MessageWatch::default(),
             later: BTreeSet::new(),
         }
@@ -181,7 +187,7 @@ impl Machine {
     /// done.
     pub fn message(&mut self, now: Duration, number: u16) -> Option<WireAction> {
         self.call(now, |machine| {
-            let now = sdmorph_pci::Clock::now(&machine.clock);
+            let now = machine.clock.now();
             machine.bench.message(now, number)
         })
     }
@@ -194,8 +200,8 @@ impl Machine {
     /// Power was off: the reader is back in the slot. The card, rules and record stay.
     pub fn power_cycle(&mut self, now: Duration) {
         self.call(now, |machine| {
+            machine.input(Input::PowerCycled);
             machine.later.clear();
-            machine.phase = Phase::Reader;
             machine.reset_all(ResetKind::Cold);
         });
     }
@@ -206,67 +212,6 @@ impl Machine {
             ctx.event(Event::Reset { kind });
             vmd.reset(&mut ctx, kind);
         });
-    }
-
-    /// Puts a card into the reader.
-    ///
-    /// # Errors
-    /// [`InsertError::Occupied`] if there is one, [`InsertError::Capacity`] if no card has a medium like this.
-    pub fn card_insert(&mut self, now: Duration, card: impl Into<NewCard>) -> Result<(), InsertError> {
-        if self.card.is_some() {
-            return Err(InsertError::Occupied);
-        }
-        let card = card.into().make()?;
-        self.call(now, |machine| machine.insert(card));
-        Ok(())
-    }
-
-    fn insert(&mut self, Ready { card, inserted }: Ready) {
-        let write_protect = inserted.write_protect;
-        self.card = Some(inserted);
-        self.with_reader(|reader, ctx| {
-            reader.set_write_protect(write_protect);
-            reader.insert(ctx, card);
-        });
-    }
-
-    /// Keeps a card at hand, in place of the one that is: a rule's `card = "insert"` puts it in.
-    ///
-    /// # Errors
-    /// Those of the card itself; see [`Machine::card_insert`].
-    pub fn card_prepare(&mut self, card: impl Into<NewCard>) -> Result<(), InsertError> {
-        self.at_hand = Some(card.into().make()?);
-        Ok(())
-    }
-
-    /// Whether there is a card, or something that looks like one, in the reader.
-    #[must_use]
-    pub fn has_card(&self) -> bool {
-        self.card.is_some()
-    }
-
-    /// Disturbs the card in the reader.
-    ///
-    /// # Errors
-    /// [`InsertError::Empty`] if there is none, [`InsertError::Disturb`] if it cannot be disturbed like that.
-    pub fn card_disturb(&mut self, now: Duration, disturbance: Disturbance) -> Result<(), InsertError> {
-        let disturbed = self.call(now, |machine| {
-            let mut disturbed = None;
-            machine.with_reader(|reader, ctx| disturbed = reader.disturb(ctx, disturbance));
-            disturbed
-        });
-        Ok(disturbed.ok_or(InsertError::Empty)??)
-    }
-
-    /// The card in the reader draws too much current. False if the reader's driver has not set it to look for that.
-    pub fn over_current(&mut self, now: Duration) -> bool {
-        self.call(now, Self::too_much_current)
-    }
-
-    fn too_much_current(&mut self) -> bool {
-        let mut detected = false;
-        self.with_reader(|reader, ctx| detected = reader.over_current(ctx));
-        detected
     }
 
     /// A medium has ended something that did not end at once: whoever waits for it goes on.
@@ -281,111 +226,13 @@ impl Machine {
         });
     }
 
-    /// Takes the card out. If the reader has let go of the slot, it comes back: presence, and after
-    /// [`morph::TRAINING`] the link.
-    ///
-    /// # Errors
-    /// [`InsertError::Empty`] if there is none.
-    pub fn card_eject(&mut self, now: Duration) -> Result<(), InsertError> {
-        if self.card.is_none() {
-            return Err(InsertError::Empty);
-        }
-        self.call(now, Self::eject);
-        Ok(())
-    }
-
-    fn eject(&mut self) {
-        self.card = None;
-        self.with_reader(|reader, ctx| {
-            drop(reader.eject(ctx));
-            reader.set_write_protect(false);
-        });
-        if self.phase == Phase::Away {
-            self.reader_comes_back();
-        }
-        self.cancel(Later::LinkFalls);
-        self.cancel(Later::SwitchFails);
-        self.phase = Phase::Reader;
-    }
-
-    fn reader_comes_back(&mut self) {
-        self.cancel(Later::PresenceGoes);
-        self.with_port(|port, ctx| port.set_presence(ctx, true));
-        self.do_later(morph::TRAINING, Later::LinkTrains);
-    }
-
-    /// Takes the slot's link down or up; presence follows.
-    pub fn link_set(&mut self, now: Duration, up: bool) {
-        self.call(now, |machine| machine.link(up));
-    }
-
-    /// Adds a rule.
-    ///
-    /// # Errors
-    /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
-    pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
-        self.call(now, |machine| {
-            machine.bench.faults.add(rule, now)?;
-            machine.watch_messages();
-            Ok(())
-        })
-    }
-
-    /// Removes a rule.
-    ///
-    /// # Errors
-    /// [`RuleError`] if there is none of that name.
-    pub fn rule_remove(&mut self, name: &str) -> Result<Rule, RuleError> {
-        let rule = self.bench.faults.remove(name)?;
-        self.watch_messages();
-        Ok(rule)
-    }
-
-    /// The rules and their counters.
-    #[must_use]
-    pub fn rules(&self) -> Vec<RuleStatus> {
-        self.bench.faults.list()
-    }
-
-    /// Loads a set of rules, all or none. With `replace` the rules of before go, and so do the latency, the
-    /// stuck bits and the relink time that they left.
-    ///
-    /// # Errors
-    /// [`RuleError`] of the first rule that is wrong; the old rules stay then.
-    pub fn scenario_load(
-        &mut self,
-        now: Duration,
-        name: &str,
-        rules: Vec<Rule>,
-        replace: bool,
-    ) -> Result<(), RuleError> {
-        // What is due by the old rules comes first, and the new ones do not see it.
-        self.advance(now);
-        if replace {
-            let mut fresh = Engine::new(self.bench.faults.names().clone());
-            fresh.load(rules, now)?;
-            self.bench.faults = fresh;
-            self.relink = None;
-            self.relink_fails = false;
-        } else {
-            self.bench.faults.load(rules, now)?;
-        }
-        self.watch_messages();
-        self.call(now, |machine| machine.mark(&format!("scenario {name}")));
-        Ok(())
-    }
-
-    fn watch_messages(&self) {
-        self.message_watch.set(self.bench.faults.watched_messages());
-    }
-
     /// Writes a line of text into the record.
     pub fn marker(&mut self, now: Duration, text: &str) {
         self.call(now, |machine| machine.mark(text));
     }
 
-    fn mark(&mut self, text: &str) {
-        let now = sdmorph_pci::Clock::now(&self.clock);
+    pub(crate) fn mark(&mut self, text: &str) {
+        let now = self.clock.now();
         self.bench.recorder.push(now, Recorded::Marker(text.to_owned()));
     }
 
@@ -394,7 +241,7 @@ impl Machine {
     pub fn status(&self) -> Value {
         let faults = self.bench.faults.effects();
         json!({
-            "time-ns": sdmorph_pci::Clock::now(&self.clock).as_nanos() as u64,
+            "time-ns": self.clock.now().as_nanos() as u64,
             "chip": self.model.name,
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
@@ -445,7 +292,7 @@ impl Machine {
     }
 
     /// One call from outside: what was due, then `act`, then what that set off.
-    fn call<R>(&mut self, now: Duration, act: impl FnOnce(&mut Self) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, now: Duration, act: impl FnOnce(&mut Self) -> R) -> R {
         self.clock.set(now);
         self.run_due();
         let result = act(self);
@@ -454,19 +301,10 @@ impl Machine {
     }
 
     fn run_due(&mut self) {
-        let now = sdmorph_pci::Clock::now(&self.clock);
+        let now = self.clock.now();
         while let Some((at, what)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, what));
-            match what {
-                Later::LinkFalls => self.link(false),
-                Later::PresenceGoes => self.with_port(|port, ctx| port.set_presence(ctx, false)),
-                Later::LinkTrains => self.link(true),
-                Later::SwitchFails => {
-                    self.phase = Phase::Reader;
-                    self.with_reader(|reader, _| reader.set_express_link_failed(true));
-                    self.reader_comes_back();
-                }
-            }
+            self.come_due(what);
             self.settle();
         }
         let due = self.bench.faults.due(now);
@@ -501,97 +339,8 @@ impl Machine {
         self.bench.fired = VecDeque::new();
     }
 
-    fn follow(&mut self, event: Event) {
-        match event {
-            Event::ExpressSwitchRequested { relink_time } => {
-                self.phase = Phase::Switching;
-                let after = self.relink.unwrap_or_else(|| morph::relink_time(relink_time));
-                self.do_later(after, Later::LinkFalls);
-            }
-            Event::LinkDown if self.phase == Phase::Switching => {
-                self.cancel(Later::LinkFalls);
-                self.phase = Phase::Away;
-                if std::mem::take(&mut self.relink_fails) {
-                    self.do_later(morph::PRESENCE_LAG + morph::TRAINING, Later::SwitchFails);
-                }
-            }
-            // The link came back without the card's removal, by a rule, `link-set` or the guest's Link Disable.
-            Event::LinkUp if self.phase == Phase::Away => self.phase = Phase::Reader,
-            // The registers that asked for the switch are clear again. (A falling link resets too, and is seen first.)
-            Event::Reset { .. } if self.phase == Phase::Switching => {
-                self.cancel(Later::LinkFalls);
-                self.phase = Phase::Reader;
-            }
-            _ => {}
-        }
-    }
-
-    fn act(&mut self, action: &Action) {
-        match action {
-            Action::Bar(what) => {
-                let vanished = *what == BarAction::Vanish;
-                self.with_port(|port, ctx| port.set_bar_vanished(ctx, vanished));
-            }
-            Action::Link(what) => self.link(*what == LinkAction::Up),
-            Action::Presence(present) => {
-                self.cancel(Later::PresenceGoes);
-                self.with_port(|port, ctx| port.set_presence(ctx, *present));
-            }
-            Action::Relink(after) => {
-                self.relink = Some(*after);
-                if self.phase == Phase::Switching {
-                    self.do_later(*after, Later::LinkFalls);
-                }
-            }
-            Action::RelinkFails => self.relink_fails = true,
-            Action::Card(what) => match what {
-                CardAction::Eject if self.card.is_some() => self.eject(),
-                CardAction::Insert if self.card.is_none() => {
-                    if let Some(card) = self.at_hand.take() {
-                        self.insert(card);
-                    }
-                }
-                CardAction::OverCurrent => {
-                    self.too_much_current();
-                }
-                // There is nothing to take out, or no room.
-                CardAction::Eject | CardAction::Insert => {}
-            },
-            // The rules' engine keeps these two itself.
-            Action::ReadLatency(_) | Action::StuckBusy(_) => {}
-            // Whoever asked with the message does it.
-            Action::Wire(_) => {}
-        }
-    }
-
-    fn link(&mut self, up: bool) {
-        self.cancel(Later::PresenceGoes);
-        self.cancel(Later::LinkTrains);
-        self.cancel(Later::SwitchFails);
-        if up {
-            self.with_port(|port, ctx| {
-                port.set_bar_vanished(ctx, false);
-                port.set_presence(ctx, true);
-                port.set_link(ctx, true);
-            });
-        } else {
-            self.with_port(|port, ctx| port.set_link(ctx, false));
-            self.do_later(morph::PRESENCE_LAG, Later::PresenceGoes);
-        }
-    }
-
-    fn do_later(&mut self, after: Duration, what: Later) {
-        self.cancel(what);
-        let now = sdmorph_pci::Clock::now(&self.clock);
-        self.later.insert((now.saturating_add(after), what));
-    }
-
-    fn cancel(&mut self, what: Later) {
-        self.later.retain(|(_, other)| *other != what);
-    }
-
     /// Calls `act` on VMD with the context of the host above it.
-    fn with_vmd<R>(&mut self, act: impl FnOnce(&mut Vmd<Rtsx>, &mut Ctx<'_>) -> R) -> R {
+    pub(crate) fn with_vmd<R>(&mut self, act: impl FnOnce(&mut Vmd<Occupant>, &mut Ctx<'_>) -> R) -> R {
         let world = World {
             memory: &*self.host.memory,
             irq: &mut *self.host.interrupts,
@@ -599,23 +348,6 @@ impl Machine {
             observer: &mut self.bench,
         };
         act(&mut self.vmd, &mut Ctx::new(world, "host", true))
-    }
-
-    fn with_port(&mut self, act: impl FnOnce(&mut RootPort<Rtsx>, &mut Ctx<'_>)) {
-        self.with_vmd(|vmd, above| {
-            let mut ctx = seam::inside(vmd, above);
-            vmd.with_bus(&mut ctx, |bus, above| {
-                let port = bus.port_mut();
-                let mut ctx = seam::inside(port, above);
-                act(port, &mut ctx);
-            });
-        });
-    }
-
-    fn with_reader(&mut self, act: impl FnOnce(&mut Rtsx, &mut Ctx<'_>)) {
-        self.with_port(|port, ctx| {
-            port.with_function(ctx, act);
-        });
     }
 }
 

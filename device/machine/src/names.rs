@@ -1,11 +1,12 @@
 //! All registers, events and commands of the machine by name.
 
 use sdmorph_faults::Registry;
+use sdmorph_media::RamMedia;
+use sdmorph_nvme::{Identity, Nvme};
 use sdmorph_pci::{PciFunction, Register, Space};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_rtsx::model::Model;
 use sdmorph_rtsx::registers::COMMON;
-use sdmorph_vmd::Vmd;
 
 use crate::machine::topology;
 
@@ -26,7 +27,8 @@ pub struct Table {
 /// tables of what all chips have come those of what each has beside it.
 #[must_use]
 pub fn tables() -> Vec<Table> {
-    let vmd: Vmd<Rtsx> = topology(Rtsx::new());
+    let vmd = topology(Rtsx::new());
+    let drive = Nvme::new(Identity::of_card(&[0; 16]), Box::new(RamMedia::new(0, 0)));
     let port = vmd.bus().port();
     let table = |function, title: &str, space, rows: &[Register]| Table {
         function,
@@ -57,6 +59,8 @@ pub fn tables() -> Vec<Table> {
         }
     }
     tables.extend([
+        table("nvme", "Drive: BAR0", Space::Bar(0), sdmorph_nvme::BAR_REGISTERS),
+        table("nvme", "Drive: configuration space", Space::Config, drive.config().rows()),
         table("port", "Root port and slot: configuration space", Space::Config, port.config().rows()),
         table("vmd", "VMD: configuration space", Space::Config, vmd.config().rows()),
     ]);

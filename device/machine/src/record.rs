@@ -9,6 +9,7 @@
 //! | `interrupt` | `fn`, `vector`, `address`, `data` |
 //! | `dma` | `fn`, `dir`, `address`, `length`, `error` (or null) |
 //! | `command` | `fn`, `name`, `argument`, `response` (hexadecimal bytes, or null for none) |
+//! | `nvme` | `fn`, `name`, `queue`, `id`, `namespace`, `argument`; `status`, once the command has ended |
 //! | `event` | `fn`, `name`, and the event's own fields |
 //! | `rule` | `name`, `hit` (counts from 1), `actions` |
 //! | `marker` | `text` |
@@ -18,7 +19,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, DmaError, Event, Happening, Message, Space};
+use sdmorph_pci::{Access, Answer, Direction, DmaError, Event, Happening, Message, NvmeCommand, Space};
 use serde_json::{Map, Value, json};
 
 /// Records kept; the oldest go first. A boot, an insertion and a removal make some 5,000.
@@ -66,6 +67,8 @@ pub enum Recorded {
         /// Bytes of the response; `None` is a time-out.
         response: Option<Vec<u8>>,
     },
+    /// An NVMe command that was fetched, or has ended.
+    Nvme(&'static str, NvmeCommand),
     /// An event of a function, or of the slot.
     Event(&'static str, Event),
     /// A rule hit, and what it did.
@@ -99,6 +102,7 @@ impl Recorded {
                 argument: *argument,
                 response: response.map(<[u8]>::to_vec),
             },
+            Happening::Nvme(command) => Recorded::Nvme(function, *command),
             Happening::Event(event) => Recorded::Event(function, *event),
         }
     }
@@ -181,6 +185,20 @@ impl Record {
                     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
                 }),
             })),
+            Recorded::Nvme(function, command) => {
+                put(json!({
+                    "kind": "nvme",
+                    "fn": function,
+                    "name": command.name,
+                    "queue": command.queue,
+                    "id": command.id,
+                    "namespace": command.namespace,
+                    "argument": hex(command.argument),
+                }));
+                if let Some(status) = command.status {
+                    put(json!({"status": hex(u64::from(status))}));
+                }
+            }
             Recorded::Event(function, event) => {
                 put(json!({"kind": "event", "fn": function}));
                 // Brings the name and the event's own fields.

@@ -8,7 +8,8 @@
 //! 4. `workers`: the threads that do it; `image`: one request on its way;
 //! 5. `raw` and `qcow2`: what is done to an image's file; `sync`: to the disk;
 //! 6. `closing`: media that were dropped and have something to finish;
-//! 7. `status`: what a medium tells about itself.
+//! 7. `status`: what a medium tells about itself;
+//! 8. `faces`: [`SharedMedia`], one medium for several devices.
 //!
 //! # Offered
 //!
@@ -35,6 +36,7 @@
 //! - a limit on requests under way: that is the devices' to set.
 
 mod closing;
+mod faces;
 mod file;
 mod image;
 mod lock;
@@ -51,6 +53,7 @@ mod workers;
 use std::sync::Arc;
 
 pub use closing::wait_until_closed;
+pub use faces::{Face, SharedMedia};
 pub use file::FileMedia;
 pub use open::{Cache, Format, OpenError, OpenOptions, open};
 pub use ram::RamMedia;

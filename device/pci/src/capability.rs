@@ -8,7 +8,8 @@ mod msi;
 mod msix;
 
 pub use express::{
-    EXP, Link, aer, device_serial_number, express_endpoint, express_root_port, l1_substates, ltr,
+    EXP, Link, aer, device_serial_number, express_endpoint, express_root_port, function_level_reset,
+    function_level_reset_asked, l1_substates, ltr,
 };
 pub use msi::Msi;
 pub use msix::{MsiX, Place as MsiXPlace};

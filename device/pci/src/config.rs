@@ -238,6 +238,15 @@ impl ConfigSpace {
         }
     }
 
+    /// Changes the row at `at`, which keeps its place.
+    pub(crate) fn change_row(&mut self, at: u16, change: impl FnOnce(Register) -> Register) {
+        if let Some(row) = self.rows.iter_mut().find(|row| row.address == u32::from(at)) {
+            *row = change(*row);
+            let Register { address, size, reset, .. } = *row;
+            self.store(address as u16, size, reset);
+        }
+    }
+
     /// All rows, sorted by address.
     #[must_use]
     pub fn rows(&self) -> &[Register] {

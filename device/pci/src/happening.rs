@@ -29,8 +29,27 @@ pub enum Happening<'a> {
         /// What the card answered; `None` is a response time-out.
         response: Option<&'a [u8]>,
     },
+    /// An NVMe controller fetched a command, or ended one.
+    Nvme(NvmeCommand),
     /// Something that is not an access.
     Event(Event),
+}
+
+/// An NVMe command, when it is fetched from its submission queue and when its completion is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NvmeCommand {
+    /// Name as the specification spells it, such as `Identify` or `Write Zeroes`.
+    pub name: &'static str,
+    /// Submission queue identifier; 0 is the admin queue.
+    pub queue: u16,
+    /// Command identifier.
+    pub id: u16,
+    /// Namespace identifier.
+    pub namespace: u32,
+    /// Command dwords 10 (low) and 11: the first block of reads and writes, what is asked for of most others.
+    pub argument: u64,
+    /// The status field of the completion, without phase tag: 0 is success. `None` when the command was fetched.
+    pub status: Option<u16>,
 }
 
 /// Which way data goes, as the initiator sees it.
@@ -95,7 +114,7 @@ pub struct Effect {
     pub stuck: u64,
 }
 
-/// Things that happen to a card reader which are not accesses.
+/// Things that happen to a device which are not accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Event {
@@ -105,7 +124,8 @@ pub enum Event {
     CardEjected,
     /// The card drew too much current, and the reader has noticed.
     OverCurrent,
-    /// A driver is at work on the function: it enabled the first interrupt source since reset.
+    /// A driver is at work on the function: since reset it has enabled the first interrupt source of a reader, or an NVMe
+    /// controller has become ready for it.
     DriverBound,
     /// The driver asked the reader's firmware to hand the slot to the card (SD Express).
     ExpressSwitchRequested {
@@ -124,6 +144,11 @@ pub enum Event {
     PresenceChanged {
         /// The new state.
         present: bool,
+    },
+    /// What is at the slot's link, or about to be, has changed.
+    Morph {
+        /// Where the slot is in the switch now, as the machine calls it.
+        phase: &'static str,
     },
     /// The function was reset.
     Reset {
@@ -146,6 +171,7 @@ impl Event {
         "link-down",
         "link-up",
         "presence-changed",
+        "morph",
         "reset",
     ];
 
@@ -163,6 +189,7 @@ impl Event {
             Event::LinkDown => "link-down",
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
+            Event::Morph { .. } => "morph",
             Event::Reset { .. } => "reset",
         }
     }

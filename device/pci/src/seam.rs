@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::ConfigSpace;
 use crate::happening::{
-    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, ResetKind, Space,
+    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, ResetKind, Space,
 };
 use crate::register::mask_of_size;
 
@@ -108,6 +108,12 @@ impl<'a> Ctx<'a> {
         self.world.clock.now()
     }
 
+    /// Whether the function, and every bridge above it, may master the bus.
+    #[must_use]
+    pub fn is_bus_master(&self) -> bool {
+        self.bus_master
+    }
+
     /// Asks to be woken `after` from now and returns that time, for the caller to keep as its deadline.
     pub fn wake_after(&mut self, after: Duration) -> Duration {
         let at = self.now().saturating_add(after);
@@ -120,9 +126,16 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`DmaError`]; a device reports it in its status.
     pub fn dma_read(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
-        let result =
-            if self.bus_master { self.world.memory.read(address, data) } else { Err(DmaError::NotBusMaster) };
+        let result = self.dma_poll(address, data);
         self.dma_happened(Direction::Read, address, data.len(), result)
+    }
+
+    /// Reads guest memory as a bus master, without a report: for what is read again and again until it changes.
+    ///
+    /// # Errors
+    /// [`DmaError`]; a device reports it in its status.
+    pub fn dma_poll(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        if self.bus_master { self.world.memory.read(address, data) } else { Err(DmaError::NotBusMaster) }
     }
 
     /// Writes guest memory as a bus master.
@@ -179,6 +192,11 @@ impl<'a> Ctx<'a> {
         self.happened(&Happening::Command { name, argument, response });
     }
 
+    /// Reports an NVMe command that was fetched or has ended.
+    pub fn nvme_command(&mut self, command: NvmeCommand) {
+        self.happened(&Happening::Nvme(command));
+    }
+
     fn happened(&mut self, what: &Happening<'_>) -> Effect {
         let now = self.world.clock.now();
         self.world.observer.happened(now, self.function, what)
@@ -225,6 +243,14 @@ pub trait PciFunction {
 
     /// The whole state as JSON, registers by name.
     fn snapshot(&self) -> Value;
+
+    /// Of several functions that take turns at one link, the one of this name. `None` from a function that is alone.
+    ///
+    /// A driver's mapping means the function that it was made for, also after another has come up in its place.
+    fn in_turn(&self, name: &str) -> Option<&dyn PciFunction> {
+        let _ = name;
+        None
+    }
 }
 
 // The five functions below are the one way into a function, for bridges and hosts. They take the context of the bridge

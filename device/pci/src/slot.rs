@@ -6,10 +6,13 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use crate::config::command;
+use crate::config::{command, offset};
 use crate::happening::{Access, Answer, Direction, Event, ResetKind, Space};
 use crate::register::mask_of_size;
 use crate::seam::{self, Ctx, PciFunction};
+
+/// The base address registers of an endpoint.
+const BARS: Range<u16> = offset::BASE_ADDRESS_0..offset::BASE_ADDRESS_0 + 4 * 6;
 
 /// A slot and the function in it. Device 0, function 0 of the bus below the port.
 #[derive(Debug)]
@@ -19,9 +22,19 @@ pub struct Slot<F> {
     trained: bool,
     link_disabled: bool,
     bar_vanished: bool,
-    /// The function's memory BARs as the guest had them when the link fell. The reset that follows clears them, but a
-    /// driver's mapping goes on naming these addresses, and its accesses are still accesses of that function's registers.
-    mapped_at_fall: Vec<(u8, Range<u64>)>,
+    stale: Option<Stale>,
+}
+
+/// The memory BARs of a function as the guest had them when the link fell.
+///
+/// The reset that follows clears them, but a driver's mapping goes on naming these addresses, and its accesses are still
+/// accesses of that function's registers: until a guest places a function anew, which it does when that driver is gone.
+/// Nobody answers them, whether or not the link has come up again.
+#[derive(Debug)]
+struct Stale {
+    /// The function's name. Another one may have taken its place since.
+    function: &'static str,
+    bars: Vec<(u8, Range<u64>)>,
 }
 
 impl<F: PciFunction> Slot<F> {
@@ -33,7 +46,7 @@ impl<F: PciFunction> Slot<F> {
             trained: true,
             link_disabled: false,
             bar_vanished: false,
-            mapped_at_fall: Vec::new(),
+            stale: None,
         }
     }
 
@@ -86,11 +99,11 @@ impl<F: PciFunction> Slot<F> {
         let after = self.link_active();
         if before && !after {
             ctx.event(Event::LinkDown);
-            let mapped = self.function.as_ref().map(mapped_bars).unwrap_or_default();
+            // One that a guest has not placed again is still meant by the mapping of the one before.
+            let stale = self.function.as_ref().and_then(mapped_bars).or(self.stale.take());
             self.reset(ctx, ResetKind::Hot);
-            self.mapped_at_fall = mapped;
+            self.stale = stale;
         } else if after && !before {
-            self.mapped_at_fall.clear();
             ctx.event(Event::LinkUp);
         }
         before != after
@@ -114,7 +127,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Resets the function in the slot.
     pub(crate) fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
-        self.mapped_at_fall.clear();
+        self.stale = None;
         if let Some(function) = &mut self.function {
             let mut ctx = seam::inside(function, ctx);
             ctx.event(Event::Reset { kind });
@@ -160,7 +173,12 @@ impl<F: PciFunction> Slot<F> {
     pub(crate) fn config_write(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
         let reachable = self.link_active();
         match &mut self.function {
-            Some(function) if reachable => seam::config_write(function, above, offset, size, value),
+            Some(function) if reachable => {
+                seam::config_write(function, above, offset, size, value);
+                if BARS.contains(&offset) {
+                    self.stale = None;
+                }
+            }
             Some(function) => {
                 let register = function.config().register_at(offset);
                 let mut ctx = seam::inside(function, above);
@@ -174,13 +192,15 @@ impl<F: PciFunction> Slot<F> {
     /// Memory read at a bus address; `None` if no BAR decodes it.
     pub(crate) fn memory_read(&mut self, above: &mut Ctx<'_>, address: u64, size: u8) -> Option<u64> {
         let answers = self.answers_memory();
-        let (function, bar, offset) = self.decode(address)?;
-        if answers {
-            return Some(seam::bar_read(function, above, bar, offset, size));
+        if let Some((function, bar, offset)) = self.decode_stale(address) {
+            return Some(dead_memory(function, above, Direction::Read, bar, offset, size, 0));
         }
-        let register = function.bar_register(bar, offset);
-        let mut ctx = seam::inside(function, above);
-        Some(dead(&mut ctx, Space::Bar(bar), Direction::Read, offset, size, register, 0))
+        let (function, bar, offset) = self.decode(address)?;
+        Some(if answers {
+            seam::bar_read(function, above, bar, offset, size)
+        } else {
+            dead_memory(function, above, Direction::Read, bar, offset, size, 0)
+        })
     }
 
     /// Memory write at a bus address; `None` if no BAR decodes it.
@@ -192,24 +212,30 @@ impl<F: PciFunction> Slot<F> {
         value: u64,
     ) -> Option<()> {
         let answers = self.answers_memory();
+        if let Some((function, bar, offset)) = self.decode_stale(address) {
+            dead_memory(function, above, Direction::Write, bar, offset, size, value);
+            return Some(());
+        }
         let (function, bar, offset) = self.decode(address)?;
         if answers {
             seam::bar_write(function, above, bar, offset, size, value);
         } else {
-            let register = function.bar_register(bar, offset);
-            let mut ctx = seam::inside(function, above);
-            dead(&mut ctx, Space::Bar(bar), Direction::Write, offset, size, register, value);
+            dead_memory(function, above, Direction::Write, bar, offset, size, value);
         }
         Some(())
     }
 
+    /// Who a mapping of before the link's fall means.
+    fn decode_stale(&self, address: u64) -> Option<(&dyn PciFunction, u8, u64)> {
+        let stale = self.stale.as_ref()?;
+        let (bar, range) = stale.bars.iter().find(|(_, range)| range.contains(&address))?;
+        let function = self.function.as_ref()?;
+        let meant = function.in_turn(stale.function).unwrap_or(function);
+        Some((meant, *bar, address - range.start))
+    }
+
     fn decode(&mut self, address: u64) -> Option<(&mut F, u8, u64)> {
-        let mapped = self.mapped_at_fall.iter().find(|(_, range)| range.contains(&address));
-        let at_fall = mapped.map(|(bar, range)| (*bar, address - range.start));
         let function = self.function.as_mut()?;
-        if let Some((bar, offset)) = at_fall {
-            return Some((function, bar, offset));
-        }
         if function.config().command() & command::MEMORY == 0 {
             return None;
         }
@@ -232,13 +258,29 @@ impl<F: PciFunction> Slot<F> {
     }
 }
 
-/// The memory BARs that a function decodes now.
-fn mapped_bars<F: PciFunction>(function: &F) -> Vec<(u8, Range<u64>)> {
+/// The memory BARs that a function decodes now; `None` if it decodes none.
+fn mapped_bars<F: PciFunction>(function: &F) -> Option<Stale> {
     let config = function.config();
     if config.command() & command::MEMORY == 0 {
-        return Vec::new();
+        return None;
     }
-    (0..6).filter_map(|bar| Some((bar, config.memory_bar(bar)?))).collect()
+    let bars: Vec<_> = (0..6).filter_map(|bar| Some((bar, config.memory_bar(bar)?))).collect();
+    (!bars.is_empty()).then(|| Stale { function: function.name(), bars })
+}
+
+/// Reports an access to a BAR that the function cannot answer; what a read gets.
+fn dead_memory(
+    function: &dyn PciFunction,
+    above: &mut Ctx<'_>,
+    direction: Direction,
+    bar: u8,
+    offset: u64,
+    size: u8,
+    written: u64,
+) -> u64 {
+    let register = function.bar_register(bar, offset);
+    let mut ctx = seam::inside(function, above);
+    dead(&mut ctx, Space::Bar(bar), direction, offset, size, register, written)
 }
 
 /// Reports an access that nobody can answer; what a read gets.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, Observer, Space};
+use sdmorph_pci::{
+    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, Observer, Space,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,8 @@ pub enum Seen {
     Dma { direction: Direction, address: u64, length: u64, result: Result<(), DmaError> },
     /// A command reached the card.
     Command { name: String, argument: u32, response: Option<Vec<u8>> },
+    /// An NVMe command was fetched or ended.
+    Nvme(NvmeCommand),
     /// An event.
     Event(Event),
 }
@@ -42,6 +46,7 @@ impl From<&Happening<'_>> for Seen {
             Happening::Command { name, argument, response } => {
                 Seen::Command { name: name.to_owned(), argument, response: response.map(<[u8]>::to_vec) }
             }
+            Happening::Nvme(command) => Seen::Nvme(command),
             Happening::Event(event) => Seen::Event(event),
         }
     }

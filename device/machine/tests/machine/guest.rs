@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sdmorph_machine::record::Recorded;
 use sdmorph_machine::{Host, Machine, Model, Record, Region};
+use sdmorph_media::MediaStatus;
 use sdmorph_pci::{
     Clock, ConfigSpace, Ctx, DmaError, GuestMemory, InterruptSink, Message, PciFunction, ResetKind,
 };
@@ -27,7 +28,7 @@ const DLLSCE: u64 = 1 << 12;
 /// VMD's vectors: the reader's message as the mini driver programs it, and the port's.
 pub(crate) const READER_VECTOR: u16 = 0;
 pub(crate) const PORT_VECTOR: u16 = 1;
-const WINDOW: u64 = 0xc000_0000;
+pub(crate) const WINDOW: u64 = 0xc000_0000;
 /// Bytes that a command list may take.
 const LIST_BYTES: usize = 1024;
 
@@ -75,11 +76,13 @@ fn machine_with(model: &'static Model) -> (Machine, Arc<dyn GuestMemory + Send +
 /// mini driver's accesses go through VMD's regions.
 pub(crate) struct Guest {
     pub(crate) machine: Machine,
-    memory: Arc<dyn GuestMemory + Send + Sync>,
+    pub(crate) memory: Arc<dyn GuestMemory + Send + Sync>,
     messages: Messages,
     /// The clock's time at the last call, and what reads have taken on top of it.
     clock: Duration,
     slept: Duration,
+    /// What tells of the card's image, whose threads are waited for after each access; `None` lets them be.
+    pub(crate) image: Option<MediaStatus>,
     /// Latency of each read that had one.
     pub(crate) latencies: Vec<Duration>,
     /// Messages on the port's vector.
@@ -106,6 +109,7 @@ impl Guest {
             messages,
             clock: Duration::ZERO,
             slept: Duration::ZERO,
+            image: None,
             latencies: Vec::new(),
             port_messages: 0,
             reader_messages: Vec::new(),
@@ -183,8 +187,12 @@ impl Guest {
         self.collect();
     }
 
-    /// Sorts new messages by vector.
+    /// Sorts new messages by vector, when the image's threads have come to an end.
     pub(crate) fn collect(&mut self) {
+        while self.image.as_ref().is_some_and(|image| image.info().under_way > 0) {
+            std::thread::yield_now();
+            self.machine.storage_ended(self.now());
+        }
         for message in self.messages.take() {
             match message.vector {
                 READER_VECTOR => self.reader_messages.push(message),

@@ -59,8 +59,9 @@ fn card_that_is_inserted_interrupts_the_driver_on_its_vector() {
 fn switch_makes_the_link_fall_after_the_relink_time_and_presence_follow() {
     let mut lab = switched();
     assert_eq!(phase(&lab.guest), "switching");
-    let requested = lab.guest.notices().last().unwrap().clone();
-    assert_eq!(requested.1, "express-switch-requested");
+    let notices = lab.guest.notices();
+    let [.., requested, morph] = notices.as_slice() else { panic!("{notices:?}") };
+    assert_eq!((requested.1.as_str(), morph.1.as_str()), ("express-switch-requested", "morph"));
     let falls = requested.0 + relink();
     assert_eq!(lab.guest.machine.next_deadline(), Some(falls));
 
@@ -79,11 +80,14 @@ fn switch_makes_the_link_fall_after_the_relink_time_and_presence_follow() {
     assert!(!lab.guest.present());
     assert_eq!(lab.guest.port_messages, 2);
     assert_eq!(lab.guest.slot_events(), PDC);
-    assert_eq!(lab.guest.machine.next_deadline(), None);
+    let trained = falls + PRESENCE_LAG + TRAINING;
+    assert_eq!(lab.guest.machine.next_deadline(), Some(trained));
 
     let notices = lab.guest.notices();
-    let tail: Vec<_> = notices.iter().rev().take(3).rev().map(|(at, name)| (*at, name.as_str())).collect();
-    assert_eq!(tail, [(falls, "link-down"), (falls, "reset"), (falls + PRESENCE_LAG, "presence-changed")]);
+    let tail: Vec<_> = notices.iter().rev().take(4).rev().map(|(at, name)| (*at, name.as_str())).collect();
+    let fall = [(falls, "link-down"), (falls, "reset"), (falls, "morph")];
+    assert_eq!(tail[..3], fall);
+    assert_eq!(tail[3], (falls + PRESENCE_LAG, "presence-changed"));
 }
 
 #[test]
@@ -117,13 +121,13 @@ fn eject_after_the_switch_brings_the_reader_back_and_it_can_be_probed() {
     let mut lab = away();
     let ejected = lab.guest.now();
     lab.guest.machine.card_eject(ejected).unwrap();
-    assert!(lab.guest.present());
-    assert!(!lab.guest.link_active());
-    assert_eq!(lab.guest.slot_events(), PDC);
+    assert!(!lab.guest.present() && !lab.guest.link_active());
+    assert_eq!(lab.guest.slot_events(), 0);
+    assert_eq!(phase(&lab.guest), "returning");
     assert_eq!(lab.guest.machine.next_deadline(), Some(ejected + TRAINING));
     lab.sleep(TRAINING);
-    assert!(lab.guest.link_active());
-    assert_eq!(lab.guest.slot_events(), DLLSC);
+    assert!(lab.guest.present() && lab.guest.link_active());
+    assert_eq!(lab.guest.slot_events(), DLLSC | PDC);
     assert_eq!(phase(&lab.guest), "reader");
     lab.guest.place_reader();
     lab.driver = RtsxDriver::new();
@@ -134,14 +138,17 @@ fn eject_after_the_switch_brings_the_reader_back_and_it_can_be_probed() {
 }
 
 #[test]
-fn eject_right_after_the_fall_leaves_presence_alone() {
+fn eject_right_after_the_fall_takes_presence_first() {
     let mut lab = switched();
     lab.sleep(relink());
-    let now = lab.guest.now();
-    lab.guest.machine.card_eject(now).unwrap();
+    let ejected = lab.guest.now();
+    lab.guest.machine.card_eject(ejected).unwrap();
+    lab.sleep(PRESENCE_LAG);
+    assert_eq!(lab.guest.slot_events(), DLLSC | PDC);
+    assert_eq!(lab.guest.machine.next_deadline(), Some(ejected + PRESENCE_LAG + TRAINING));
     lab.sleep(TRAINING);
     assert!(lab.guest.link_active() && lab.guest.present());
-    assert_eq!(lab.guest.slot_events(), DLLSC, "presence never went");
+    assert_eq!(lab.guest.slot_events(), DLLSC | PDC);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 )]
 
 mod driver;
+mod faces;
 mod failures;
 mod life;
 mod locks;

@@ -14,6 +14,8 @@ pub struct EXP;
 
 #[allow(missing_docs)] // Names of pci_regs.h.
 impl EXP {
+    pub const DEVCAP: u16 = 0x4;
+    pub const DEVCTL: u16 = 0x8;
     pub const LNKCTL: u16 = 0x10;
     pub const LNKSTA: u16 = 0x12;
     pub const SLTCTL: u16 = 0x18;
@@ -42,6 +44,9 @@ pub struct Link {
 const DEVCTL_RESET: u64 = 0x2810;
 /// Error reporting, relaxed ordering, payload, extended tag, phantom, aux, no snoop, read request.
 const DEVCTL_WRITABLE: u64 = 0x7fff;
+/// DEVCTL: initiate function level reset.
+const DEVCTL_BCR_FLR: u32 = 1 << 15;
+const DEVCAP_FLR: u64 = 1 << 28;
 /// Role-based error reporting.
 const DEVCAP_RBER: u64 = 1 << 15;
 const DEVCAP2_LTR: u64 = 1 << 11;
@@ -106,6 +111,20 @@ pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
     rows.push(Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE));
     config.add_capability(at, 0x10, "EXP_CAP", &rows);
     config.link = Some(link);
+}
+
+/// Adds function level reset (PCIe 6.6.2) to the capability of an endpoint at `at`. The function looks at every write with
+/// [`function_level_reset_asked`], and resets itself.
+pub fn function_level_reset(config: &mut ConfigSpace, at: u16) {
+    config.change_row(at + EXP::DEVCAP, |row| Register { reset: row.reset | DEVCAP_FLR, ..row });
+    config.change_row(at + EXP::DEVCTL, |row| row.rw(DEVCTL_WRITABLE | u64::from(DEVCTL_BCR_FLR)));
+}
+
+/// Whether a guest has written 1 to Initiate Function Level Reset of the capability at `at`. The bit reads as zero once the
+/// reset is done: all of configuration space has its reset value then.
+#[must_use]
+pub fn function_level_reset_asked(config: &ConfigSpace, at: u16) -> bool {
+    config.read(at + EXP::DEVCTL, 2) & DEVCTL_BCR_FLR != 0
 }
 
 /// A root port (version 2) with a hot-plug slot of this physical number.

@@ -1,4 +1,4 @@
-//! Message Signalled Interrupts (PCIe 7.7.1): one message, 64-bit address.
+//! Message Signalled Interrupts (PCIe 7.7.1): up to 32 messages, 64-bit address.
 
 use crate::config::ConfigSpace;
 use crate::happening::Message;
@@ -7,7 +7,7 @@ use crate::seam::Ctx;
 
 const SOURCE: &str = "PCIe 7.7.1";
 
-/// The behaviour of a function's one MSI message.
+/// The behaviour of a function's MSI messages.
 ///
 /// A function says at every change whether it wants an interrupt; the message goes out on the rising edge of "wanted
 /// and enabled" (PCIe 6.7.3.4 words it so for hot-plug), so that a condition which comes up while the guest has
@@ -15,62 +15,98 @@ const SOURCE: &str = "PCIe 7.7.1";
 #[derive(Debug, Clone, Copy)]
 pub struct Msi {
     at: u16,
-    wanted: bool,
-    sent: bool,
+    /// A bit for each message.
+    wanted: u32,
+    sent: u32,
 }
 
 impl Msi {
-    /// Adds the capability at `at`.
+    /// Adds the capability at `at`, with one message.
     #[must_use]
     pub fn add(config: &mut ConfigSpace, at: u16) -> Self {
+        Self::add_messages(config, at, 0)
+    }
+
+    /// Adds the capability at `at`, with 2^`log2` messages; `log2` is at most 5.
+    #[must_use]
+    pub fn add_messages(config: &mut ConfigSpace, at: u16, log2: u8) -> Self {
         const ADDRESS_64BIT: u64 = 1 << 7;
+        let flags = ADDRESS_64BIT | u64::from(log2.min(5)) << 1;
         config.add_capability(
             at,
             0x05,
             "MSI_CAP",
             &[
-                // Enable, and Multiple Message Enable, which a guest may set although one message is all there is.
-                Register::new("MSI_FLAGS", 0x2, 2, ADDRESS_64BIT, SOURCE).rw(0x0071),
+                // Enable, and Multiple Message Enable, which a guest may set to more than there is.
+                Register::new("MSI_FLAGS", 0x2, 2, flags, SOURCE).rw(0x0071),
                 Register::new("MSI_ADDRESS_LO", 0x4, 4, 0, SOURCE).rw(0xffff_fffc),
                 Register::new("MSI_ADDRESS_HI", 0x8, 4, 0, SOURCE).rw(0xffff_ffff),
                 Register::new("MSI_DATA_64", 0xc, 2, 0, SOURCE).rw(0xffff),
             ],
         );
-        Self { at, wanted: false, sent: false }
+        Self { at, wanted: 0, sent: 0 }
     }
 
-    /// Whether the guest has turned the message on.
+    /// Whether the guest has turned the messages on.
     #[must_use]
     pub fn enabled(&self, config: &ConfigSpace) -> bool {
         config.read(self.at + 2, 2) & 1 != 0
     }
 
+    /// How many messages the guest lets the function send (Multiple Message Enable), a power of two.
+    #[must_use]
+    pub fn messages(&self, config: &ConfigSpace) -> u16 {
+        let flags = config.read(self.at + 2, 2);
+        1 << (flags >> 4 & 7).min(flags >> 1 & 7)
+    }
+
     /// The function wants an interrupt, or no longer does.
     pub fn set_level(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, level: bool) {
-        self.wanted = level;
+        self.set_level_of(config, ctx, 0, level);
+    }
+
+    /// The same for one of the messages. One that the guest has left no room for goes out as another one (PCIe 6.1.4.2).
+    pub fn set_level_of(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, message: u16, level: bool) {
+        let bit = 1 << (message & 31);
+        self.wanted = self.wanted & !bit | if level { bit } else { 0 };
         self.update(config, ctx);
     }
 
-    /// The guest wrote configuration space: it may have turned the message, or bus mastering, on or off.
+    /// The guest wrote configuration space: it may have turned the messages, or bus mastering, on or off.
     pub fn config_written(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
         self.update(config, ctx);
     }
 
     fn update(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
-        if !(self.wanted && self.enabled(config)) {
-            self.sent = false;
-        } else if !self.sent {
-            let low = u64::from(config.read(self.at + 4, 4));
-            let high = u64::from(config.read(self.at + 8, 4));
-            let data = config.read(self.at + 0xc, 2);
-            self.sent = ctx.send(Message { vector: 0, address: high << 32 | low, data });
+        if !self.enabled(config) {
+            self.sent = 0;
+            return;
         }
+        self.sent &= self.wanted;
+        let mut rising = self.wanted & !self.sent;
+        while rising != 0 {
+            let message = rising.trailing_zeros() as u16;
+            rising &= rising - 1;
+            if self.send(config, ctx, message) {
+                self.sent |= 1 << message;
+            }
+        }
+    }
+
+    fn send(&self, config: &ConfigSpace, ctx: &mut Ctx<'_>, message: u16) -> bool {
+        // As many of the data's low bits as number the messages are the function's to set.
+        let numbers = self.messages(config) - 1;
+        let vector = message & numbers;
+        let low = u64::from(config.read(self.at + 4, 4));
+        let high = u64::from(config.read(self.at + 8, 4));
+        let data = config.read(self.at + 0xc, 2) & !u32::from(numbers) | u32::from(vector);
+        ctx.send(Message { vector, address: high << 32 | low, data })
     }
 
     /// Back to the state after reset.
     pub fn reset(&mut self) {
         let Self { at: _, wanted, sent } = self;
-        *wanted = false;
-        *sent = false;
+        *wanted = 0;
+        *sent = 0;
     }
 }

@@ -69,6 +69,12 @@ impl MsiX {
         self.entries.len() as u16
     }
 
+    /// Whether the guest has turned the messages on.
+    #[must_use]
+    pub fn enabled(&self, config: &ConfigSpace) -> bool {
+        config.read(self.at + 2, 2) & ENABLE != 0
+    }
+
     /// The register name of byte `offset` of `bar`, if the table or the pending bits are there.
     #[must_use]
     pub fn register(&self, bar: u8, offset: u64) -> Option<&'static str> {
@@ -159,8 +165,9 @@ impl MsiX {
     /// or there is no such vector; returns whether there is.
     pub fn fire(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, vector: u16) -> bool {
         let index = usize::from(vector);
+        let enabled = self.enabled(config);
         let Some(entry) = self.entries.get_mut(index) else { return false };
-        entry.pending = config.read(self.at + 2, 2) & ENABLE != 0;
+        entry.pending = enabled;
         self.deliver(config, ctx, index);
         true
     }

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=sh
+#
+# What the tests of a card that has become a drive share. To be sourced after ktap.sh, control.sh, reader.sh and card.sh,
+# whose functions about disks are for the drive's as well: `disk` is its name.
+
+# Prints what pciehp has said of the slot since the line that `mark` wrote last, one to a line.
+slot_said() {
+	dmesg | sed 's/^\[[^]]*\] //' |
+		awk '/^sdmorph-test: / { said = "" } sub(/.*pciehp: Slot\(8\): /, "") { said = said $0 "\n" } END { printf "%s", said }'
+}
+
+# The slot came up again after it had gone down, and pciehp said so in this order, and nothing else.
+slot_came_anew() {
+	slot_lines=$(slot_said | tr '\n' ',')
+	[ "$slot_lines" = 'Link Down,Card present,Link Up,' ] && return 0
+	ktap_print_msg "pciehp said of the slot: $slot_lines"
+	return 1
+}
+
+# The reader's slot has an NVMe controller, whose namespace has become a disk that can be opened.
+drive_find() {
+	for disk_path in "$reader"/nvme/nvme*/nvme*n1; do
+		disk=${disk_path##*/}
+		[ -b "/dev/$disk" ] && [ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
+	done
+	return 1
+}
+
+# Nothing is left of the drive: neither the node, nor what is in sysfs, nor the controller.
+drive_gone() {
+	[ ! -e "/dev/$disk" ] && [ ! -e "/sys/block/$disk" ] && [ ! -e "$reader/nvme" ]
+}
+
+# A card goes in, the reader's driver hands the slot over, and there is a drive.
+# $1: the image
+drive_use() {
+	card_insert "$1" sd-express && wait_for "the reader gone" reader_gone && wait_for "a drive" drive_find
+}
+
+# The card is taken out: the drive goes, the reader comes back.
+drive_drop() {
+	card_eject && wait_for "the drive gone" drive_gone && wait_for "the reader back" reader_bound
+}
