@@ -266,9 +266,9 @@ fn all_queues_get_their_turn_when_commands_have_to_wait() {
     let mut rig = rig.probe();
     rig.media.hold();
     for queue in [1, 2] {
-        for _ in 0..200 {
-            let entry = Entry::new(2, 1).prps(SCRATCH, 0).blocks(0, 1);
-            rig.driver.queues[queue].put(&rig.bench, &entry.id(rig.driver.queues[queue].tail as u16));
+        for id in 0..200 {
+            let entry = Entry::new(2, 1).prps(SCRATCH, 0).blocks(0, 1).id(id);
+            rig.driver.queues[queue].put(&rig.bench, &entry);
         }
         let Rig { bench, nvme, driver, .. } = &mut rig;
         driver.queues[queue].ring(bench, nvme);
