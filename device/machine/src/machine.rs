@@ -54,7 +54,7 @@ pub enum Region {
 #[derive(Debug)]
 pub struct Machine {
     model: &'static crate::Model,
-    vmd: Vmd<Occupant>,
+    pub(crate) vmd: Vmd<Occupant>,
     pub(crate) bench: Bench,
     pub(crate) clock: CallClock,
     host: Host,

@@ -44,12 +44,14 @@ impl Occupant {
         act(&mut self.reader, &mut inside)
     }
 
-    /// Has the drive look for commands, if it is at the link; see [`Nvme::poll`].
-    pub(crate) fn poll(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        match &mut self.drive {
-            Some(drive) if self.is_drive => drive.poll(ctx),
-            _ => false,
-        }
+    /// The drive, if it is at the link.
+    pub(crate) fn drive(&self) -> Option<&Nvme> {
+        self.drive.as_ref().filter(|_| self.is_drive)
+    }
+
+    /// The same, to do something with it.
+    pub(crate) fn drive_mut(&mut self) -> Option<&mut Nvme> {
+        self.drive.as_mut().filter(|_| self.is_drive)
     }
 
     fn at_link(&self) -> &dyn PciFunction {

@@ -17,11 +17,33 @@ impl Machine {
         self.call(now, |machine| machine.force_link(up));
     }
 
-    /// Has the drive look for commands that the guest has announced by shadow doorbells. True as long as it pays to call
-    /// again soon; see [`Nvme::poll`].
-    pub fn poll(&mut self, now: Duration) -> bool {
+    /// Whether the guest announces work in its memory, so that [`Machine::look`] has something to look for.
+    #[must_use]
+    pub fn has_shadow_doorbells(&self) -> bool {
+        let occupant = self.vmd.bus().port().slot().function();
+        occupant.and_then(Occupant::drive).is_some_and(Nvme::has_shadow_doorbells)
+    }
+
+    /// Has the drive look for commands that the guest has announced by shadow doorbells. True if it has done anything; see
+    /// [`Nvme::poll`].
+    pub fn look(&mut self, now: Duration) -> bool {
+        self.with_drive(now, Nvme::poll)
+    }
+
+    /// Has the drive ask the guest to write doorbell registers again. True if there was still something to do; see
+    /// [`Nvme::rest`].
+    pub fn rest(&mut self, now: Duration) -> bool {
+        self.with_drive(now, Nvme::rest)
+    }
+
+    fn with_drive(&mut self, now: Duration, act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> bool) -> bool {
         self.call(now, |machine| {
-            machine.with_port(|port, ctx| port.with_function(ctx, Occupant::poll).unwrap_or_default())
+            machine.with_port(|port, ctx| {
+                let act = |occupant: &mut Occupant, ctx: &mut Ctx<'_>| {
+                    occupant.drive_mut().is_some_and(|drive| act(drive, ctx))
+                };
+                port.with_function(ctx, act).unwrap_or_default()
+            })
         })
     }
 

@@ -4,7 +4,6 @@
 //! and asks to be woken for the rest.
 
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
 
 use sdmorph_pci::{Ctx, DmaError, MediaRequest, MediaResult, NvmeCommand};
 
@@ -26,8 +25,6 @@ use crate::status::Status;
 const MAX_BYTES_A_CALL: u64 = 4 << 20;
 /// What a command counts as that moves nothing.
 const COMMAND_COST: u64 = 4096;
-/// How long the shadow doorbells are looked at after the last work, before the guest is asked to write the registers.
-pub(crate) const POLL_TIME: Duration = Duration::from_micros(50);
 
 impl Nvme {
     /// Does what there is to do, as far as one call may.
@@ -80,9 +77,7 @@ impl Nvme {
         worked |= self.fetch_round(ctx, left);
         self.report_events(ctx);
         worked |= self.post_all(ctx);
-        if worked {
-            self.last_work = ctx.now();
-        }
+        self.has_worked |= worked;
         worked
     }
 

@@ -81,7 +81,6 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::features::Features;
 use crate::doorbell_buffers::DoorbellBuffers;
-use crate::engine::POLL_TIME;
 use crate::error_log::ErrorLog;
 use crate::events::{AsyncEvent, Events};
 use crate::in_flight::Commands;
@@ -144,8 +143,8 @@ pub struct Nvme {
     doorbell_buffers: Option<DoorbellBuffers>,
     /// [`Nvme::poll`] is being called, so that the guest need not write doorbell registers.
     polled: bool,
-    /// When a command was last fetched or completed.
-    last_work: Duration,
+    /// A command was fetched, went on or was completed since this was last cleared.
+    has_worked: bool,
     /// The namespace has another format than the guest was told.
     changed_namespace: bool,
     /// A controller has become ready since the last reset of the function.
@@ -181,7 +180,7 @@ impl Nvme {
             features: Features::new(),
             doorbell_buffers: None,
             polled: false,
-            last_work: Duration::ZERO,
+            has_worked: false,
             changed_namespace: false,
             driver_bound: false,
             errors: ErrorLog::default(),
@@ -191,25 +190,33 @@ impl Nvme {
         }
     }
 
-    /// Looks for commands that the guest has announced by shadow doorbells (Doorbell Buffer Config), and goes on with what
-    /// is under way.
+    /// Whether the guest announces commands by shadow doorbells (Doorbell Buffer Config), so that looking for them pays.
+    #[must_use]
+    pub fn has_shadow_doorbells(&self) -> bool {
+        self.doorbell_buffers.is_some() && self.processes_commands()
+    }
+
+    /// Looks for commands that the guest has announced by shadow doorbells, and goes on with what is under way. True if
+    /// anything was done.
     ///
-    /// After true it wants to be called again, and soon: for a while after the last command the guest is not asked to write
-    /// doorbell registers. After false it has been asked to, or does so anyway, and there is nothing to do before the next
-    /// access or wake-up. Who never calls this gets a register write for each submission.
+    /// The guest is not asked to write doorbell registers from then on, so [`Nvme::rest`] is to be called before nobody
+    /// looks any more. Who never calls either gets a register write for each submission.
     pub fn poll(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        if self.doorbell_buffers.is_none() || !self.processes_commands() {
-            self.polled = false;
-            return false;
-        }
-        self.polled = true;
-        self.advance(ctx);
-        if ctx.now().saturating_sub(self.last_work) < POLL_TIME {
-            return true;
-        }
+        self.polled = self.has_shadow_doorbells();
+        self.polled && self.work(ctx)
+    }
+
+    /// Asks the guest to write doorbell registers again. True if it had announced something that it need not have written
+    /// one for; that is done.
+    pub fn rest(&mut self, ctx: &mut Ctx<'_>) -> bool {
         self.polled = false;
+        self.has_shadow_doorbells() && self.work(ctx)
+    }
+
+    fn work(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        self.has_worked = false;
         self.advance(ctx);
-        false
+        self.has_worked
     }
 
     /// The dword at `at`; zero if there is no register.
@@ -366,7 +373,7 @@ impl PciFunction for Nvme {
             driver_bound,
             wakes_at,
             page_bytes,
-            last_work,
+            has_worked,
             // Done by `forget`, as for a controller reset.
             life: _,
             shutdown: _,
@@ -393,7 +400,7 @@ impl PciFunction for Nvme {
         *driver_bound = false;
         *wakes_at = None;
         *page_bytes = 4096;
-        *last_work = Duration::ZERO;
+        *has_worked = false;
     }
 
     fn snapshot(&self) -> Value {

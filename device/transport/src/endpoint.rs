@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sdmorph_machine::{HOST_BAR_SIZES, HOST_VECTORS, Region};
+use sdmorph_machine::{HOST_BAR_SIZES, HOST_VECTORS, Machine, Region};
 use vfio_user_server::interrupts::Change;
 use vfio_user_server::spec::{pci_irq, pci_region};
-use vfio_user_server::{Description, Device, Errno, IrqType};
+use vfio_user_server::{Description, Device, Errno, IrqType, Look};
 
 use crate::latency::Latency;
 use crate::server::OnDisconnect;
@@ -47,11 +47,13 @@ pub(crate) struct Endpoint {
     latency: Latency,
     /// Vectors that can be delivered.
     routed: BTreeSet<u16>,
+    /// The guest announces work in its memory. It begins to with an access, and so is looked at after each.
+    announces: bool,
 }
 
 impl Endpoint {
     pub(crate) fn new(shared: Shared, on_disconnect: OnDisconnect, latency: Latency) -> Self {
-        Self { shared, on_disconnect, latency, routed: BTreeSet::new() }
+        Self { shared, on_disconnect, latency, routed: BTreeSet::new(), announces: false }
     }
 }
 
@@ -75,7 +77,10 @@ impl Device for Endpoint {
 
     fn region_write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         let region = region(index, data.len())?;
-        self.shared.with_machine(|machine, now| machine.write(now, region, offset, data));
+        self.announces = self.shared.with_machine(|machine, now| {
+            machine.write(now, region, offset, data);
+            machine.has_shadow_doorbells()
+        });
         Ok(())
     }
 
@@ -106,7 +111,22 @@ impl Device for Endpoint {
         self.shared.with_machine(|machine, now| machine.set_vector_masked(now, vector, !change.deliverable));
     }
 
+    fn look(&mut self) -> Look {
+        if !self.announces {
+            return Look::Nowhere;
+        }
+        match self.shared.with_machine(Machine::look) {
+            true => Look::Work,
+            false => Look::Nothing,
+        }
+    }
+
+    fn rest(&mut self) -> bool {
+        self.shared.with_machine(Machine::rest)
+    }
+
     fn disconnected(&mut self) {
+        self.announces = false;
         match self.on_disconnect {
             OnDisconnect::Reset => {
                 self.shared.with_machine(|machine, now| {

@@ -118,6 +118,10 @@ impl Rig {
         self.bench.with(&mut self.nvme, |nvme, ctx| nvme.poll(ctx))
     }
 
+    pub(crate) fn rest(&mut self) -> bool {
+        self.bench.with(&mut self.nvme, |nvme, ctx| nvme.rest(ctx))
+    }
+
     pub(crate) fn snapshot(&self) -> Value {
         self.nvme.snapshot()
     }
