@@ -203,7 +203,14 @@ impl Nvme {
     /// looks any more. Who never calls either gets a register write for each submission.
     pub fn poll(&mut self, ctx: &mut Ctx<'_>) -> bool {
         self.polled = self.has_shadow_doorbells();
-        self.polled && self.work(ctx)
+        if !self.polled {
+            return false;
+        }
+        let worked = self.work(ctx);
+        if ctx.is_bus_master() {
+            self.keep_quiet(ctx);
+        }
+        worked
     }
 
     /// Asks the guest to write doorbell registers again. True if it had announced something that it need not have written
