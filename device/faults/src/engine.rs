@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, Effect, Event, Happening};
+use sdmorph_pci::{Access, Answer, Direction, Effect, Event, Happening, NvmeCommand};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
@@ -220,6 +220,9 @@ impl Engine {
             Happening::Access(access) => self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
             Happening::Command { name, argument, .. } => self.command(now, name, *argument),
+            Happening::Nvme(NvmeCommand { name, argument, status: None, .. }) => {
+                self.command(now, name, (*argument & 0xffff_ffff) as u32)
+            }
             Happening::Interrupt(_) | Happening::Dma { .. } | Happening::Nvme(_) => Outcome::default(),
         }
     }

@@ -309,6 +309,28 @@ mod tests {
     }
 
     #[test]
+    fn nvme_record_has_a_status_once_the_command_has_ended() {
+        let command = NvmeCommand {
+            name: "Write",
+            queue: 2,
+            id: 17,
+            namespace: 1,
+            argument: 0x1_0000_0008,
+            status: None,
+        };
+        let json = |command| {
+            Record { seq: 0, time: Duration::ZERO, what: Recorded::Nvme("nvme", command) }.to_json()
+        };
+        let fetched = json!({
+            "seq": 0, "t_ns": 0, "kind": "nvme", "fn": "nvme", "name": "Write", "queue": 2, "id": 17,
+            "namespace": 1, "argument": "0x100000008",
+        });
+        assert_eq!(json(command), fetched);
+        let ended = json(NvmeCommand { status: Some(0x4281), ..command });
+        assert_eq!(ended["status"], "0x4281");
+    }
+
+    #[test]
     fn event_record_carries_the_event_s_own_fields() {
         let event = Event::PresenceChanged { present: false };
         let record = Record { seq: 0, time: Duration::ZERO, what: Recorded::Event("port", event) };

@@ -285,6 +285,8 @@ impl Nvme {
             let set = self.queues.submission(id).map(|queue| queue.set_shadow_tail(tail));
             self.doorbell_set(set.unwrap_or(Ok(())));
         }
+        // The commands are looked at after the doorbells that announce them.
+        fence(Ordering::Acquire);
         // A head is of interest when there is no room.
         for id in self.queues.completion_ids().filter(|id| *id != 0) {
             let stuck = self.queues.completion(id).is_some_and(|queue| queue.is_stuck());

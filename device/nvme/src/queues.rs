@@ -1,6 +1,7 @@
 //! Submission and completion queues (4.1) in guest memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{Ordering, fence};
 
 use sdmorph_pci::{Ctx, DmaError};
 use serde_json::{Value, json};
@@ -178,6 +179,8 @@ impl CompletionQueue {
         let Some(completion) = self.waiting.front() else { return Ok(false) };
         let bytes = completion.bytes(submission_head(completion) as u16, self.phase);
         let at = self.base.wrapping_add(u64::from(self.tail) * COMPLETION_BYTES as u64);
+        // The guest sees the data before the completion that announces it.
+        fence(Ordering::Release);
         ctx.dma_write(at, &bytes)?;
         self.waiting.pop_front();
         self.tail += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sdmorph_pci::{Ctx, PciFunction, World, seam};
+use sdmorph_pci::{Clock, Ctx, PciFunction, World, seam};
 
 use crate::{EventLog, ManualClock, MessageLog, TestMemory};
 
@@ -83,13 +83,24 @@ impl Bench {
         seam::config_write(function, &mut self.above(), offset, size, value);
     }
 
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Wakes the function, as the machine does when a medium has ended a request.
+    pub fn wake(&mut self, function: &mut dyn PciFunction) {
+        let mut above = self.above();
+        let mut ctx = seam::inside(function, &mut above);
+        function.wake(&mut ctx);
+    }
+
     /// Moves the clock, and wakes the function if it asked for a time that has come.
     pub fn advance(&mut self, function: &mut dyn PciFunction, by: Duration) {
         self.clock.advance(by);
         if self.clock.take_due() {
-            let mut above = self.above();
-            let mut ctx = seam::inside(function, &mut above);
-            function.wake(&mut ctx);
+            self.wake(function);
         }
     }
 }

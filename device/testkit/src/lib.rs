@@ -6,6 +6,7 @@
 //! - [`ManualClock`]: time that moves when a test says so;
 //! - [`EventLog`]: everything that a device reports, and bits that it makes reads show stuck;
 //! - [`Bench`]: all of these in one place, and the [`Ctx`](sdmorph_pci::Ctx) made of them;
+//! - [`NvmeDriver`]: those of Linux's `nvme` with a controller;
 //! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for each chip, from probe to removal.
 //!
 //! # Not modelled
@@ -20,6 +21,7 @@ pub mod driver;
 mod interrupts;
 mod media;
 mod memory;
+pub mod nvme;
 mod observer;
 
 pub use bench::Bench;
@@ -28,4 +30,5 @@ pub use driver::{DriverError, RtsxDriver};
 pub use interrupts::MessageLog;
 pub use media::TestMedia;
 pub use memory::TestMemory;
+pub use nvme::NvmeDriver;
 pub use observer::{EventLog, Record, Seen};

@@ -22,6 +22,7 @@ struct Shared {
     blocks: u64,
     contents: BTreeMap<u64, [u8; BLOCK_BYTES]>,
     failing: Vec<(Range<u64>, MediaError)>,
+    flush_error: Option<MediaError>,
     holds: bool,
     held: VecDeque<(u64, MediaRequest)>,
     ended: VecDeque<(u64, MediaResult)>,
@@ -36,6 +37,7 @@ impl TestMedia {
             blocks,
             contents: BTreeMap::new(),
             failing: Vec::new(),
+            flush_error: None,
             holds: false,
             held: VecDeque::new(),
             ended: VecDeque::new(),
@@ -63,8 +65,13 @@ impl TestMedia {
 
     /// Ends the oldest request that is under way. False if there is none.
     pub fn release_one(&self) -> bool {
+        self.release_at(0)
+    }
+
+    /// Ends the one that is the `index`th oldest, counted from 0. False if there is none.
+    pub fn release_at(&self, index: usize) -> bool {
         let mut shared = self.shared();
-        let Some((tag, request)) = shared.held.pop_front() else { return false };
+        let Some((tag, request)) = shared.held.remove(index) else { return false };
         let result = shared.carry_out(request, self.read_only);
         shared.ended.push_back((tag, result));
         true
@@ -81,9 +88,16 @@ impl TestMedia {
         self.shared().failing.push((blocks, error));
     }
 
-    /// Takes all of [`TestMedia::fail`] back.
+    /// Lets every flush end with `error`.
+    pub fn fail_flushes(&self, error: MediaError) {
+        self.shared().flush_error = Some(error);
+    }
+
+    /// Takes all of [`TestMedia::fail`] and [`TestMedia::fail_flushes`] back.
     pub fn heal(&self) {
-        self.shared().failing.clear();
+        let mut shared = self.shared();
+        shared.failing.clear();
+        shared.flush_error = None;
     }
 
     /// The requests since the last time, as `Debug` shows them.
@@ -151,7 +165,7 @@ impl Shared {
                 self.contents.append(&mut behind);
                 Ok(Vec::new())
             }
-            MediaRequest::Flush => Ok(Vec::new()),
+            MediaRequest::Flush => self.flush_error.map_or(Ok(Vec::new()), Err),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sdmorph_faults::{Engine, Fired, Outcome, Registry, Rule, RuleStatus};
-use sdmorph_pci::{Access, Answer, Direction, Event, Happening, Register, Space};
+use sdmorph_pci::{Access, Answer, Direction, Event, Happening, NvmeCommand, Register, Space};
 use serde_json::{Value, json};
 
 const BAR: &[Register] = &[
@@ -78,6 +78,11 @@ impl Bench {
 
     pub(crate) fn command(&mut self, name: &str, argument: u32) -> Outcome {
         self.engine.observe(self.now, "reader", &Happening::Command { name, argument, response: None })
+    }
+
+    pub(crate) fn nvme(&mut self, name: &'static str, argument: u64, status: Option<u16>) -> Outcome {
+        let command = NvmeCommand { name, queue: 1, id: 3, namespace: 1, argument, status };
+        self.engine.observe(self.now, "nvme", &Happening::Nvme(command))
     }
 
     pub(crate) fn wait(&mut self, time: Duration) -> Vec<String> {

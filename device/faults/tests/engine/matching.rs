@@ -96,6 +96,15 @@ fn command_trigger_compares_the_argument() {
 }
 
 #[test]
+fn nvme_command_is_one_when_it_is_fetched_and_not_again_when_it_ends() {
+    let mut bench = Bench::with(json!({ "command": "CMD8", "value": 7 }));
+    assert_eq!(bench.nvme("CMD8", 6, None).fired, []);
+    assert_eq!(names_of(&bench.nvme("CMD8", 0x1_0000_0007, None).fired), ["r"], "dword 10 is its argument");
+    let mut bench = Bench::with(json!({ "command": "CMD8" }));
+    assert_eq!(bench.nvme("CMD8", 7, Some(0)).fired, []);
+}
+
+#[test]
 fn start_trigger_is_due_its_delay_after_the_rule_was_added() {
     let mut bench = Bench::new(vec![]);
     bench.now = ms(100);

@@ -36,8 +36,8 @@ impl Nvme {
     pub(super) fn identify(&mut self, ctx: &mut Ctx<'_>, command: &Command) -> Ended {
         let namespace = command.namespace;
         let data = match (command.dword(10) & 0xff) as u8 {
-            // With all namespaces named, the one that FNA says is formatted like all others (5.15.2.1): any.
-            cns::NAMESPACE if matches!(namespace, NAMESPACE | BROADCAST) => self.identify_namespace(),
+            // What all namespaces have in common is told by controllers with namespace management only (5.15.2.1).
+            cns::NAMESPACE if namespace == NAMESPACE => self.identify_namespace(),
             cns::DESCRIPTORS if namespace == NAMESPACE => self.identify_descriptors(),
             cns::NAMESPACE | cns::DESCRIPTORS => return Err(Status::INVALID_NAMESPACE),
             cns::CONTROLLER => self.identify_controller(),
