@@ -304,17 +304,13 @@ impl Nvme {
         let Some(buffers) = self.doorbell_buffers else { return false };
         let mut asked = Ok(());
         for id in self.queues.submission_ids().filter(|id| *id != 0) {
-            if let Some(queue) =
-                self.queues.submission(id).filter(|queue| queue.asked_for != Some(queue.tail))
-            {
-                queue.asked_for = Some(queue.tail);
-                let tail = queue.tail;
+            if let Some(tail) = self.queues.submission(id).and_then(|queue| queue.index_to_ask()) {
                 asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Tail(id), tail));
             }
         }
         for id in self.queues.completion_ids().filter(|id| *id != 0) {
             if let Some(queue) = self.queues.completion(id).filter(|queue| queue.is_stuck()) {
-                let head = queue.head;
+                let head = queue.index_to_ask();
                 asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Head(id), head));
             }
         }
@@ -328,6 +324,31 @@ impl Nvme {
         let before = self.queues.news();
         self.read_shadow_doorbells(ctx);
         self.queues.news() != before
+    }
+
+    /// Keeps event indices away from where the guest's doorbells are going, while they are looked at anyway.
+    pub(crate) fn keep_quiet(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(buffers) = self.doorbell_buffers else { return };
+        let mut asked = Ok(());
+        for id in self.queues.submission_ids().filter(|id| *id != 0) {
+            if let Some(index) = self.queues.submission(id).and_then(|queue| queue.index_to_keep_quiet()) {
+                asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Tail(id), index));
+            }
+        }
+        for id in self.queues.completion_ids().filter(|id| *id != 0) {
+            let Some(queue) = self.queues.completion(id).filter(|queue| queue.wants_quiet()) else {
+                continue;
+            };
+            let Ok(head) = buffers.shadow(ctx, Doorbell::Head(id)) else { return self.fail() };
+            let set = queue.set_shadow_head(head);
+            if let Some(index) = queue.index_to_keep_quiet() {
+                asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Head(id), index));
+            }
+            self.doorbell_set(set);
+        }
+        if asked.is_err() {
+            self.fail();
+        }
     }
 
     /// What a doorbell's new value was to its queue.

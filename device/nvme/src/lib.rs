@@ -204,6 +204,9 @@ impl Nvme {
         }
         self.polled = true;
         self.advance(ctx);
+        if ctx.is_bus_master() {
+            self.keep_quiet(ctx);
+        }
         if ctx.now().saturating_sub(self.last_work) < POLL_TIME {
             return true;
         }

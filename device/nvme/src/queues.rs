@@ -30,7 +30,7 @@ pub(crate) struct SubmissionQueue {
     /// The slot of the command that deletes the queue, while it waits for those.
     pub(crate) deleted_by: Option<usize>,
     /// The event index that the guest was last given.
-    pub(crate) asked_for: Option<u32>,
+    asked_for: Option<u32>,
     /// The last value of the doorbell that was refused.
     refused: Option<u32>,
 }
@@ -68,6 +68,17 @@ impl SubmissionQueue {
         self.refused = None;
         self.tail = tail;
         Ok(())
+    }
+
+    /// The event index that makes the guest announce the next command; `None` if it has it.
+    pub(crate) fn index_to_ask(&mut self) -> Option<u32> {
+        let asked_for = self.asked_for.replace(self.tail);
+        (asked_for != Some(self.tail)).then_some(self.tail)
+    }
+
+    /// The event index that the guest does not go past before a whole turn; `None` if what it has will do for now.
+    pub(crate) fn index_to_keep_quiet(&mut self) -> Option<u32> {
+        index_to_keep_quiet(&mut self.asked_for, self.tail, self.entries)
     }
 
     /// The same for a shadow doorbell, which is read again and again: a bad value is refused once.
@@ -118,6 +129,7 @@ pub(crate) struct CompletionQueue {
     pub(crate) waiting: VecDeque<Completion>,
     /// Submission queues that use it.
     pub(crate) users: u16,
+    asked_for: Option<u32>,
     refused: Option<u32>,
 }
 
@@ -132,6 +144,7 @@ impl CompletionQueue {
             vector,
             waiting: VecDeque::new(),
             users: 0,
+            asked_for: None,
             refused: None,
         }
     }
@@ -142,6 +155,22 @@ impl CompletionQueue {
 
     fn is_full(&self) -> bool {
         (self.tail + 1) % self.entries == self.head
+    }
+
+    /// The event index that makes the guest announce that it has taken a completion.
+    pub(crate) fn index_to_ask(&mut self) -> u32 {
+        self.asked_for = Some(self.head);
+        self.head
+    }
+
+    /// Whether the guest may soon go past the event index that it has.
+    pub(crate) fn wants_quiet(&self) -> bool {
+        self.asked_for.is_none_or(|asked_for| distance(asked_for, self.tail, self.entries) > self.entries / 2)
+    }
+
+    /// The event index that the guest does not go past before a whole turn; `None` if what it has will do for now.
+    pub(crate) fn index_to_keep_quiet(&mut self) -> Option<u32> {
+        index_to_keep_quiet(&mut self.asked_for, self.head, self.entries)
     }
 
     /// Whether completions wait for room.
@@ -202,6 +231,17 @@ impl CompletionQueue {
             "waiting": self.waiting.len(),
         })
     }
+}
+
+/// The value before `doorbell`, if the event index `asked_for` is so far behind that the guest will come to it.
+fn index_to_keep_quiet(asked_for: &mut Option<u32>, doorbell: u32, entries: u32) -> Option<u32> {
+    let is_near = |asked_for: u32| (1..=entries / 2).contains(&distance(asked_for, doorbell, entries));
+    if asked_for.is_some_and(is_near) {
+        return None;
+    }
+    let before = doorbell.checked_sub(1).unwrap_or(entries - 1);
+    *asked_for = Some(before);
+    Some(before)
 }
 
 /// The places that hold something, as a list of bits: looking at the queues may change them.
