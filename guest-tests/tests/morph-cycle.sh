@@ -84,7 +84,11 @@ one_cycle() {
 some_cycles() {
 	cycle=$1
 	while [ "$cycle" -le "$2" ]; do
-		one_cycle || return 1
+		one_cycle || {
+			# So that the next ones have a chance.
+			card_eject
+			return 1
+		}
 		cycle=$((cycle + 1))
 	done
 }

@@ -92,6 +92,8 @@ pub enum Step {
     Connect,
     /// The link goes down; presence follows after [`PRESENCE_LAG`].
     Disconnect,
+    /// The reader's firmware forgets that it was asked for the switch.
+    ForgetRequest,
     /// The reader shows RTS5261_EXPRESS_LINK_FAIL.
     TellFailure,
     /// It does so no longer.
@@ -134,7 +136,7 @@ pub const TABLE: &[Row] = {
         row(Switching, RelinkOver, Switching, &[Disconnect]),
         // The guest may have disabled the link, and may enable it again while nobody is there.
         row(Switching, LinkFell, Away, &[EndRelink, Disconnect, Train]),
-        row(Switching, CardEjected, Reader, &[EndRelink]),
+        row(Switching, CardEjected, Reader, &[EndRelink, ForgetRequest]),
         // The registers that asked for the switch are clear again.
         row(Switching, Reset, Reader, &[EndRelink]),
         row(Switching, ForcedUp, Switching, &[Connect]),
@@ -228,6 +230,7 @@ impl Step {
             Step::PutReader => "the reader takes the link",
             Step::Connect => "presence and link up",
             Step::Disconnect => "link down, then presence",
+            Step::ForgetRequest => "the request is forgotten",
             Step::TellFailure => "EXPRESS_LINK_FAIL is set",
             Step::ForgetFailure => "EXPRESS_LINK_FAIL is cleared",
         }

@@ -121,6 +121,7 @@ impl Machine {
                 self.with_port(|port, ctx| port.set_link(ctx, false));
                 self.do_later(morph::PRESENCE_LAG, Later::PresenceGoes);
             }
+            Step::ForgetRequest => self.with_reader(|reader, _| reader.forget_express_request()),
             Step::TellFailure => self.with_reader(|reader, _| reader.set_express_link_failed(true)),
             Step::ForgetFailure => self.with_reader(|reader, _| reader.set_express_link_failed(false)),
         }

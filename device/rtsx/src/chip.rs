@@ -354,6 +354,15 @@ impl Chip {
         }
     }
 
+    /// DEVNOTE: that the firmware clears the request with the card it was for is an assumption. Without it, the request for
+    /// the next card would not be seen, since nothing clears the bit but a reset.
+    pub(crate) fn forget_express_request(&mut self) {
+        if let Some(express) = &self.model.express {
+            let others = self.peek(express.enter.address) & !express.enter.mask;
+            self.set(express.enter.address, others);
+        }
+    }
+
     pub(crate) fn set_express_link_failed(&mut self, failed: bool) {
         if let Some(express) = &self.model.express {
             let Condition { address, mask, value } = express.link_failed;

@@ -184,6 +184,11 @@ impl Rtsx {
         self.chip.has_card()
     }
 
+    /// Takes the request for SD Express back: the card that it was for is gone.
+    pub fn forget_express_request(&mut self) {
+        self.chip.forget_express_request();
+    }
+
     /// Sets or clears RTS5261_EXPRESS_LINK_FAIL, by which the firmware says that a card did not come up as PCIe device. A
     /// chip without SD Express does not have it.
     pub fn set_express_link_failed(&mut self, failed: bool) {

@@ -1,17 +1,15 @@
 //! The card as a drive, and as a card again: whatever is done in between, the same bytes.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_machine::morph::{PRESENCE_LAG, TRAINING, relink_time};
 use sdmorph_machine::{CardKind, Medium, NewCard};
-use sdmorph_media::{Format, OpenOptions};
 use sdmorph_testkit::RtsxDriver;
 use sdmorph_testkit::driver::data::Transfer;
 use serde_json::{Value, json};
 
-use crate::guest::{DLLSC, Lab, PDC, READER};
+use crate::guest::{DLLSC, Image, Lab, PDC, READER};
 use crate::morph::rule;
 use crate::nvme::{Gone, NvmeDriver, SUCCESS, WRITE_PROTECTED};
 
@@ -219,10 +217,9 @@ fn image(directory: &Path) -> std::path::PathBuf {
 
 /// A card of that image, which the guest waits for.
 fn card_of(lab: &mut Lab, path: &Path, kind: CardKind) -> NewCard {
-    let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::new(Arc::new(|| {})) };
-    let medium = sdmorph_media::open(path, &options).unwrap();
-    lab.guest.image = Some(medium.status());
-    NewCard { medium: Some(medium.into()), ..kind.into() }
+    let (medium, image) = Image::open(path);
+    lab.guest.image = Some(image);
+    NewCard { medium: Some(medium), ..kind.into() }
 }
 
 /// What the host's file has. Whoever reads it needs no lock, and would find the same if the server had been killed.
@@ -378,7 +375,6 @@ fn server_that_stops_in_the_middle_of_the_switch_loses_nothing_that_was_acknowle
         assert!(sdmorph_media::wait_until_closed(Duration::from_secs(600)));
         assert_eq!(in_file(&path, 3), block(4));
         // And nobody holds the image.
-        let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::new(Arc::new(|| {})) };
-        sdmorph_media::open(&path, &options).unwrap();
+        Image::open(&path);
     }
 }

@@ -1,11 +1,13 @@
 //! A guest: what its PCI core programs, and the way of the mini driver through VMD's BARs.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sdmorph_machine::record::Recorded;
-use sdmorph_machine::{Host, Machine, Model, Record, Region};
-use sdmorph_media::MediaStatus;
+use sdmorph_machine::{Host, Machine, Medium, Model, Record, Region};
+use sdmorph_media::{Format, MediaStatus, OpenOptions};
 use sdmorph_pci::{
     Clock, ConfigSpace, Ctx, DmaError, GuestMemory, InterruptSink, Message, PciFunction, ResetKind,
 };
@@ -72,6 +74,45 @@ fn machine_with(model: &'static Model) -> (Machine, Arc<dyn GuestMemory + Send +
     (Machine::with_model(host, model), memory, messages)
 }
 
+/// An image of which the guest asks for one thing at a time.
+pub(crate) struct Image {
+    status: MediaStatus,
+    /// How often its threads have said that something has ended: once for each request that was theirs.
+    wakes: Arc<AtomicU64>,
+    /// How many of these have been given back.
+    given_back: u64,
+}
+
+impl Image {
+    /// Opens a raw image.
+    pub(crate) fn open(path: &Path) -> (Medium, Self) {
+        let wakes = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&wakes);
+        let waker = Arc::new(move || {
+            counter.fetch_add(1, SeqCst);
+        });
+        let options = OpenOptions { format: Some(Format::Raw), ..OpenOptions::new(waker) };
+        let medium = sdmorph_media::open(path, options).unwrap();
+        let status = medium.status();
+        (medium.into(), Self { status, wakes, given_back: 0 })
+    }
+
+    /// Waits until what a thread is at has ended; who asked for it may not have looked yet.
+    fn wait(&mut self) {
+        loop {
+            let info = self.status.info();
+            if info.under_way == 0 {
+                self.given_back = info.by_worker;
+                return;
+            }
+            if self.wakes.load(SeqCst) > self.given_back {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// The machine with its guest's view of it. As a [`PciFunction`] it is the reader, wherever the guest has put it: the
 /// mini driver's accesses go through VMD's regions.
 pub(crate) struct Guest {
@@ -82,7 +123,7 @@ pub(crate) struct Guest {
     clock: Duration,
     slept: Duration,
     /// What tells of the card's image, whose threads are waited for after each access; `None` lets them be.
-    pub(crate) image: Option<MediaStatus>,
+    pub(crate) image: Option<Image>,
     /// Latency of each read that had one.
     pub(crate) latencies: Vec<Duration>,
     /// Messages on the port's vector.
@@ -189,9 +230,10 @@ impl Guest {
 
     /// Sorts new messages by vector, when the image's threads have come to an end.
     pub(crate) fn collect(&mut self) {
-        while self.image.as_ref().is_some_and(|image| image.info().under_way > 0) {
-            std::thread::yield_now();
-            self.machine.storage_ended(self.now());
+        if let Some(image) = &mut self.image {
+            image.wait();
+            let now = self.now();
+            self.machine.storage_ended(now);
         }
         for message in self.messages.take() {
             match message.vector {

@@ -1,7 +1,5 @@
 //! What the `nvme` driver does to a drive in the slot, as far as a block to be written or read needs it.
 
-use sdmorph_pci::GuestMemory;
-
 use crate::guest::{Guest, READER, WINDOW};
 
 const CC: u64 = 0x14;
@@ -117,7 +115,7 @@ impl NvmeDriver {
         Some(status >> 1 & 0x7ff)
     }
 
-    /// Sends a command, which has ended then: nothing here takes time but an image, and that is waited for.
+    /// Sends a command, and gives its status.
     pub(crate) fn command(
         &mut self,
         guest: &mut Guest,
@@ -126,10 +124,16 @@ impl NvmeDriver {
         prp: u64,
     ) -> Result<u16, Gone> {
         self.send(guest, queue, command, prp);
-        match self.ended(guest, queue) {
-            Some(status) => Ok(status),
-            None if guest.read(2, CSTS, 4) == 0xffff_ffff => Err(Gone),
-            None => panic!("the drive has not ended the command"),
+        loop {
+            if let Some(status) = self.ended(guest, queue) {
+                return Ok(status);
+            }
+            // Reading also has the image's threads waited for: a write with Force Unit Access is two requests to it.
+            if guest.read(2, CSTS, 4) == 0xffff_ffff {
+                return Err(Gone);
+            }
+            assert!(guest.image.is_some(), "nothing here takes time but an image");
+            std::thread::yield_now();
         }
     }
 

@@ -16,6 +16,8 @@ enum Step {
     Write(Region, u64, Vec<u8>),
     Insert(bool),
     Eject,
+    /// The reader's firmware is asked to hand over the slot.
+    Express,
     Link(bool),
     Reset,
     PowerCycle,
@@ -32,6 +34,8 @@ fn rule(index: usize) -> Rule {
         3 => json!({"name": "d", "on": {"start": true}, "do": {"read-latency": "4s"}}),
         4 => json!({"name": "e", "on": {"event": "card-inserted"}, "do": {"presence": false}}),
         5 => json!({"name": "f", "on": {"event": "reset"}, "do": {"bar": "return"}}),
+        6 => json!({"name": "h", "on": {"event": "morph"}, "do": {"presence-lag": "20ms"}}),
+        7 => json!({"name": "i", "on": {"event": "link-down"}, "do": [{"card": "eject"}, {"relink": "fail"}]}),
         _ => json!({"name": "g", "on": {"read": "BIPR"}, "do": {"stuck-busy": {"register": "HAIMR"}}}),
     };
     Rule::from_json(&rule).unwrap()
@@ -62,11 +66,12 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (region, offset, data).prop_map(|(region, offset, data)| Step::Write(region, offset, data)),
         1 => any::<bool>().prop_map(Step::Insert),
         1 => Just(Step::Eject),
+        2 => Just(Step::Express),
         1 => any::<bool>().prop_map(Step::Link),
         1 => Just(Step::Reset),
         1 => Just(Step::PowerCycle),
         1 => (any::<u16>(), any::<bool>()).prop_map(|(vector, masked)| Step::Mask(vector, masked)),
-        1 => (prop::collection::vec(0usize..7, 0..4), any::<bool>())
+        1 => (prop::collection::vec(0usize..9, 0..4), any::<bool>())
             .prop_map(|(rules, replace)| Step::Rules(rules, replace)),
         2 => (0u64..2_000_000_000).prop_map(|time| Step::Clock(Duration::from_nanos(time))),
     ]
@@ -101,6 +106,12 @@ proptest! {
                 Step::Eject => {
                     let _ = machine.card_eject(now);
                 }
+                // RTS5261_FW_CFG0 and RTS5261_FW_CFG1, through HAIMR where the guest has put it.
+                Step::Express => {
+                    for command in [0xff54_0101u32, 0xff55_0101] {
+                        machine.write(now, Region::Bar(2), 0x10, &command.to_le_bytes());
+                    }
+                }
                 Step::Link(up) => machine.link_set(now, up),
                 Step::Reset => machine.reset(now),
                 Step::PowerCycle => machine.power_cycle(now),
@@ -120,5 +131,10 @@ proptest! {
         prop_assert!(machine.records_since(0, usize::MAX).len() <= CAPACITY);
         // The whole state can be shown, whatever it is.
         prop_assert!(machine.status()["vmd"]["port"]["slot"].is_object());
+        // With the card out and power anew, there is a reader that answers.
+        let _ = machine.card_eject(now);
+        machine.power_cycle(now);
+        let slot = &machine.status()["vmd"]["port"]["slot"];
+        prop_assert_eq!((&slot["function"]["name"], &slot["link-active"]), (&json!("reader"), &json!(true)));
     }
 }

@@ -16,6 +16,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("card-suspend", include_str!("../../../scenarios/card-suspend.toml")),
     ("card-express-as-sd", include_str!("../../../scenarios/card-express-as-sd.toml")),
     ("card-cycles", include_str!("../../../scenarios/card-cycles.toml")),
+    ("morph-cycle", include_str!("../../../scenarios/morph-cycle.toml")),
     ("chip-rts5260", include_str!("../../../scenarios/chip-rts5260.toml")),
     ("chip-rts5228", include_str!("../../../scenarios/chip-rts5228.toml")),
     ("chip-rts525a", include_str!("../../../scenarios/chip-rts525a.toml")),
@@ -42,5 +43,7 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("card-suspend.sh", include_str!("../../../tests/card-suspend.sh")),
     ("card-express-as-sd.sh", include_str!("../../../tests/card-express-as-sd.sh")),
     ("card-cycles.sh", include_str!("../../../tests/card-cycles.sh")),
+    ("drive.sh", include_str!("../../../tests/drive.sh")),
+    ("morph-cycle.sh", include_str!("../../../tests/morph-cycle.sh")),
     ("card-chip.sh", include_str!("../../../tests/card-chip.sh")),
 ];
