@@ -125,6 +125,15 @@ pub enum Event {
         /// The new state.
         present: bool,
     },
+    /// The function was put into D3hot.
+    D3hotEntered,
+    /// The function was put into D0 again, without a reset.
+    D0Entered,
+    /// The port received a PM_PME message: a function below wants to be woken.
+    PmeReceived {
+        /// The function: bus number in bits 15:8, device and function below.
+        requester: u16,
+    },
     /// The function was reset.
     Reset {
         /// How. A record's own `kind` is another thing.
@@ -146,6 +155,9 @@ impl Event {
         "link-down",
         "link-up",
         "presence-changed",
+        "d3hot-entered",
+        "d0-entered",
+        "pme-received",
         "reset",
     ];
 
@@ -163,6 +175,9 @@ impl Event {
             Event::LinkDown => "link-down",
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
+            Event::D3hotEntered => "d3hot-entered",
+            Event::D0Entered => "d0-entered",
+            Event::PmeReceived { .. } => "pme-received",
             Event::Reset { .. } => "reset",
         }
     }

@@ -9,13 +9,14 @@ const SOURCE: &str = "PCIe 7.7.1";
 
 /// The behaviour of a function's one MSI message.
 ///
-/// A function says at every change whether it wants an interrupt; the message goes out on the rising edge of "wanted
-/// and enabled" (PCIe 6.7.3.4 words it so for hot-plug), so that a condition which comes up while the guest has
-/// interrupts off is sent when it turns them on.
+/// A function says at every change which of its sources want an interrupt; the message goes out on the rising edge of
+/// "wanted and enabled" of each (PCIe 6.7.3.4 words it so for hot-plug, 6.1.6 for PME), so that a condition which comes up
+/// while the guest has interrupts off is sent when it turns them on, and one that comes up beside another is not lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Msi {
     at: u16,
-    wanted: bool,
+    /// Sources that want an interrupt.
+    active: u32,
     sent: bool,
 }
 
@@ -36,7 +37,7 @@ impl Msi {
                 Register::new("MSI_DATA_64", 0xc, 2, 0, SOURCE).rw(0xffff),
             ],
         );
-        Self { at, wanted: false, sent: false }
+        Self { at, active: 0, sent: false }
     }
 
     /// Whether the guest has turned the message on.
@@ -45,9 +46,12 @@ impl Msi {
         config.read(self.at + 2, 2) & 1 != 0
     }
 
-    /// The function wants an interrupt, or no longer does.
-    pub fn set_level(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, level: bool) {
-        self.wanted = level;
+    /// These sources want an interrupt now, a bit for each, and no others.
+    pub fn set_active(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, active: u32) {
+        if active & !self.active != 0 {
+            self.sent = false;
+        }
+        self.active = active;
         self.update(config, ctx);
     }
 
@@ -57,7 +61,7 @@ impl Msi {
     }
 
     fn update(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
-        if !(self.wanted && self.enabled(config)) {
+        if self.active == 0 || !self.enabled(config) {
             self.sent = false;
         } else if !self.sent {
             let low = u64::from(config.read(self.at + 4, 4));
@@ -69,8 +73,8 @@ impl Msi {
 
     /// Back to the state after reset.
     pub fn reset(&mut self) {
-        let Self { at: _, wanted, sent } = self;
-        *wanted = false;
+        let Self { at: _, active, sent } = self;
+        *active = 0;
         *sent = false;
     }
 }
