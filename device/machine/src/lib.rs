@@ -1,6 +1,7 @@
 //! The machine: a VMD that carries a root port, a hot-plug slot with a card reader in it, and the card.
 //!
 //! - [`Machine`]: the composition; accesses of the host go in, answers and delays come out;
+//! - [`Setup`]: which reader it is;
 //! - [`card`]: what can be put into the reader;
 //! - [`morph`]: what becomes of the slot when a card is inserted, switched to SD Express and ejected;
 //! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
@@ -25,6 +26,7 @@ pub mod messages;
 pub mod morph;
 pub mod names;
 pub mod record;
+mod setup;
 pub mod time;
 
 pub use bench::Counters;
@@ -33,7 +35,9 @@ pub use machine::{Host, Machine, Region};
 pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
 pub use sdmorph_rtsx::model::Model;
+pub use sdmorph_rtsx::vendor_config::{Settings, SettingsError};
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};
+pub use setup::Setup;
 pub use time::Timebase;
 
 pub use sdmorph_faults as faults;
