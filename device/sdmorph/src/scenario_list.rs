@@ -49,6 +49,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if let Some(chip) = &device.chip {
         let _ = writeln!(page, "| the reader's chip | `{chip}` |");
     }
+    if let Some(settings) = device.vendor_settings {
+        let _ = writeln!(page, "| the reader's vendor settings | `{}` |", settings.words());
+    }
     let _ = writeln!(
         page,
         "| guest | {} vCPUs, {}, runs `guest-tests/tests/{}` |",

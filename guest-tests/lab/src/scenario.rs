@@ -4,8 +4,9 @@
 //! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
 //! word that would have been legal.
 //!
-//! Here is what a file can say; `reading` is how it is read, `shipped` what comes with the lab.
+//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `shipped` what comes with the lab.
 
+mod device;
 mod reading;
 mod shipped;
 
@@ -17,6 +18,7 @@ use crate::assets::Needs;
 use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 
+pub use device::{Aspm, Device, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
@@ -74,22 +76,6 @@ pub struct Origin {
     /// The mainline commit that fixed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-}
-
-/// What the device is, where it is not the one that it is by itself.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Device {
-    /// The reader's chip, as `sdmorph serve --chip` takes it.
-    #[serde(default)]
-    pub chip: Option<String>,
-}
-
-impl Device {
-    /// Words for the command line of the device's process.
-    pub fn arguments(&self) -> Vec<String> {
-        self.chip.iter().flat_map(|chip| ["--chip".to_owned(), chip.clone()]).collect()
-    }
 }
 
 /// The virtual machine and what runs in it.

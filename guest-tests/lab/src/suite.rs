@@ -23,6 +23,7 @@ pub const QUICK: &[&str] = &[
     "card-corrupt",
     "card-over-current",
     "card-suspend",
+    "card-rtd3",
     "card-express-as-sd",
     "card-cycles",
     "chip-rts5260",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario};
+use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, VendorSettings};
 use crate::verdict::Outcome;
 
 /// Why a scenario cannot be used.
@@ -104,6 +104,10 @@ impl Scenario {
                 "test",
                 format!("guest.test is `{test}`, and has to be the file name of a .sh script"),
             ));
+        }
+        let settings = self.device.vendor_settings;
+        if let Some((key, strength)) = settings.and_then(VendorSettings::out_of_range) {
+            return Err((key, format!("device.vendor_settings.{key} is {strength}, and has to be 0 to 3")));
         }
         for evidence in self.verdict.fault.iter().chain([&self.verdict.clean]) {
             let names = || self.moments.iter().map(|moment| moment.name.as_str());
@@ -443,6 +447,31 @@ mod tests {
         assert!(message.contains("`x` is not in the oops's `chain`"), "{message}");
         let message = error(&RACE.replace("calls = [\"iowrite32\", \"ioread32\"]", "calls = []"));
         assert!(message.contains("nothing would prove"), "{message}");
+    }
+
+    #[test]
+    fn vendor_settings_become_words_of_the_device_s_command_line() {
+        let with = |lines: &str| format!("{RACE}\n[device.vendor_settings]\n{lines}\n");
+        let words = |lines: &str| {
+            let scenario = Scenario::parse("x", "x.toml", &with(lines)).unwrap();
+            scenario.device.arguments()
+        };
+        assert_eq!(
+            words("rtd3 = true\nreverse_socket = true\naspm = \"l0s-l1\"\ndrive_3v3 = 3"),
+            ["--vendor-settings", "rtd3,reverse-socket,aspm=l0s-l1,drive-1v8=0,drive-3v3=3"]
+        );
+        assert_eq!(words(""), ["--vendor-settings", "aspm=off,drive-1v8=0,drive-3v3=0"]);
+        for (line, says) in [
+            ("rtd = true", "(did you mean `rtd3`?)"),
+            ("aspm = \"l2\"", "(did you mean `l1`?)"),
+            ("rtd3 = 1", "expected a boolean"),
+            ("drive_1v8 = 4", "device.vendor_settings.drive_1v8 is 4, and has to be 0 to 3"),
+        ] {
+            let message = error(&with(line));
+            assert!(message.contains(says), "{message}");
+            let at: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+            assert_eq!(with(line).lines().nth(at - 1).unwrap(), line, "{message}");
+        }
     }
 
     #[test]
