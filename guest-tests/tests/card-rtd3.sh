@@ -52,7 +52,8 @@ wakes() {
 	cat "$reader/power/wakeup_active_count"
 }
 
-# The PCI core has found PME_Status set in the reader, and woken it up for that.
+# The PCI core has found PME_Status set in the reader, and woken it up for that. It looks when the port interrupts, and once
+# a second until a PME has come that way: a look that comes first makes the interrupt that follows a "spurious" one.
 woken_by_pme() {
 	[ "$(wakes)" -gt "$wakes_seen" ] && return 0
 	ktap_print_msg "the kernel has counted no wake-up beyond $wakes_seen"
@@ -80,13 +81,8 @@ test_sleeps() {
 	ktap_test_result "$1: it is in D3hot, for the kernel and for itself" both_say D3hot
 }
 
-# PME is told as a bug of the hardware if it comes from nowhere.
-no_spurious_pme() {
-	! logged "Spurious native interrupt" && ! logged "interrupt generated for non-existent device"
-}
-
 ktap_print_header
-ktap_set_plan 28
+ktap_set_plan 27
 card_test_start
 
 # The kernel's runtime status, and the D-states that kernel and device tell.
@@ -122,7 +118,5 @@ ktap_test_result "its going has woken the reader by PME" woken_by_pme
 test_sleeps "empty again"
 ktap_test_result "the next card becomes a disk" card_use card sd '"serial":2'
 ktap_test_result "and has the data of the image" data_is_there
-
-ktap_test_result "no PME came from nowhere" no_spurious_pme
 
 card_test_end

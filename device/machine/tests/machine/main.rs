@@ -11,3 +11,4 @@ mod messages;
 mod properties;
 mod race;
 mod registers;
+mod rtd3;
