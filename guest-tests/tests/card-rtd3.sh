@@ -69,7 +69,7 @@ devices_sleep_and_wake() {
 
 # The range has the hash of before, read from the card.
 data_is_there() {
-	[ "$(disk_sha256 0 $USED)" = "$written" ] && return 0
+	[ "$(disk_sha256 0 "$USED")" = "$written" ] && return 0
 	ktap_print_msg "$disk has other data than before"
 	return 1
 }
