@@ -74,6 +74,21 @@ fn card_wakes_the_guest_through_the_port_and_is_there_when_the_reader_is_back() 
     assert_eq!(lab.guest.machine.counters().unmodelled, 0);
 }
 
+/// Clients of the control socket are told of the card and the PME, and not of the D-state.
+#[test]
+fn nobody_is_told_that_the_reader_sleeps() {
+    let mut lab = Lab::bound_to(setup());
+    let told = |lab: &Lab| lab.guest.machine.notices();
+    let before = told(&lab);
+    lab.driver.runtime_suspend(&mut lab.bench, &mut lab.guest).unwrap();
+    lab.driver.runtime_resume(&mut lab.bench, &mut lab.guest).unwrap();
+    assert_eq!(told(&lab), before);
+    lab.driver.runtime_suspend(&mut lab.bench, &mut lab.guest).unwrap();
+    let now = lab.guest.now();
+    lab.guest.machine.card_insert(now, CardKind::Sd).unwrap();
+    assert_eq!(told(&lab), before + 2);
+}
+
 #[test]
 fn power_cycle_ends_the_sleep_and_forgets_the_pme() {
     let mut lab = asleep();
