@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(words(""), ["--vendor-settings", "aspm=off,drive-1v8=0,drive-3v3=0"]);
         for (line, says) in [
             ("rtd = true", "(did you mean `rtd3`?)"),
-            ("aspm = \"l2\"", "(did you mean `l1`?)"),
+            ("aspm = \"l0s-11\"", "(did you mean `l0s-l1`?)"),
             ("rtd3 = 1", "expected a boolean"),
             ("drive_1v8 = 4", "device.vendor_settings.drive_1v8 is 4, and has to be 0 to 3"),
         ] {
