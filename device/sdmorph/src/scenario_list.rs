@@ -64,6 +64,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     for (package, programs) in &guest.packages {
         let _ = writeln!(page, "| programs of `{package}` | {} |", codes(programs));
     }
+    if !guest.tools.is_empty() {
+        let _ = writeln!(page, "| programs of the lab's own | {} |", codes(&guest.tools));
+    }
     for Image { name, size, format } in images {
         let _ = writeln!(page, "| card image `{name}` | {size}, {} |", format.as_str());
     }

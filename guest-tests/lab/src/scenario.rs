@@ -111,6 +111,9 @@ pub struct Guest {
     /// Programs to put into the guest, by the Debian package that they come in.
     #[serde(default)]
     pub packages: BTreeMap<String, Vec<String>>,
+    /// Programs of the lab's own to put into the guest.
+    #[serde(default)]
+    pub tools: Vec<String>,
 }
 
 impl Guest {
@@ -136,6 +139,7 @@ impl Guest {
             packages: packages
                 .map(|(package, programs)| (package.clone(), programs.iter().cloned().collect()))
                 .collect(),
+            tools: self.tools.iter().cloned().collect(),
         }
     }
 }

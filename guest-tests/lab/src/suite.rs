@@ -24,6 +24,7 @@ pub const QUICK: &[&str] = &[
     "card-over-current",
     "card-suspend",
     "card-express-as-sd",
+    "card-lock",
     "card-cycles",
     "chip-rts5260",
     "chip-rts5228",

@@ -53,6 +53,7 @@ pub(crate) fn measure(host: &Host, settings: &Settings, options: &GuestOptions) 
     let needs = Needs {
         modules: ["sdhci_pci".to_owned()].into(),
         packages: Packages::from([("fio".to_owned(), ["fio".to_owned()].into())]),
+        ..Needs::default()
     };
     let request = Request {
         kernels: vec![kernel],

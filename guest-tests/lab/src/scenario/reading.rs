@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario};
+use crate::assets::tools;
 use crate::verdict::Outcome;
 
 /// Why a scenario cannot be used.
@@ -152,7 +153,11 @@ impl Scenario {
 
     /// What the types do not say of programs, modules and images.
     fn check_cards(&self) -> Result<(), Misfit> {
-        let Guest { modules, packages, .. } = &self.guest;
+        let Guest { modules, packages, tools, .. } = &self.guest;
+        if let Some(name) = tools.iter().find(|name| !tools::names().any(|known| known == *name)) {
+            let hint = nearest(name, tools::names());
+            return Err(Misfit::new("tools", name, format!("tools: the lab has no program `{name}`{hint}")));
+        }
         if let Some(name) = modules.iter().find(|name| !is_word(name, "_-")) {
             return Err(Misfit::new("modules", name, format!("`{name}` is no name of a kernel module")));
         }
@@ -454,7 +459,7 @@ mod tests {
     /// The race with a card, and what a test changes of it.
     fn with_card(from: &str, to: &str) -> String {
         let cards = "\n[[image]]\nname = \"card\"\nsize = \"64M\"\n\n[[image]]\nname = \"other\"\nsize = \"1G\"\nformat = \"qcow2\"\n\n[[check]]\nimage = \"card\"\noffset = \"1M\"\nlength = \"63M\"\n";
-        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }";
+        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }\ntools = [\"sd-lock\"]";
         let text = format!("{RACE}{cards}").replace("vcpus = 2", guest);
         assert!(text.contains(from), "{from}");
         text.replacen(from, to, 1)
@@ -469,6 +474,7 @@ mod tests {
         assert_eq!(formats, [ImageFormat::Raw, ImageFormat::Qcow2]);
         assert_eq!(scenario.checks[0].range(), Some((1 << 20, 63 << 20)));
         let needs = scenario.guest.needs();
+        assert!(needs.tools.contains("sd-lock"));
         assert!(needs.modules.contains("ext4") && needs.packages["e2fsprogs"].contains("mkfs.ext4"));
         assert_eq!(Scenario::load("boot-insert-remove").unwrap().guest.needs(), Needs::default());
     }
@@ -486,6 +492,7 @@ mod tests {
             ("length = \"63M\"", "length = \"0\"", "more than 0"),
             ("modules = [\"ext4\"]", "modules = [\"../x\"]", "no name of a kernel module"),
             ("e2fsprogs = [", "-o = [", "no name of a package"),
+            ("tools = [\"sd-lock\"]", "tools = [\"sd-look\"]", "did you mean `sd-lock`?"),
             ("[\"mkfs.ext4\"]", "[]", "which programs of `e2fsprogs`"),
             ("[\"mkfs.ext4\"]", "[\"a/b\"]", "no name of a program"),
         ] {

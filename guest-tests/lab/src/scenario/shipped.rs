@@ -15,6 +15,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("card-over-current", include_str!("../../../scenarios/card-over-current.toml")),
     ("card-suspend", include_str!("../../../scenarios/card-suspend.toml")),
     ("card-express-as-sd", include_str!("../../../scenarios/card-express-as-sd.toml")),
+    ("card-lock", include_str!("../../../scenarios/card-lock.toml")),
     ("card-cycles", include_str!("../../../scenarios/card-cycles.toml")),
     ("chip-rts5260", include_str!("../../../scenarios/chip-rts5260.toml")),
     ("chip-rts5228", include_str!("../../../scenarios/chip-rts5228.toml")),
@@ -41,6 +42,7 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("card-over-current.sh", include_str!("../../../tests/card-over-current.sh")),
     ("card-suspend.sh", include_str!("../../../tests/card-suspend.sh")),
     ("card-express-as-sd.sh", include_str!("../../../tests/card-express-as-sd.sh")),
+    ("card-lock.sh", include_str!("../../../tests/card-lock.sh")),
     ("card-cycles.sh", include_str!("../../../tests/card-cycles.sh")),
     ("card-chip.sh", include_str!("../../../tests/card-chip.sh")),
 ];
