@@ -192,7 +192,11 @@ static int run(long count, char **words)
 	error = sys_ioctl(fd, MMC_IOC_MULTI_CMD, &commands);
 	if (error)
 		return failed("CMD42", error);
-	/* An error bit is in the first status after it, and in no other. */
+	/*
+	 * An error bit is in the first status after it, and in no other. That is the kernel's, which asks until a write is
+	 * over, and puts all that it was told into the response.
+	 */
+	status = commands.cmds[1].response[0] & (LOCK_UNLOCK_FAILED | ILLEGAL_COMMAND | ERROR);
 	for (long tries = 0; tries < PATIENCE; tries++) {
 		commands.num_of_cmds = 1;
 		commands.cmds[0] = simple(SEND_STATUS, rca << 16);
