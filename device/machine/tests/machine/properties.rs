@@ -35,7 +35,9 @@ fn rule(index: usize) -> Rule {
         4 => json!({"name": "e", "on": {"event": "card-inserted"}, "do": {"presence": false}}),
         5 => json!({"name": "f", "on": {"event": "reset"}, "do": {"bar": "return"}}),
         6 => json!({"name": "h", "on": {"event": "morph"}, "do": {"presence-lag": "20ms"}}),
-        7 => json!({"name": "i", "on": {"event": "link-down"}, "do": [{"card": "eject"}, {"relink": "fail"}]}),
+        7 => {
+            json!({"name": "i", "on": {"event": "link-down"}, "do": [{"card": "eject"}, {"relink": "fail"}]})
+        }
         _ => json!({"name": "g", "on": {"read": "BIPR"}, "do": {"stuck-busy": {"register": "HAIMR"}}}),
     };
     Rule::from_json(&rule).unwrap()
