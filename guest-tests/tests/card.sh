@@ -36,23 +36,35 @@ card_felt() {
 	printf '%s' "$control_answer" | sed -n "s/.*\"felt\": *{[^}]*\"$1\": *\([0-9]*\).*/\1/p"
 }
 
-# The reader's card has become a disk that can be opened. The kernel makes its node in /dev first, then its link in
-# /sys/block, then its queue, and lets it be opened last.
+# Where the kernel tells of hosts and cards, as MMC's debugfs has it: HOST/ios, HOST/CARD/status.
+MMC_DEBUG=/sys/kernel/debug
+
+# The reader's card has become a disk, and the kernel has done with it what it does by itself: node, link in /sys/block,
+# queue, opening, reading of the partition table, in this order. The card's status in debugfs comes after all that
+# (mmc_blk_probe of drivers/mmc/core/block.c), and goes before any of it.
 disk_find() {
 	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do
 		disk=${disk_path##*/}
-		# In a shell of its own: one that cannot redirect may end.
-		[ -b "/dev/$disk" ] && [ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
+		disk_card=${disk_path%/block/*}
+		disk_host=${disk_card%/*}
+		[ -b "/dev/$disk" ] && [ -e "$MMC_DEBUG/${disk_host##*/}/${disk_card##*/}/status" ] && return 0
 	done
 	return 1
 }
 
-# Nothing is left of the reader's disk: neither the node, which goes first, nor what is in sysfs.
+# Nothing is left of the reader's disk, and nothing comes of the card any more: the node goes first, then what is in
+# sysfs, and the card's power is turned off last, also of one that was pulled out before it became a disk.
 disk_gone() {
-	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*/block/mmcblk*; do
+	for disk_path in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*/mmc*:*; do
 		[ ! -e "$disk_path" ] || return 1
 	done
-	[ -z "$disk" ] || { [ ! -e "/dev/$disk" ] && [ ! -e "/sys/block/$disk" ]; }
+	if [ -n "$disk" ]; then
+		[ ! -e "/dev/$disk" ] && [ ! -e "/sys/block/$disk" ] || return 1
+	fi
+	for disk_host in "$reader"/rtsx_pci_sdmmc.*/mmc_host/mmc*; do
+		# Such as `power mode:	0 (off)`.
+		grep -q '^power mode:.*(off)$' "$MMC_DEBUG/${disk_host##*/}/ios" || return 1
+	done
 }
 
 # Put a card in and wait for its disk.

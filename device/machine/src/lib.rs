@@ -2,6 +2,7 @@
 //! card becomes.
 //!
 //! - [`Machine`]: the composition; accesses of the host go in, answers and delays come out;
+//! - [`Setup`]: which reader it is;
 //! - [`card`]: what can be put into the reader; `insertion`: how it goes in and out;
 //! - [`morph`]: what becomes of the slot when a card is switched to SD Express and ejected, as one table; `slot`: what is
 //!   done of it; `occupant`: reader and drive, one of which is at the link;
@@ -31,6 +32,7 @@ pub mod names;
 mod occupant;
 pub mod record;
 mod rules;
+mod setup;
 mod slot;
 pub mod time;
 
@@ -40,7 +42,9 @@ pub use machine::{Host, Machine, Region};
 pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
 pub use sdmorph_rtsx::model::Model;
+pub use sdmorph_rtsx::vendor_config::{Settings, SettingsError};
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};
+pub use setup::Setup;
 pub use time::Timebase;
 
 pub use sdmorph_faults as faults;

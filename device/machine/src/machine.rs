@@ -12,6 +12,7 @@ use sdmorph_pci::{
     Clock, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
+use sdmorph_rtsx::vendor_config::Settings;
 use sdmorph_vmd::Vmd;
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ use crate::morph::{Input, Later, Phase, Skew};
 use crate::names;
 use crate::occupant::Occupant;
 use crate::record::{Record, Recorded};
+use crate::setup::Setup;
 use crate::time::CallClock;
 
 /// How many things one call may set off. Rules that set each other off without end stop here.
@@ -53,7 +55,7 @@ pub enum Region {
 /// The whole device.
 #[derive(Debug)]
 pub struct Machine {
-    model: &'static crate::Model,
+    setup: Setup,
     pub(crate) vmd: Vmd<Occupant>,
     pub(crate) bench: Bench,
     pub(crate) clock: CallClock,
@@ -85,15 +87,15 @@ impl Machine {
     /// A machine after power-on: an RTS5261 in the slot, no card, no rules.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self::with_model(host, crate::Model::DEFAULT)
+        Self::with_setup(host, Setup::default())
     }
 
-    /// The same with another chip.
+    /// The same with another reader.
     #[must_use]
-    pub fn with_model(host: Host, model: &'static crate::Model) -> Self {
+    pub fn with_setup(host: Host, setup: Setup) -> Self {
         Self {
-            model,
-            vmd: topology(Rtsx::of(model)),
+            setup,
+            vmd: topology(setup.reader()),
             bench: Bench::new(Engine::new(names::registry())),
             clock: CallClock::default(),
             host,
@@ -242,7 +244,8 @@ impl Machine {
         let faults = self.bench.faults.effects();
         json!({
             "time-ns": self.clock.now().as_nanos() as u64,
-            "chip": self.model.name,
+            "chip": self.setup.model().name,
+            "vendor-settings": self.setup.settings().map(Settings::snapshot),
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
             "card-at-hand": self.at_hand.as_ref().map(|ready| ready.inserted.kind.name()),

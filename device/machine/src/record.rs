@@ -110,9 +110,16 @@ impl Recorded {
 
 impl Recorded {
     /// Events and rule hits; clients of the control socket are told of them.
+    ///
+    /// But for changes of the D-state: a guest that hears them on its own line to that socket would be woken up by being
+    /// told that it has put its reader to sleep.
     #[must_use]
     pub fn is_notice(&self) -> bool {
-        matches!(self, Recorded::Event(..) | Recorded::Rule { .. })
+        match self {
+            Recorded::Event(_, event) => !matches!(event, Event::D3hotEntered | Event::D0Entered),
+            Recorded::Rule { .. } => true,
+            _ => false,
+        }
     }
 }
 

@@ -115,14 +115,16 @@ impl Interrupts {
         }
     }
 
-    /// Sends what is to be sent now. Returns when the next one that waits is to be sent.
+    /// Sends what is to be sent now. What nobody lets out is kept. Returns when the next one that waits is to be sent.
     pub(crate) fn tell(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) -> Option<Duration> {
         let now = ctx.now();
         let by_msi_x = self.msi_x.enabled(config);
+        let by_msi = !by_msi_x && self.msi.enabled(config) && ctx.is_bus_master();
         let wait = TIME_UNIT * u32::from(self.time);
         let mut next: Option<Duration> = None;
         for (number, vector) in (0u16..).zip(&mut self.vectors) {
-            if vector.untold == 0 || (!by_msi_x && self.mask >> number & 1 != 0) {
+            let open = by_msi_x || by_msi && self.mask >> number & 1 == 0;
+            if vector.untold == 0 || !open {
                 continue;
             }
             let at = vector.since.saturating_add(wait);
@@ -140,9 +142,9 @@ impl Interrupts {
             if by_msi_x {
                 self.msi_x.fire(config, ctx, number);
             } else {
-                // A new edge for each: the guest may have seen the one before and not what came after it.
-                self.msi.set_level_of(config, ctx, number, false);
+                // An edge for each: the guest may have seen the one before and not what came after it.
                 self.msi.set_level_of(config, ctx, number, true);
+                self.msi.set_level_of(config, ctx, number, false);
             }
         }
         next

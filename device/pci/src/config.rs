@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use crate::capability::Link;
+use crate::capability::{Link, PM};
 use crate::happening::ResetKind;
 use crate::register::{Register, mask_of_size};
 
@@ -282,8 +282,8 @@ impl ConfigSpace {
         let before = self.power_state();
         self.write_bytes(at, size, value);
         if let (Some(pm), 1 | 2) = (self.pm, self.power_state()) {
-            let pmcsr = self.read(pm + 4, 1) & !3 | u32::from(before);
-            self.store(pm + 4, 1, u64::from(pmcsr));
+            let pmcsr = self.read(pm + PM::CTRL, 1) & !PM::CTRL_STATE_MASK | u32::from(before);
+            self.store(pm + PM::CTRL, 1, u64::from(pmcsr));
         }
     }
 
@@ -363,7 +363,25 @@ impl ConfigSpace {
     /// The D-state, 0 to 3; a function without the capability is always in D0.
     #[must_use]
     pub fn power_state(&self) -> u8 {
-        self.pm.map_or(0, |at| (self.read(at + 4, 1) & 3) as u8)
+        self.pm.map_or(0, |at| (self.read(at + PM::CTRL, 1) & PM::CTRL_STATE_MASK) as u8)
+    }
+
+    /// The function has something to wake the system for: sets PME_Status, if the function can signal it from the D-state
+    /// that it is in (PCIe 7.5.2.1, PME_Support). Whether a message follows is PME_En's to say.
+    pub fn signal_pme(&mut self) {
+        let Some(pm) = self.pm else { return };
+        if self.read(pm + PM::PMC, 2) & PM::CAP_PME_D0 << self.power_state() != 0 {
+            let pmcsr = self.read(pm + PM::CTRL, 2) | PM::CTRL_PME_STATUS;
+            self.store(pm + PM::CTRL, 2, u64::from(pmcsr));
+        }
+    }
+
+    /// Whether the function asks to be woken: PME_Status and PME_En are both set. The message goes out when this becomes
+    /// true (PCIe 5.3.3.2).
+    #[must_use]
+    pub fn requests_pme(&self) -> bool {
+        const BOTH: u32 = PM::CTRL_PME_STATUS | PM::CTRL_PME_ENABLE;
+        self.pm.is_some_and(|at| self.read(at + PM::CTRL, 2) & BOTH == BOTH)
     }
 
     /// All registers by name, as hexadecimal strings.

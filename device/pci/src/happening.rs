@@ -150,6 +150,15 @@ pub enum Event {
         /// Where the slot is in the switch now, as the machine calls it.
         phase: &'static str,
     },
+    /// The function was put into D3hot.
+    D3hotEntered,
+    /// The function was put into D0 again, without a reset.
+    D0Entered,
+    /// The port received a PM_PME message: a function below wants to be woken.
+    PmeReceived {
+        /// The function: bus number in bits 15:8, device and function below.
+        requester: u16,
+    },
     /// The function was reset.
     Reset {
         /// How. A record's own `kind` is another thing.
@@ -172,6 +181,9 @@ impl Event {
         "link-up",
         "presence-changed",
         "morph",
+        "d3hot-entered",
+        "d0-entered",
+        "pme-received",
         "reset",
     ];
 
@@ -190,6 +202,9 @@ impl Event {
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
             Event::Morph { .. } => "morph",
+            Event::D3hotEntered => "d3hot-entered",
+            Event::D0Entered => "d0-entered",
+            Event::PmeReceived { .. } => "pme-received",
             Event::Reset { .. } => "reset",
         }
     }

@@ -1,7 +1,9 @@
-//! The root port in front of the slot (PCIe 7.5.1.3, 7.5.3, 6.7).
+//! The root port in front of the slot (PCIe 7.5.1.3, 7.5.3, 6.7), and where PM_PME messages from below end (6.1.6).
 //!
 //! Slot and link status are derived from the [`Slot`] at each read; only the latched "changed" bits are stored. An
 //! event that comes in while the guest clears an older one sets its bit again and is not lost.
+//!
+//! Hot-plug and PME share the port's one MSI message. Each is a source with an edge of its own.
 
 use std::ops::RangeInclusive;
 
@@ -44,6 +46,9 @@ impl Default for PortProfile {
 /// Offset of the PCI Express capability.
 const EXPRESS: u16 = 0x70;
 const BRIDGE_CONTROL_BUS_RESET: u32 = 1 << 6;
+/// Interrupt sources of the port.
+const HOT_PLUG: u32 = 1 << 0;
+const PME: u32 = 1 << 1;
 
 /// A root port and its slot.
 #[derive(Debug)]
@@ -52,6 +57,10 @@ pub struct RootPort<F> {
     msi: Msi,
     link: Link,
     slot: Slot<F>,
+    /// The function below has asked to be woken, and its message has been received.
+    pme_received: bool,
+    /// The requester of a PME that came while RTSTA held an earlier one. There is one function below, so one is enough.
+    pme_pending: Option<u16>,
 }
 
 impl<F: PciFunction> RootPort<F> {
@@ -62,7 +71,14 @@ impl<F: PciFunction> RootPort<F> {
         capability::power_management(&mut config, 0x40);
         let msi = Msi::add(&mut config, 0x50);
         capability::express_root_port(&mut config, EXPRESS, profile.link, profile.slot_number);
-        Self { config, msi, link: profile.link, slot: Slot::occupied(function) }
+        Self {
+            config,
+            msi,
+            link: profile.link,
+            slot: Slot::occupied(function),
+            pme_received: false,
+            pme_pending: None,
+        }
     }
 
     /// The slot.
@@ -96,7 +112,9 @@ impl<F: PciFunction> RootPort<F> {
         ctx: &mut Ctx<'_>,
         act: impl FnOnce(&mut F, &mut Ctx<'_>) -> R,
     ) -> Option<R> {
-        self.slot.with_function(ctx, act)
+        let result = self.slot.with_function(ctx, act);
+        self.look_for_pme(ctx);
+        result
     }
 
     fn latch(&mut self, ctx: &mut Ctx<'_>, bits: u32) {
@@ -115,7 +133,46 @@ impl<F: PciFunction> RootPort<F> {
         (link, if self.slot.is_present() { latched | EXP::SLTSTA_PDS } else { latched })
     }
 
-    /// Hot-plug interrupts are the OR of the enabled events (PCIe 6.7.3.4).
+    /// Receives the PM_PME message of the function below, if something has made it send one. To be called after whatever
+    /// may have: the function asks by its PMCSR, and once for each time that it begins to.
+    fn look_for_pme(&mut self, ctx: &mut Ctx<'_>) {
+        let requests = self.slot.requests_pme();
+        if requests && !self.pme_received {
+            let secondary = self.config.read(offset::SECONDARY_BUS, 1) & 0xff;
+            // Device 0, function 0.
+            let requester = (secondary << 8) as u16;
+            ctx.event(Event::PmeReceived { requester });
+            self.receive_pme(ctx, requester);
+        }
+        self.pme_received = requests;
+    }
+
+    /// RTSTA tells of one PME at a time (PCIe 7.5.3.14).
+    fn receive_pme(&mut self, ctx: &mut Ctx<'_>, requester: u16) {
+        let status = self.config.read(EXPRESS + EXP::RTSTA, 4);
+        let status = if status & EXP::RTSTA_PME == 0 {
+            u32::from(requester) | EXP::RTSTA_PME
+        } else {
+            self.pme_pending = Some(requester);
+            status | EXP::RTSTA_PENDING
+        };
+        self.config.store(EXPRESS + EXP::RTSTA, 4, u64::from(status));
+        self.update_interrupt(ctx);
+    }
+
+    /// The guest has cleared the PME that RTSTA told of: it tells of the next, which interrupts again.
+    fn next_pme(&mut self, ctx: &mut Ctx<'_>) {
+        let status = self.config.read(EXPRESS + EXP::RTSTA, 4);
+        if status & EXP::RTSTA_PME == 0 {
+            if let Some(requester) = self.pme_pending.take() {
+                self.update_interrupt(ctx);
+                self.config.store(EXPRESS + EXP::RTSTA, 4, u64::from(status & EXP::RTSTA_REQUESTER));
+                self.receive_pme(ctx, requester);
+            }
+        }
+    }
+
+    /// Hot-plug interrupts are the OR of the enabled events (PCIe 6.7.3.4); PME is one of its own (6.1.6).
     fn update_interrupt(&mut self, ctx: &mut Ctx<'_>) {
         let control = self.config.read(EXPRESS + EXP::SLTCTL, 2);
         let status = self.config.read(EXPRESS + EXP::SLTSTA, 2);
@@ -124,8 +181,16 @@ impl<F: PciFunction> RootPort<F> {
         if control & EXP::SLTCTL_DLLSCE != 0 {
             enabled |= EXP::SLTSTA_DLLSC;
         }
-        let level = control & EXP::SLTCTL_HPIE != 0 && status & enabled != 0;
-        self.msi.set_level(&self.config, ctx, level);
+        let mut active = 0;
+        if control & EXP::SLTCTL_HPIE != 0 && status & enabled != 0 {
+            active |= HOT_PLUG;
+        }
+        if self.config.read(EXPRESS + EXP::RTCTL, 2) & EXP::RTCTL_PMEIE != 0
+            && self.config.read(EXPRESS + EXP::RTSTA, 4) & EXP::RTSTA_PME != 0
+        {
+            active |= PME;
+        }
+        self.msi.set_active(&self.config, ctx, active);
     }
 
     /// Buses below this port, as the guest numbered them; `None` while it has not.
@@ -203,6 +268,7 @@ impl<F: PciFunction> RootPort<F> {
         }
         let mut ctx = self.below(above);
         self.slot.config_write(&mut ctx, offset, size, value);
+        self.look_for_pme(&mut ctx);
         Some(())
     }
 
@@ -221,7 +287,9 @@ impl<F: PciFunction> RootPort<F> {
         value: u64,
     ) -> Option<()> {
         let mut ctx = self.below(above);
-        self.slot.memory_write(&mut ctx, address, size, value)
+        let done = self.slot.memory_write(&mut ctx, address, size, value);
+        self.look_for_pme(&mut ctx);
+        done
     }
 }
 
@@ -263,6 +331,9 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
                 self.latch(ctx, EXP::SLTSTA_DLLSC);
             }
         }
+        if touched(EXPRESS + EXP::RTSTA + 2) {
+            self.next_pme(ctx);
+        }
         self.update_interrupt(ctx);
     }
 
@@ -279,12 +350,15 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
 
     fn wake(&mut self, ctx: &mut Ctx<'_>) {
         self.slot.wake(ctx);
+        self.look_for_pme(ctx);
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
-        let Self { config, msi, link: _, slot } = self;
+        let Self { config, msi, link: _, slot, pme_received, pme_pending } = self;
         config.reset(kind);
         msi.reset();
+        *pme_received = false;
+        *pme_pending = None;
         slot.set_link_disabled(ctx, false);
         // Nothing is latched, and nobody to be interrupted: the status begins with what is there.
         if kind == ResetKind::Cold {

@@ -285,9 +285,14 @@ pub fn config_write(function: &mut dyn PciFunction, above: &mut Ctx<'_>, offset:
         answer,
     });
     let before = function.config().read(offset, size);
+    let state_before = function.config().power_state();
     function.config_mut().write(offset, size, value);
     // Made anew: the write may have changed Bus Master Enable.
     let mut ctx = inside(function, above);
+    let state = function.config().power_state();
+    if state != state_before {
+        ctx.event(if state == 0 { Event::D0Entered } else { Event::D3hotEntered });
+    }
     function.config_written(&mut ctx, offset, size, before);
 }
 

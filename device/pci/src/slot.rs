@@ -70,6 +70,11 @@ impl<F: PciFunction> Slot<F> {
         self.bar_vanished
     }
 
+    /// Whether the function sends PM_PME messages up its link.
+    pub(crate) fn requests_pme(&self) -> bool {
+        self.link_active() && self.function.as_ref().is_some_and(|function| function.config().requests_pme())
+    }
+
     /// Whether a memory access would be answered.
     fn answers_memory(&self) -> bool {
         self.link_active()
@@ -252,6 +257,7 @@ impl<F: PciFunction> Slot<F> {
             "bar-vanished": self.bar_vanished,
             "function": self.function.as_ref().map(|function| json!({
                 "name": function.name(),
+                "power-state": if function.config().power_state() == 0 { "D0" } else { "D3hot" },
                 "state": function.snapshot(),
             })),
         })

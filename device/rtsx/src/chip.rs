@@ -50,6 +50,13 @@ const DMA_RST: u8 = 0x80;
 const DMA_RESETS: u8 = 0xc0;
 /// IRQSTAT0.
 const DMA_DONE_INT: u8 = 0x80;
+/// RTS524A_AUTOLOAD_CFG1, which has the same place in all chips that have it (CD_RESUME_EN_MASK).
+const CD_RESUME_EN: u8 = 0xf0;
+/// RTS524A_PM_CTRL3, likewise.
+const PM_WAKE_EN: u8 = 0x01;
+/// RTS524A_PME_FORCE_CTL, likewise: PME is what FORCE_PM_VALUE says.
+const FORCE_PM_CONTROL: u8 = 0x20;
+const FORCE_PM_VALUE: u8 = 0x10;
 /// REG_CRC_DUMMY_0: the card's supply is cut when it draws too much (CFG_SD_POW_AUTO_PD).
 const SD_POW_AUTO_PD: u8 = 0x01;
 
@@ -114,6 +121,18 @@ impl Chip {
 
     pub(crate) fn has_card(&self) -> bool {
         self.socket.is_some()
+    }
+
+    /// Whether a card that comes or goes is to signal PME.
+    ///
+    /// DEVNOTE: no document tells what these bits do. Linux sets them like this if a firmware's settings allow RTD3, and
+    /// has one of them otherwise before the function goes to D3: without RTD3 always, and before the system sleeps. The
+    /// value that FORCE_PM_VALUE forces is taken for a permission: a PME that is forced would never end.
+    pub(crate) fn card_signals_pme(&self) -> bool {
+        let force = self.peek(address::RTS524A_PME_FORCE_CTL) & (FORCE_PM_CONTROL | FORCE_PM_VALUE);
+        self.peek(address::RTS524A_AUTOLOAD_CFG1) & CD_RESUME_EN != 0
+            && self.peek(address::RTS524A_PM_CTRL3) & PM_WAKE_EN != 0
+            && force != FORCE_PM_CONTROL
     }
 
     /// Disturbs the card; `None` if there is none.

@@ -5,25 +5,22 @@ use sdmorph_pci::{ConfigSpace, Ctx, Event, RegisterFile};
 
 use crate::bar::{BIER, BIPR, interrupt};
 
-/// What remembers edges.
+/// What remembers edges, and whether a driver is at work.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
     msi: Msi,
-    /// Sources that were pending and enabled when last looked at.
-    active: u32,
     /// A source has been enabled since reset.
     driver_bound: bool,
 }
 
 impl Interrupts {
     pub(crate) fn new(msi: Msi) -> Self {
-        Self { msi, active: 0, driver_bound: false }
+        Self { msi, driver_bound: false }
     }
 
     pub(crate) fn reset(&mut self) {
-        let Self { msi, active, driver_bound } = self;
+        let Self { msi, driver_bound } = self;
         msi.reset();
-        *active = 0;
         *driver_bound = false;
     }
 
@@ -34,13 +31,7 @@ impl Interrupts {
     pub(crate) fn update(&mut self, bar: &RegisterFile, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
         let pending = bar.get(BIPR).unwrap_or(0);
         let enabled = bar.get(BIER).unwrap_or(0);
-        let active = (pending & enabled) as u32 & interrupt::ALL;
-        let risen = active & !self.active;
-        if risen != 0 && self.active != 0 {
-            self.msi.set_level(config, ctx, false);
-        }
-        self.active = active;
-        self.msi.set_level(config, ctx, active != 0);
+        self.msi.set_active(config, ctx, (pending & enabled) as u32 & interrupt::ALL);
     }
 
     /// BIER has been written: the first source that is enabled is the mark of a driver at work.

@@ -27,7 +27,8 @@
 //! - tuning: data of a card at UHS-I speed is received well at some phases only; 1.8 V signalling with the card's levels;
 //! - over-current: status, interrupt, and the supply that is cut;
 //! - the request to switch to SD Express, as an event; what follows is the machine's business;
-//! - one MSI message for all interrupt sources, each with its own edge.
+//! - one MSI message for all interrupt sources, each with its own edge;
+//! - RTD3: a firmware's settings that allow it, and PME by a card that comes or goes, as the driver has armed it.
 //!
 //! # Not modelled
 //!
@@ -37,7 +38,9 @@
 //! - the EFUSE's contents (blank), the ring buffer as memory of its own, the firmware's SRAM;
 //! - ASPM, L1 substates and LTR: the registers hold what is written, the link does not change;
 //! - Memory Stick slots, of chips that have one, and their over-current;
-//! - wake-up by card insertion in D3 (PME), RTD3, and clearing of BIPR by reading it (NFTS_TX_CTRL bit 1);
+//! - D3cold (RTS5261_INFORM_RTD3_COLD, RTS5261_FORCE_PRSNT_LOW), D3_DELINK_MODE_EN and what is saved in FPDCTL: in D3hot
+//!   the link stays up, and registers keep what they hold;
+//! - clearing of BIPR by reading it (NFTS_TX_CTRL bit 1);
 //! - legacy interrupts.
 
 pub mod bar;
@@ -124,7 +127,7 @@ impl Rtsx {
         self.eject(ctx);
         self.chip.insert(ctx, card);
         ctx.event(Event::CardInserted);
-        self.raise(ctx, interrupt::SD);
+        self.card_changed(ctx);
     }
 
     /// Takes the card out of the socket, if there is one. A transfer under way fails.
@@ -132,10 +135,18 @@ impl Rtsx {
         let card = self.chip.eject();
         if card.is_some() {
             ctx.event(Event::CardEjected);
-            self.raise(ctx, interrupt::SD);
+            self.card_changed(ctx);
             self.advance(ctx);
         }
         card
+    }
+
+    /// The card detect switch has moved.
+    fn card_changed(&mut self, ctx: &mut Ctx<'_>) {
+        if self.chip.card_signals_pme() {
+            self.config.signal_pme();
+        }
+        self.raise(ctx, interrupt::SD);
     }
 
     /// Disturbs the card in the socket. `None` if there is none.

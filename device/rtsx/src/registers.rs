@@ -47,6 +47,9 @@ pub mod address {
     pub const SD_TRANSFER: u32 = 0xfdb3;
     pub const SD_DATA_STATE: u32 = 0xfdb6;
     pub const IRQSTAT0: u32 = 0xfe21;
+    pub const RTS524A_PME_FORCE_CTL: u32 = 0xff78;
+    pub const RTS524A_AUTOLOAD_CFG1: u32 = 0xff7c;
+    pub const RTS524A_PM_CTRL3: u32 = 0xff7e;
     pub const DMACTL: u32 = 0xfe2c;
     pub const PHYRWCTL: u32 = 0xfe3c;
     pub const PHYDATA0: u32 = 0xfe3d;

@@ -3,6 +3,7 @@
 use sdmorph_pci::capability::{self, Link, Msi};
 use sdmorph_pci::config::{Bar, Identity};
 use sdmorph_pci::{ConfigSpace, Register};
+use serde_json::{Value, json};
 
 use crate::bar;
 use crate::model::Model;
@@ -55,6 +56,107 @@ pub struct Settings {
     pub drive_3v3: u8,
 }
 
+/// Why there are no such settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A word is none of [`Settings::WORDS`].
+    #[error("there is no vendor setting `{0}`; the words are {words}", words = Settings::all_words())]
+    Unknown(String),
+    /// Two words are for the same setting.
+    #[error("the vendor setting `{0}` is given twice")]
+    Twice(String),
+    /// The chip has no place for it.
+    #[error("an {chip} has no vendor setting `{setting}`")]
+    Lacks {
+        /// The chip's name.
+        chip: &'static str,
+        /// The setting.
+        setting: &'static str,
+    },
+}
+
+/// What a word changes.
+type Change = fn(&mut Settings);
+
+impl Settings {
+    /// Words for a command line, and what each changes.
+    #[rustfmt::skip]
+    pub const WORDS: &[(&str, Change)] = &[
+        ("rtd3",           |settings| settings.rtd3 = true),
+        ("mmc",            |settings| settings.mmc = true),
+        ("reverse-socket", |settings| settings.reverse_socket = true),
+        ("aspm=off",       |settings| settings.aspm = 0),
+        ("aspm=l0s",       |settings| settings.aspm = 1),
+        ("aspm=l1",        |settings| settings.aspm = 2),
+        ("aspm=l0s-l1",    |settings| settings.aspm = 3),
+        ("drive-1v8=0",    |settings| settings.drive_1v8 = 0),
+        ("drive-1v8=1",    |settings| settings.drive_1v8 = 1),
+        ("drive-1v8=2",    |settings| settings.drive_1v8 = 2),
+        ("drive-1v8=3",    |settings| settings.drive_1v8 = 3),
+        ("drive-3v3=0",    |settings| settings.drive_3v3 = 0),
+        ("drive-3v3=1",    |settings| settings.drive_3v3 = 1),
+        ("drive-3v3=2",    |settings| settings.drive_3v3 = 2),
+        ("drive-3v3=3",    |settings| settings.drive_3v3 = 3),
+    ];
+
+    /// The settings that these words say; what none of them says is off, or 0.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unknown`] or [`SettingsError::Twice`].
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, SettingsError> {
+        let mut settings = Self::default();
+        let mut said: Vec<&str> = Vec::new();
+        for word in words {
+            let (_, change) = Self::WORDS
+                .iter()
+                .find(|(known, _)| *known == word)
+                .ok_or_else(|| SettingsError::Unknown(word.to_owned()))?;
+            let setting = word.split('=').next().unwrap_or(word);
+            if said.contains(&setting) {
+                return Err(SettingsError::Twice(setting.to_owned()));
+            }
+            said.push(setting);
+            change(&mut settings);
+        }
+        Ok(settings)
+    }
+
+    fn all_words() -> String {
+        Self::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether this chip has a place for all of them.
+    ///
+    /// # Errors
+    /// [`SettingsError::Lacks`].
+    pub fn check_for(self, model: &Model) -> Result<(), SettingsError> {
+        match model.settings.lacks(self) {
+            Some(setting) => Err(SettingsError::Lacks { chip: model.name, setting }),
+            None => Ok(()),
+        }
+    }
+
+    /// By name.
+    #[must_use]
+    pub fn snapshot(self) -> Value {
+        let Self { rtd3, mmc, reverse_socket, aspm, drive_1v8, drive_3v3 } = self;
+        let aspm = match aspm & 3 {
+            0 => "off",
+            1 => "l0s",
+            2 => "l1",
+            _ => "l0s-l1",
+        };
+        json!({
+            "rtd3": rtd3,
+            "mmc": mmc,
+            "reverse-socket": reverse_socket,
+            "aspm": aspm,
+            "drive-1v8": drive_1v8,
+            "drive-3v3": drive_3v3,
+        })
+    }
+}
+
 /// How settings are written into PCR_SETTING_REG1 and PCR_SETTING_REG2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsFormat {
@@ -64,12 +166,23 @@ pub enum SettingsFormat {
         /// The bit of PCR_SETTING_REG2 for RTD3, which is in different places; 0 if there is none.
         rtd3: u32,
     },
-    /// `rts5261_vendor_setting_valid` and what follows it in `rts5261.h`: they are valid if a bit is set. The RTS5264's
-    /// are the same.
-    Rts5261,
+    /// `rts5261_vendor_setting_valid` and what follows it in `rts5261.h`: they are valid if a bit is set.
+    Rts5261 {
+        /// The bit of PCR_SETTING_REG2 for MMC; 0 if there is none.
+        mmc: u32,
+    },
 }
 
 impl SettingsFormat {
+    /// The first of these settings that there is no bit for.
+    fn lacks(self, settings: Settings) -> Option<&'static str> {
+        match self {
+            Self::Common { rtd3: 0 } if settings.rtd3 => Some("rtd3"),
+            Self::Rts5261 { mmc: 0 } if settings.mmc => Some("mmc"),
+            Self::Common { .. } | Self::Rts5261 { .. } => None,
+        }
+    }
+
     /// PCR_SETTING_REG1 and PCR_SETTING_REG2 for these settings; `None` is for settings that are not valid, which make
     /// the driver keep its own.
     #[must_use]
@@ -85,13 +198,13 @@ impl SettingsFormat {
                     | flag(settings.reverse_socket, 0x4000)
                     | field(settings.drive_3v3, 5),
             ),
-            (Self::Rts5261, None) => (0, 0),
-            (Self::Rts5261, Some(settings)) => (
+            (Self::Rts5261 { .. }, None) => (0, 0),
+            (Self::Rts5261 { mmc }, Some(settings)) => (
                 // L1 is the other way round.
                 field(settings.aspm ^ 2, 28) | field(settings.drive_1v8, 22) | field(settings.drive_3v3, 16),
                 1 << 16
                     | flag(settings.rtd3, 0x08)
-                    | flag(settings.mmc, 0x10)
+                    | flag(settings.mmc, mmc)
                     | flag(settings.reverse_socket, 0x04),
             ),
         }

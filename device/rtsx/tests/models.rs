@@ -348,10 +348,10 @@ fn decoded(format: SettingsFormat, (reg1, reg2): (u32, u32)) -> Option<Settings>
             drive_1v8: two(reg1, 26),
             drive_3v3: two(reg2, 5),
         }),
-        SettingsFormat::Rts5261 if reg2 & 0x1_0000 == 0 => None,
-        SettingsFormat::Rts5261 => Some(Settings {
+        SettingsFormat::Rts5261 { .. } if reg2 & 0x1_0000 == 0 => None,
+        SettingsFormat::Rts5261 { mmc } => Some(Settings {
             rtd3: reg2 & 0x08 != 0,
-            mmc: reg2 & 0x10 != 0,
+            mmc: reg2 & mmc != 0,
             reverse_socket: reg2 & 0x04 != 0,
             aspm: (!reg1 >> 28 & 2 | reg1 >> 28 & 1) as u8,
             drive_1v8: two(reg1, 22),
@@ -363,11 +363,11 @@ fn decoded(format: SettingsFormat, (reg1, reg2): (u32, u32)) -> Option<Settings>
 #[test]
 fn settings_are_written_as_the_driver_reads_them() {
     for model in Model::ALL {
-        let mut rtd3 = true;
-        if let SettingsFormat::Common { rtd3: bit } = model.settings {
-            rtd3 = bit != 0;
-        }
-        let all = Settings { rtd3, mmc: true, reverse_socket: true, aspm: 2, drive_1v8: 3, drive_3v3: 1 };
+        let (rtd3, mmc) = match model.settings {
+            SettingsFormat::Common { rtd3 } => (rtd3 != 0, true),
+            SettingsFormat::Rts5261 { mmc } => (true, mmc != 0),
+        };
+        let all = Settings { rtd3, mmc, reverse_socket: true, aspm: 2, drive_1v8: 3, drive_3v3: 1 };
         let other = Settings { aspm: 1, drive_1v8: 2, drive_3v3: 2, ..Settings::default() };
         for settings in [None, Some(all), Some(other), Some(Settings::default())] {
             let mut reader = Rtsx::with_settings(model, settings);
@@ -396,7 +396,7 @@ fn settings_that_are_valid_reach_the_driver_and_others_do_not() {
                     let read = bench.log.accesses().any(|access| access.register == Some("PCR_SETTING_REG2"));
                     assert_eq!(read, valid, "{}", model.name);
                 }
-                SettingsFormat::Rts5261 => assert_eq!(copied, valid, "{}", model.name),
+                SettingsFormat::Rts5261 { .. } => assert_eq!(copied, valid, "{}", model.name),
             }
             assert_eq!(bench.log.unmodelled(), [], "{}", model.name);
         }

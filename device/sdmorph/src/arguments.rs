@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sdmorph_lab::assets::StockKernel;
-use sdmorph_machine::Model;
+use sdmorph_machine::{Model, Settings, Setup};
 
 /// A virtual SD Express card reader whose BAR vanishes.
 #[derive(Debug, Parser)]
@@ -71,6 +72,7 @@ pub(crate) enum Command {
   sdmorph serve
   sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
   sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
+  sdmorph serve --vendor-settings rtd3,mmc,aspm=l1
   sdmorph serve --on-disconnect keep
 
 Without paths the sockets are vfu.sock and control.sock in $XDG_RUNTIME_DIR/sdmorph, or in /tmp/sdmorph-UID where that
@@ -93,6 +95,10 @@ pub(crate) struct ServeOptions {
     /// Which Realtek chip the reader is
     #[arg(long, value_name = "NAME", value_parser = chip_parser(), default_value = Model::DEFAULT.name)]
     pub(crate) chip: &'static Model,
+    /// What a firmware has set for the board, in configuration space; what is not said is off, or 0. Without this the
+    /// driver keeps its own settings
+    #[arg(long, value_name = "WORD,…", value_parser = settings_parser(), value_delimiter = ',')]
+    pub(crate) vendor_settings: Vec<String>,
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
@@ -111,6 +117,19 @@ pub(crate) struct ServeOptions {
 fn chip_parser() -> impl TypedValueParser<Value = &'static Model> {
     PossibleValuesParser::new(Model::ALL.iter().map(|model| model.name))
         .map(|name| Model::by_name(&name).unwrap_or(Model::DEFAULT))
+}
+
+fn settings_parser() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Settings::WORDS.iter().map(|(word, _)| *word))
+}
+
+impl ServeOptions {
+    /// The reader that is asked for.
+    pub(crate) fn setup(&self) -> anyhow::Result<Setup> {
+        let words = self.vendor_settings.iter().map(String::as_str);
+        let settings = (!self.vendor_settings.is_empty()).then(|| Settings::from_words(words)).transpose();
+        settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")
+    }
 }
 
 fn default_poll_us() -> u64 {

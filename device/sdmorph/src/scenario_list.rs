@@ -49,6 +49,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if let Some(chip) = &device.chip {
         let _ = writeln!(page, "| the reader's chip | `{chip}` |");
     }
+    if let Some(settings) = device.vendor_settings {
+        let _ = writeln!(page, "| the reader's vendor settings | `{}` |", settings.words());
+    }
     let _ = writeln!(
         page,
         "| guest | {} vCPUs, {}, runs `guest-tests/tests/{}` |",
@@ -63,6 +66,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     }
     for (package, programs) in &guest.packages {
         let _ = writeln!(page, "| programs of `{package}` | {} |", codes(programs));
+    }
+    if !guest.tools.is_empty() {
+        let _ = writeln!(page, "| programs of the lab's own | {} |", codes(&guest.tools));
     }
     for Image { name, size, format, files } in images {
         let _ = write!(page, "| card image `{name}` | {size}, {}", format.as_str());

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sdmorph_machine::{Host, Machine, Model, Timebase};
+use sdmorph_machine::{Host, Machine, Setup, Timebase};
 use vfio_user_server::{GuestMemory, Interrupts};
 
 use crate::endpoint::description;
@@ -34,16 +34,12 @@ impl Shared {
     /// A machine after power-on, without guest memory and with interrupts that go nowhere. Its time starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self::made_by(Machine::new)
+        Self::with_setup(Setup::default())
     }
 
-    /// The same with another chip.
+    /// The same with another reader.
     #[must_use]
-    pub fn with_model(model: &'static Model) -> Self {
-        Self::made_by(|host| Machine::with_model(host, model))
-    }
-
-    fn made_by(make: impl FnOnce(Host) -> Machine) -> Self {
+    pub fn with_setup(setup: Setup) -> Self {
         let memory = GuestMemory::new();
         let interrupts = Interrupts::new(&description());
         let host = Host {
@@ -51,7 +47,7 @@ impl Shared {
             interrupts: Box::new(Vectors(interrupts.clone())),
         };
         Self {
-            machine: Arc::new(Mutex::new(make(host))),
+            machine: Arc::new(Mutex::new(Machine::with_setup(host, setup))),
             memory,
             interrupts,
             time: Timebase::start(),

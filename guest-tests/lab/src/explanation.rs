@@ -17,8 +17,8 @@ const SCRIPT_LINES: usize = 30;
 const LINE_LENGTH: usize = 240;
 
 /// The explanation, a line each: the failed tests with what the guest's script said of them, the console up to the first
-/// of them (or else to the first error that was not expected, or else its end), and the ends of the logs of the device's
-/// process and of QEMU.
+/// of them (or else to the first error that was not expected, or else its end), the ends of the logs of the device's
+/// process and of QEMU, and how busy the host was.
 pub(crate) fn explain(evidence: &Evidenced<'_>, files: &Files) -> Vec<String> {
     let mut lines = script(evidence);
     lines.extend(console(evidence));
@@ -29,7 +29,19 @@ pub(crate) fn explain(evidence: &Evidenced<'_>, files: &Files) -> Vec<String> {
             lines.extend(text);
         }
     }
+    lines.extend(load());
     lines.iter().map(|line| printable(line)).collect()
+}
+
+/// How busy the host is. The guest's drivers have time limits of their own: 100 ms for a card's response, for one.
+fn load() -> Option<String> {
+    let averages = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let averages: Vec<&str> = averages.split_whitespace().take(3).collect();
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(format!(
+        "the host's load (1, 5 and 15 minutes): {}; it has {processors} processors",
+        averages.join(", ")
+    ))
 }
 
 fn script(evidence: &Evidenced<'_>) -> Vec<String> {
@@ -113,7 +125,10 @@ mod tests {
             cut_short: None,
             modules: &[],
         };
-        explain(&evidence, files)
+        let mut lines = explain(&evidence, files);
+        let load = lines.pop().unwrap();
+        assert!(load.starts_with("the host's load (1, 5 and 15 minutes): ") && load.contains('.'), "{load}");
+        lines
     }
 
     /// 40 lines of the kernel, the script's words among them.

@@ -4,8 +4,9 @@
 //! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
 //! word that would have been legal.
 //!
-//! Here is what a file can say; `reading` is how it is read, `shipped` what comes with the lab.
+//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `shipped` what comes with the lab.
 
+mod device;
 mod reading;
 mod shipped;
 
@@ -17,6 +18,7 @@ use crate::assets::Needs;
 use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 
+pub use device::{Aspm, Device, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
@@ -76,22 +78,6 @@ pub struct Origin {
     pub commit: Option<String>,
 }
 
-/// What the device is, where it is not the one that it is by itself.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Device {
-    /// The reader's chip, as `sdmorph serve --chip` takes it.
-    #[serde(default)]
-    pub chip: Option<String>,
-}
-
-impl Device {
-    /// Words for the command line of the device's process.
-    pub fn arguments(&self) -> Vec<String> {
-        self.chip.iter().flat_map(|chip| ["--chip".to_owned(), chip.clone()]).collect()
-    }
-}
-
 /// The virtual machine and what runs in it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +97,9 @@ pub struct Guest {
     /// Programs to put into the guest, by the Debian package that they come in.
     #[serde(default)]
     pub packages: BTreeMap<String, Vec<String>>,
+    /// Programs of the lab's own to put into the guest.
+    #[serde(default)]
+    pub tools: Vec<String>,
 }
 
 impl Guest {
@@ -136,6 +125,7 @@ impl Guest {
             packages: packages
                 .map(|(package, programs)| (package.clone(), programs.iter().cloned().collect()))
                 .collect(),
+            tools: self.tools.iter().cloned().collect(),
         }
     }
 }

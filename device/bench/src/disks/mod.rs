@@ -60,6 +60,7 @@ pub(crate) fn measure(
     let needs = Needs {
         modules: [module(contest).to_owned()].into(),
         packages: Packages::from([("fio".to_owned(), ["fio".to_owned()].into())]),
+        ..Needs::default()
     };
     let request = Request {
         kernels: vec![kernel],

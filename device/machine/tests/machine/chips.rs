@@ -1,7 +1,7 @@
 //! The machine with each of the chips.
 
-use sdmorph_machine::Model;
 use sdmorph_machine::names::registry;
+use sdmorph_machine::{Model, Setup};
 use serde_json::Value;
 
 use crate::guest::Lab;
@@ -9,7 +9,7 @@ use crate::guest::Lab;
 #[test]
 fn every_chip_is_bound_behind_the_port_and_hands_over_the_slot_if_it_can() {
     for model in Model::ALL {
-        let mut lab = Lab::bound_to(model);
+        let mut lab = Lab::bound_to(Setup::new(model, None).unwrap());
         lab.insert();
         assert_eq!(lab.rescan(), Ok(model.express.is_some()), "{}", model.name);
         lab.runtime_idle().unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sdmorph_machine::record::Recorded;
-use sdmorph_machine::{Host, Machine, Medium, Model, Record, Region};
+use sdmorph_machine::{Host, Machine, Medium, Record, Region, Setup};
 use sdmorph_media::{Format, MediaStatus, OpenOptions};
 use sdmorph_pci::{
     Clock, ConfigSpace, Ctx, DmaError, GuestMemory, InterruptSink, Message, PciFunction, ResetKind,
@@ -64,14 +64,14 @@ impl InterruptSink for Messages {
 
 /// A machine as after power-on, its guest memory (1 MiB at 1 MiB) and its messages.
 pub(crate) fn machine() -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
-    machine_with(Model::DEFAULT)
+    machine_with(Setup::default())
 }
 
-fn machine_with(model: &'static Model) -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
+fn machine_with(setup: Setup) -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
     let memory = Arc::new(SharedMemory(Mutex::new(TestMemory::new(1 << 20, 1 << 20))));
     let messages = Messages::default();
     let host = Host { memory: memory.clone(), interrupts: Box::new(messages.clone()) };
-    (Machine::with_model(host, model), memory, messages)
+    (Machine::with_setup(host, setup), memory, messages)
 }
 
 /// An image of which the guest asks for one thing at a time.
@@ -139,11 +139,11 @@ pub(crate) struct Guest {
 impl Guest {
     /// After power-on.
     pub(crate) fn new() -> Self {
-        Self::with_model(Model::DEFAULT)
+        Self::with_setup(Setup::default())
     }
 
-    pub(crate) fn with_model(model: &'static Model) -> Self {
-        let (machine, memory, messages) = machine_with(model);
+    pub(crate) fn with_setup(setup: Setup) -> Self {
+        let (machine, memory, messages) = machine_with(setup);
         Self {
             machine,
             memory,
@@ -154,8 +154,8 @@ impl Guest {
             latencies: Vec::new(),
             port_messages: 0,
             reader_messages: Vec::new(),
-            written: Rtsx::of(model).config().clone(),
-            reader_bar: model.bar,
+            written: Rtsx::with_settings(setup.model(), setup.settings()).config().clone(),
+            reader_bar: setup.model().bar,
         }
     }
 
@@ -368,12 +368,12 @@ pub(crate) struct Lab {
 impl Lab {
     /// Booted, with the driver bound.
     pub(crate) fn bound() -> Self {
-        Self::bound_to(Model::DEFAULT)
+        Self::bound_to(Setup::default())
     }
 
-    pub(crate) fn bound_to(model: &'static Model) -> Self {
+    pub(crate) fn bound_to(setup: Setup) -> Self {
         let mut lab =
-            Self { guest: Guest::with_model(model), driver: RtsxDriver::new(), bench: Bench::default() };
+            Self { guest: Guest::with_setup(setup), driver: RtsxDriver::new(), bench: Bench::default() };
         lab.guest.boot();
         lab.probe().unwrap();
         lab

@@ -14,3 +14,4 @@ mod nvme;
 mod properties;
 mod race;
 mod registers;
+mod rtd3;

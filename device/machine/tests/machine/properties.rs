@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sdmorph_machine::faults::Rule;
 use sdmorph_machine::record::CAPACITY;
-use sdmorph_machine::{CardKind, HOST_BAR_SIZES, Region};
+use sdmorph_machine::{CardKind, HOST_BAR_SIZES, Machine, Region};
 use serde_json::json;
 
 use crate::guest::{Guest, PORT, READER};
@@ -35,7 +35,9 @@ fn rule(index: usize) -> Rule {
         4 => json!({"name": "e", "on": {"event": "card-inserted"}, "do": {"presence": false}}),
         5 => json!({"name": "f", "on": {"event": "reset"}, "do": {"bar": "return"}}),
         6 => json!({"name": "h", "on": {"event": "morph"}, "do": {"presence-lag": "20ms"}}),
-        7 => json!({"name": "i", "on": {"event": "link-down"}, "do": [{"card": "eject"}, {"relink": "fail"}]}),
+        7 => {
+            json!({"name": "i", "on": {"event": "link-down"}, "do": [{"card": "eject"}, {"relink": "fail"}]})
+        }
         _ => json!({"name": "g", "on": {"read": "BIPR"}, "do": {"stuck-busy": {"register": "HAIMR"}}}),
     };
     Rule::from_json(&rule).unwrap()
@@ -77,6 +79,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// RTS5261_FW_CFG0 and RTS5261_FW_CFG1, through HAIMR where the guest has put it.
+fn ask_for_express(machine: &mut Machine, now: Duration) {
+    for command in [0xff54_0101u32, 0xff55_0101] {
+        machine.write(now, Region::Bar(2), 0x10, &command.to_le_bytes());
+    }
+}
+
+#[test]
+fn step_of_the_sequences_that_asks_for_the_switch_does_so() {
+    let mut guest = Guest::new();
+    guest.boot();
+    guest.write(0, READER | 4, 2, 6);
+    ask_for_express(&mut guest.machine, Duration::ZERO);
+    assert_eq!(guest.machine.status()["phase"], "switching");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -106,12 +124,7 @@ proptest! {
                 Step::Eject => {
                     let _ = machine.card_eject(now);
                 }
-                // RTS5261_FW_CFG0 and RTS5261_FW_CFG1, through HAIMR where the guest has put it.
-                Step::Express => {
-                    for command in [0xff54_0101u32, 0xff55_0101] {
-                        machine.write(now, Region::Bar(2), 0x10, &command.to_le_bytes());
-                    }
-                }
+                Step::Express => ask_for_express(machine, now),
                 Step::Link(up) => machine.link_set(now, up),
                 Step::Reset => machine.reset(now),
                 Step::PowerCycle => machine.power_cycle(now),

@@ -159,3 +159,16 @@ fn masked_msi_vector_waits_for_its_bit_to_be_cleared() {
     rig.set(0x10, 1 << 1);
     assert_eq!(vectors(&mut rig), [1]);
 }
+
+#[test]
+fn completions_while_all_interrupts_are_off_are_told_once_they_are_on() {
+    let mut rig = with_msi(4);
+    rig.driver.set_up(&mut rig.bench, &mut rig.nvme).unwrap();
+    let msi = capability(&mut rig.bench, &mut rig.nvme, 5).unwrap();
+    rig.bench.config_write(&mut rig.nvme, msi + 2, 2, 4 << 4);
+    let _ = vectors(&mut rig);
+    flushes(&mut rig, 2, 1);
+    assert_eq!(vectors(&mut rig), NONE);
+    rig.bench.config_write(&mut rig.nvme, msi + 2, 2, 1 | 4 << 4);
+    assert_eq!(vectors(&mut rig), [2], "and those that were told before are not told again");
+}

@@ -20,6 +20,8 @@ impl EXP {
     pub const LNKSTA: u16 = 0x12;
     pub const SLTCTL: u16 = 0x18;
     pub const SLTSTA: u16 = 0x1a;
+    pub const RTCTL: u16 = 0x1c;
+    pub const RTSTA: u16 = 0x20;
     pub const LNKCTL_LD: u32 = 1 << 4;
     pub const LNKSTA_DLLLA: u32 = 1 << 13;
     pub const LNKSTA_SLC: u32 = 1 << 12;
@@ -29,6 +31,11 @@ impl EXP {
     pub const SLTCTL_PDCE: u32 = 1 << 3;
     pub const SLTCTL_HPIE: u32 = 1 << 5;
     pub const SLTCTL_DLLSCE: u32 = 1 << 12;
+    pub const RTCTL_PMEIE: u32 = 1 << 3;
+    /// PME Requester ID.
+    pub const RTSTA_REQUESTER: u32 = 0xffff;
+    pub const RTSTA_PME: u32 = 1 << 16;
+    pub const RTSTA_PENDING: u32 = 1 << 17;
 }
 
 /// What a link can do.
@@ -146,7 +153,8 @@ pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u1
         Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
         Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
         Register::new("RTCAP", 0x1e, 2, 0, SOURCE),
-        Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(0x0001_0000),
+        // Requester ID and Pending are the port's.
+        Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(EXP::RTSTA_PME as u64),
         Register::new("SLTCAP2", 0x34, 4, 0, SOURCE),
         Register::new("SLTCTL2", 0x38, 2, 0, SOURCE),
         Register::new("SLTSTA2", 0x3a, 2, 0, SOURCE),

@@ -9,12 +9,14 @@ const SOURCE: &str = "PCIe 7.7.1";
 
 /// The behaviour of a function's MSI messages.
 ///
-/// A function says at every change whether it wants an interrupt; the message goes out on the rising edge of "wanted
-/// and enabled" (PCIe 6.7.3.4 words it so for hot-plug), so that a condition which comes up while the guest has
-/// interrupts off is sent when it turns them on.
+/// A function says at every change which of its sources want an interrupt; the message goes out on the rising edge of
+/// "wanted and enabled" of each (PCIe 6.7.3.4 words it so for hot-plug, 6.1.6 for PME), so that a condition which comes up
+/// while the guest has interrupts off is sent when it turns them on, and one that comes up beside another is not lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Msi {
     at: u16,
+    /// Sources of message 0 that want an interrupt.
+    active: u32,
     /// A bit for each message.
     wanted: u32,
     sent: u32,
@@ -44,7 +46,7 @@ impl Msi {
                 Register::new("MSI_DATA_64", 0xc, 2, 0, SOURCE).rw(0xffff),
             ],
         );
-        Self { at, wanted: 0, sent: 0 }
+        Self { at, active: 0, wanted: 0, sent: 0 }
     }
 
     /// Whether the guest has turned the messages on.
@@ -60,12 +62,17 @@ impl Msi {
         1 << (flags >> 4 & 7).min(flags >> 1 & 7)
     }
 
-    /// The function wants an interrupt, or no longer does.
-    pub fn set_level(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, level: bool) {
-        self.set_level_of(config, ctx, 0, level);
+    /// For a function with one message: these sources want an interrupt now, a bit for each, and no others.
+    pub fn set_active(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, active: u32) {
+        if active & !self.active != 0 {
+            self.sent &= !1;
+        }
+        self.active = active;
+        self.set_level_of(config, ctx, 0, active != 0);
     }
 
-    /// The same for one of the messages. One that the guest has left no room for goes out as another one (PCIe 6.1.4.2).
+    /// For one with several: the function wants an interrupt by this message, or no longer does. A message that the guest
+    /// has left no room for goes out as another one (PCIe 6.1.4.2).
     pub fn set_level_of(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, message: u16, level: bool) {
         let bit = 1 << (message & 31);
         self.wanted = self.wanted & !bit | if level { bit } else { 0 };
@@ -105,7 +112,8 @@ impl Msi {
 
     /// Back to the state after reset.
     pub fn reset(&mut self) {
-        let Self { at: _, wanted, sent } = self;
+        let Self { at: _, active, wanted, sent } = self;
+        *active = 0;
         *wanted = 0;
         *sent = 0;
     }

@@ -4,6 +4,7 @@
 mod config;
 mod msi;
 mod msix;
+mod pme;
 mod port;
 mod routing;
 mod slot;

@@ -62,13 +62,25 @@ fn access_through_a_mapping_older_than_the_fall_is_one_to_the_function_s_registe
 }
 
 #[test]
-fn mapping_of_before_the_fall_means_nothing_once_the_link_is_back() {
+fn mapping_of_before_the_fall_is_dead_until_a_guest_places_the_function_anew() {
     let mut domain = Domain::programmed();
     domain.set_link(false);
     domain.set_link(true);
     domain.bench.log.clear();
     assert_eq!(domain.memory_read(BAR0 + DATA, 4), 0xffff_ffff);
-    assert_eq!(accesses(&mut domain), [(None, Answer::Absent, Direction::Read)], "the BAR is not programmed");
+    assert_eq!(accesses(&mut domain), [(Some("DATA"), Answer::Dead, Direction::Read)]);
+    // Nothing is placed at the next fall: it is still the mapping of before.
+    domain.set_link(false);
+    domain.set_link(true);
+    domain.write(CHILD, offset::COMMAND, 2, 6);
+    domain.bench.log.clear();
+    domain.memory_write(BAR0 + DATA, 4, 7);
+    assert_eq!(accesses(&mut domain), [(Some("DATA"), Answer::Dead, Direction::Write)]);
+    // Somewhere else: where it was, nobody is.
+    domain.write(CHILD, offset::BASE_ADDRESS_0, 4, 0);
+    domain.bench.log.clear();
+    assert_eq!(domain.memory_read(BAR0 + DATA, 4), 0xffff_ffff);
+    assert_eq!(accesses(&mut domain), [(None, Answer::Absent, Direction::Read)]);
     domain.program_child();
     assert_eq!(domain.memory_read(BAR0 + DATA, 4), 0);
 }

@@ -50,7 +50,7 @@ impl Toy {
 
     /// Wants an interrupt, or no longer does.
     pub(crate) fn set_interrupt(&mut self, ctx: &mut Ctx<'_>, level: bool) {
-        self.msi.set_level(&self.config, ctx, level);
+        self.msi.set_active(&self.config, ctx, u32::from(level));
     }
 }
 

@@ -23,7 +23,7 @@ pub static RTS5261: Model = Model {
     own_registers: OWN,
     phy: phy::REGISTERS,
     own_config: &[],
-    settings: SettingsFormat::Rts5261,
+    settings: SettingsFormat::Rts5261 { mmc: 0x10 },
     supply: Supply {
         // RTS5261_LDO1_POWERON, RTS5261_LDO3318_POWERON.
         card: Switch { address: LDO1233318_POW_CTL, mask: 0x01, on: 0x01, off: 0 },

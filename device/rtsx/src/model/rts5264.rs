@@ -35,7 +35,7 @@ pub static RTS5264: Model = Model {
     own_registers: OWN,
     phy: phy::REGISTERS,
     own_config: OWN_CONFIG,
-    settings: SettingsFormat::Rts5261,
+    settings: SettingsFormat::Rts5261 { mmc: 0 },
     supply: Supply {
         // RTS5264_LDO1_POWERON, RTS5264_LDO3318_POWERON.
         card: Switch { address: LDO1233318_POW_CTL, mask: 0x01, on: 0x01, off: 0 },

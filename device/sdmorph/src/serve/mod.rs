@@ -58,6 +58,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         Some(path) => Some(handler::read_rules(path).map_err(Failure::BadInput)?),
         None => None,
     };
+    let setup = options.setup().map_err(Failure::BadInput)?;
     let record = match &options.record {
         Some(path) => Some(
             recording::open(path)
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         recording::begin(file).context("--record").map_err(Failure::Surroundings)?;
     }
 
-    let shared = Shared::with_model(options.chip);
+    let shared = Shared::with_setup(setup);
     if let Some((name, rules)) = rules {
         shared
             .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))

@@ -9,6 +9,11 @@ const REALTEK: u32 = 0x10ec;
 const COMMAND: u16 = 0x04;
 const MEMORY_AND_MASTER: u32 = 0x0006;
 const CAPABILITY_LIST: u16 = 0x34;
+const POWER_MANAGEMENT: u8 = 0x01;
+/// Bits of PMCSR.
+const PME_STATUS: u32 = 1 << 15;
+const PME_ENABLE: u32 = 1 << 8;
+const D3HOT: u32 = 3;
 const MSI: u8 = 0x05;
 const EXPRESS: u8 = 0x10;
 const L1_SUBSTATES: u16 = 0x001e;
@@ -57,9 +62,10 @@ impl Port<'_> {
             self.driver.ltr_enabled = control & DEVCTL2_LTR != 0;
         }
         if self.sequences().reads_settings {
-            self.driver.settings1 = self.bench.config_read(self.function, 0x724, 4);
-            if self.driver.settings1 & 1 << 24 == 0 {
-                self.driver.settings2 = self.bench.config_read(self.function, 0x814, 4);
+            let settings1 = self.bench.config_read(self.function, 0x724, 4);
+            if settings1 & 1 << 24 == 0 {
+                let settings2 = self.bench.config_read(self.function, 0x814, 4);
+                self.driver.rtd3 = settings2 & self.sequences().rtd3 != 0;
             }
         }
         self.init_hw()
@@ -88,6 +94,7 @@ impl Port<'_> {
             Act::Ltr if self.driver.ltr_enabled => self.set_ltr_latency(LTR_ACTIVE),
             Act::Ltr => Ok(()),
             Act::EfuseSettings => self.fetch_settings(),
+            Act::ByRtd3 { on, off } => self.act(if self.driver.rtd3 { on } else { off }),
             Act::Dum => {
                 let value = self.bar_read(DUM_REG);
                 self.bar_write(DUM_REG, value | 1);
@@ -188,6 +195,7 @@ impl Port<'_> {
         if value2 & 0x01_0000 == 0 {
             return Ok(());
         }
+        self.driver.rtd3 = value2 & self.sequences().rtd3 != 0;
         let value1 = self.bench.config_read(self.function, settings1, 4);
         if settings1 == 0x724 {
             for (address, byte) in (0xff0c..).zip(value1.to_le_bytes()) {
@@ -262,8 +270,8 @@ impl Port<'_> {
         self.set_aspm(true)
     }
 
-    /// `rtsx_pci_power_off`, not for runtime suspend.
-    pub(crate) fn power_off(&mut self, sleep: Sleep) -> Result<(), DriverError> {
+    /// `rtsx_pci_power_off`.
+    pub(crate) fn power_off(&mut self, sleep: Sleep, runtime: bool) -> Result<(), DriverError> {
         let sequences = self.sequences();
         self.put_all(&[sequences.led_off])?;
         self.bar_write(BIER, 0);
@@ -274,7 +282,28 @@ impl Port<'_> {
         if sleep == Sleep::S3 || !sequences.delink_in_s3 {
             self.put_all(&[sequences.delink])?;
         }
+        self.act(if runtime { sequences.stay_armed } else { sequences.disarm })?;
         self.act(sequences.power_down)
+    }
+
+    /// `pci_pm_runtime_suspend`: the driver's part, then PME and D3hot.
+    pub(crate) fn runtime_suspend(&mut self) -> Result<(), DriverError> {
+        self.power_off(Sleep::S3, true)?;
+        let pmcsr = self.capability(POWER_MANAGEMENT)? + 4;
+        let control = self.bench.config_read(self.function, pmcsr, 2);
+        self.bench.config_write(self.function, pmcsr, 2, control | PME_STATUS | PME_ENABLE);
+        let control = self.bench.config_read(self.function, pmcsr, 2);
+        self.bench.config_write(self.function, pmcsr, 2, control & !PME_STATUS | D3HOT);
+        Ok(())
+    }
+
+    /// `pci_pm_runtime_resume`: D0 and no PME, then the driver's part.
+    pub(crate) fn runtime_resume(&mut self) -> Result<(), DriverError> {
+        let pmcsr = self.capability(POWER_MANAGEMENT)? + 4;
+        self.bench.config_write(self.function, pmcsr, 2, 0);
+        let control = self.bench.config_read(self.function, pmcsr, 2);
+        self.bench.config_write(self.function, pmcsr, 2, (control | PME_STATUS) & !PME_ENABLE);
+        self.resume()
     }
 
     pub(crate) fn resume(&mut self) -> Result<(), DriverError> {

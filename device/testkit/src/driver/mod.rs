@@ -56,10 +56,8 @@ pub struct RtsxDriver {
     pub ic_version: u8,
     /// The driver offers SD Express to the card.
     pub offers_express: bool,
-    /// Settings of a firmware as they stand in configuration space, for a chip that has them read at once.
-    pub settings1: u32,
-    /// The second part, which is read if the first part says that they are valid.
-    pub settings2: u32,
+    /// A firmware's settings allow runtime suspend.
+    pub rtd3: bool,
     /// The clock of identification is set.
     initial_clock: bool,
     express_capability: u16,
@@ -288,8 +286,32 @@ impl RtsxDriver {
         function: &mut dyn PciFunction,
     ) -> Result<(), DriverError> {
         let mut port = self.port(bench, function);
-        port.power_off(chip::Sleep::S3)?;
+        port.power_off(chip::Sleep::S3, false)?;
         port.resume()
+    }
+
+    /// `rtsx_pci_runtime_suspend`, and what the PCI core does after it: the function is in D3hot with PME enabled.
+    ///
+    /// # Errors
+    /// [`DriverError`] of the sequence.
+    pub fn runtime_suspend(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).runtime_suspend()
+    }
+
+    /// What the PCI core does before `rtsx_pci_runtime_resume`, and that.
+    ///
+    /// # Errors
+    /// [`DriverError`] of the sequence.
+    pub fn runtime_resume(
+        &mut self,
+        bench: &mut Bench,
+        function: &mut dyn PciFunction,
+    ) -> Result<(), DriverError> {
+        self.port(bench, function).runtime_resume()
     }
 
     /// `rtsx_pci_shutdown`.
@@ -297,7 +319,7 @@ impl RtsxDriver {
     /// # Errors
     /// [`DriverError`] of the sequence.
     pub fn shutdown(&mut self, bench: &mut Bench, function: &mut dyn PciFunction) -> Result<(), DriverError> {
-        self.port(bench, function).power_off(chip::Sleep::S1)
+        self.port(bench, function).power_off(chip::Sleep::S1, false)
     }
 
     /// `rtsx_pci_remove`, with the function still there.

@@ -24,6 +24,8 @@ pub(crate) enum Act {
     EfuseSettings,
     /// DUM_REG, read and written with bit 0 set.
     Dum,
+    /// One or the other sequence, as a firmware's settings allow RTD3 or not.
+    ByRtd3 { on: &'static [Act], off: &'static [Act] },
 }
 
 /// A write: address, mask, data.
@@ -62,6 +64,8 @@ pub(crate) struct Sequences {
     pub(crate) express: bool,
     /// The driver looks for settings in PCR_SETTING_REG1 before it does anything else.
     pub(crate) reads_settings: bool,
+    /// The bit of PCR_SETTING_REG2 that allows runtime suspend; 0 if the driver looks for none.
+    pub(crate) rtd3: u32,
     /// Interrupts beside those of all chips.
     pub(crate) interrupts: u32,
     /// `rtsx_pci_init_hw` before HCBAR.
@@ -96,6 +100,9 @@ pub(crate) struct Sequences {
     pub(crate) delink: Write,
     pub(crate) delink_in_s3: bool,
     pub(crate) power_down: &'static [Act],
+    /// What comes before it if the system goes to sleep, and if only the reader does.
+    pub(crate) disarm: &'static [Act],
+    pub(crate) stay_armed: &'static [Act],
     /// A scatter list's entry has 20 bits of length in one piece.
     pub(crate) whole_length: bool,
     /// Before the switch to SD Express the link's speed is lowered and raised, and what resets the chip is chosen.
@@ -104,7 +111,7 @@ pub(crate) struct Sequences {
     pub(crate) current_limit: u8,
 }
 
-use Act::{Dum, EfuseSettings, Get, List, Ltr, PhyPut, PhyUpdate, Put, Sleep};
+use Act::{ByRtd3, Dum, EfuseSettings, Get, List, Ltr, PhyPut, PhyUpdate, Put, Sleep};
 
 /// The sequence that a chip is driven with.
 pub(crate) fn of(device: u16) -> Option<&'static Sequences> {
@@ -112,6 +119,14 @@ pub(crate) fn of(device: u16) -> Option<&'static Sequences> {
 }
 
 const ALL: &[&Sequences] = &[&RTS5261, &RTS5260, &RTS5228, &RTS525A, &RTS522A, &RTS5264];
+
+/// PM_WAKE_EN, and FORCE_PM_CONTROL with or without FORCE_PM_VALUE.
+const ARM: Act = ByRtd3 {
+    on: &[Put(0xff7e, 0x01, 0x01), Put(0xff78, 0x30, 0x30)],
+    off: &[Put(0xff7e, 0x01, 0x00), Put(0xff78, 0x30, 0x20)],
+};
+/// `force_power_down`, not for runtime suspend: a card that comes or goes wakes nobody.
+const DISARM: &[Act] = &[Put(0xff7c, 0xf0, 0x00), Put(0xff7e, 0x01, 0x00), Put(0xff78, 0x30, 0x20)];
 
 /// CARD_PULL_CTL2 and CARD_PULL_CTL3.
 const PULL_ON: &[Write] = &[(0xfd61, 0xff, 0xaa), (0xfd62, 0xff, 0xe9)];
@@ -158,6 +173,7 @@ pub(crate) static RTS5261: Sequences = Sequences {
     bar: 0,
     express: true,
     reads_settings: false,
+    rtd3: 0x08,
     interrupts: 0,
     before: &[],
     ssc_on: &[Put(0xff55, 0x02, 0), Put(0xff60, 0x01, 0)],
@@ -193,8 +209,7 @@ pub(crate) static RTS5261: Sequences = Sequences {
         Put(0xff03, 0x30, 0x00),
         Put(0xff03, 0x80, 0x80),
         Put(0xfe76, 0xff, 0xfb),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
+        ARM,
         Put(0xff7e, 0x10, 0x00),
         Put(0xff5f, 0x20, 0x00),
     ],
@@ -224,12 +239,10 @@ pub(crate) static RTS5261: Sequences = Sequences {
     clock: Clock { divider: 0xc0, clk_div: 0x25, ssc_depth: 0x03, div_n: 0x39, more: &[] },
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: true,
-    power_down: &[
-        Put(0xff7c, 0xf0, 0x00),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
-        Put(0xff60, 0x01, 0x01),
-    ],
+    disarm: DISARM,
+    // RTS5261_INFORM_RTD3_COLD, RTS5261_FORCE_PRSNT_LOW.
+    stay_armed: &[Put(0xff78, 0x30, 0x00), Put(0xff5f, 0x20, 0x20), Put(0xff7f, 0x40, 0x40)],
+    power_down: &[Put(0xff60, 0x01, 0x01)],
     whole_length: false,
     limits_link_speed: false,
     current_limit: 0xa0,
@@ -252,6 +265,7 @@ static RTS5260: Sequences = Sequences {
     bar: 0,
     express: false,
     reads_settings: true,
+    rtd3: 0,
     interrupts: MS_INT,
     before: &[],
     ssc_on: &[Put(0xfc00, 0x01, 0)],
@@ -353,6 +367,8 @@ static RTS5260: Sequences = Sequences {
     clock: COMMON_CLOCK,
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: false,
+    disarm: &[],
+    stay_armed: &[],
     power_down: &[Put(0xfc00, 0x03, 0x03)],
     whole_length: true,
     limits_link_speed: false,
@@ -364,6 +380,7 @@ static RTS5228: Sequences = Sequences {
     bar: 0,
     express: false,
     reads_settings: true,
+    rtd3: 0x02,
     interrupts: 0,
     before: &[Put(0xff73, 0xc0, 0x80)],
     ssc_on: &[Put(0xfc00, 0x01, 0)],
@@ -401,8 +418,7 @@ static RTS5228: Sequences = Sequences {
         Put(0xff03, 0x30, 0x00),
         Put(0xff03, 0x80, 0x80),
         Put(0xfe76, 0xff, 0xfb),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
+        ARM,
         Put(0xff7e, 0x10, 0x00),
     ],
     aspm: Aspm::ForcedAndConfigured,
@@ -433,12 +449,9 @@ static RTS5228: Sequences = Sequences {
     clock: Clock { divider: 0x80, clk_div: 0x37, ssc_depth: 0x02, div_n: 0x39, more: &[] },
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: false,
-    power_down: &[
-        Put(0xff7c, 0xf0, 0x00),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
-        Put(0xfc00, 0x01, 0x01),
-    ],
+    disarm: DISARM,
+    stay_armed: &[],
+    power_down: &[Put(0xfc00, 0x01, 0x01)],
     whole_length: false,
     limits_link_speed: false,
     current_limit: 0,
@@ -475,15 +488,12 @@ macro_rules! init_ocp {
     };
 }
 
-/// `rts522a_force_power_down`, and that of the RTS525A.
-const POWER_DOWN: &[Act] =
-    &[Put(0xff7c, 0xf0, 0x00), Put(0xff7e, 0x01, 0x00), Put(0xff78, 0x30, 0x20), Put(0xfc00, 0x03, 0x03)];
-
 static RTS525A: Sequences = Sequences {
     device: 0x525a,
     bar: 1,
     express: false,
     reads_settings: true,
+    rtd3: 0x04,
     interrupts: MS_INT,
     before: &[],
     ssc_on: &[Put(0xfc00, 0x01, 0)],
@@ -514,8 +524,7 @@ static RTS525A: Sequences = Sequences {
         ]),
         Put(0xfe97, 0x10, 0x10),
         Put(0xff7c, 0xf0, 0xf0),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
+        ARM,
         Put(0xff03, 0x80, 0x80),
         Put(0xff7e, 0x10, 0x00),
         Put(0xff78, 0x03, 0x00),
@@ -548,17 +557,43 @@ static RTS525A: Sequences = Sequences {
     clock: COMMON_CLOCK,
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: false,
-    power_down: POWER_DOWN,
+    disarm: DISARM,
+    stay_armed: &[],
+    power_down: &[Put(0xfc00, 0x03, 0x03)],
     whole_length: true,
     limits_link_speed: false,
     current_limit: 0,
 };
+
+/// The command list of `rts5227_extra_init_hw`, with PM_WAKE_EN and RTS522A_PME_FORCE_CTL.
+macro_rules! list_522a {
+    ($wake:expr, $force:expr) => {
+        [
+            (0xfc1f, 0x02, 0x02),
+            (0xfe57, 0x3f, 0x00),
+            (0xfe78, 0x03, 0x00),
+            (0xfe78, 0x03, 0x01),
+            (0xfc1e, 0x0f, 0x02),
+            (0xfe4c, 0x03, 0x03),
+            (0xfd5a, 0xff, 0x96),
+            (0xfd5e, 0xff, 0x96),
+            (0xfd5f, 0xff, 0x96),
+            (0xff03, 0x30, 0x00),
+            (0xff7c, 0xf0, 0xf0),
+            (0xff7e, 0x01, $wake),
+            (0xff78, 0x30, $force),
+            (0xff03, 0x80, 0x80),
+            (0xff7e, 0x10, 0x00),
+        ]
+    };
+}
 
 static RTS522A: Sequences = Sequences {
     device: 0x522a,
     bar: 0,
     express: false,
     reads_settings: true,
+    rtd3: 0x02,
     interrupts: MS_INT,
     before: &[],
     ssc_on: &[Put(0xfc00, 0x01, 0)],
@@ -573,23 +608,7 @@ static RTS522A: Sequences = Sequences {
         Put(0xfea8, 0xff, 0x83),
         Put(0xfea9, 0xff, 0xde),
         Ltr,
-        List(&[
-            (0xfc1f, 0x02, 0x02),
-            (0xfe57, 0x3f, 0x00),
-            (0xfe78, 0x03, 0x00),
-            (0xfe78, 0x03, 0x01),
-            (0xfc1e, 0x0f, 0x02),
-            (0xfe4c, 0x03, 0x03),
-            (0xfd5a, 0xff, 0x96),
-            (0xfd5e, 0xff, 0x96),
-            (0xfd5f, 0xff, 0x96),
-            (0xff03, 0x30, 0x00),
-            (0xff7c, 0xf0, 0xf0),
-            (0xff7e, 0x01, 0x00),
-            (0xff78, 0x30, 0x20),
-            (0xff03, 0x80, 0x80),
-            (0xff7e, 0x10, 0x00),
-        ]),
+        ByRtd3 { on: &[List(&list_522a!(0x01, 0x30))], off: &[List(&list_522a!(0x00, 0x20))] },
         // The driver does not know of a card yet, whether there is one or not.
         Put(0xfc00, 0x02, 0x02),
         Put(0xfe59, 0x02, 0x02),
@@ -622,7 +641,9 @@ static RTS522A: Sequences = Sequences {
     clock: COMMON_CLOCK,
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: false,
-    power_down: POWER_DOWN,
+    disarm: DISARM,
+    stay_armed: &[],
+    power_down: &[Put(0xfc00, 0x03, 0x03)],
     whole_length: true,
     limits_link_speed: false,
     current_limit: 0,
@@ -636,6 +657,7 @@ static RTS5264: Sequences = Sequences {
     bar: 1,
     express: true,
     reads_settings: false,
+    rtd3: 0x08,
     interrupts: SD_OVP_INT,
     before: &[],
     ssc_on: &[Put(0xff55, 0x02, 0), Put(0xff60, 0x01, 0)],
@@ -685,8 +707,7 @@ static RTS5264: Sequences = Sequences {
         Put(0xfe76, 0xff, 0xff),
         Put(0xfe34, 0x20, 0x00),
         Put(0xff7f, 0x10, 0x00),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
+        ARM,
         Put(0xff7e, 0x10, 0x00),
         Put(0xff5f, 0x20, 0x00),
     ],
@@ -748,12 +769,16 @@ static RTS5264: Sequences = Sequences {
     },
     delink: (0xff7e, 0x10, 0x10),
     delink_in_s3: true,
-    power_down: &[
-        Put(0xff7c, 0xf0, 0x00),
-        Put(0xff7e, 0x01, 0x00),
-        Put(0xff78, 0x30, 0x20),
-        Put(0xff60, 0x01, 0x01),
+    disarm: DISARM,
+    // RTS5264_INFORM_RTD3_COLD, RTS5264_FORCE_PRSNT_LOW.
+    stay_armed: &[
+        Put(0xff78, 0x30, 0x00),
+        Put(0xff7e, 0x01, 0x01),
+        Put(0xff7e, 0x10, 0x00),
+        Put(0xff5f, 0x20, 0x20),
+        Put(0xff7f, 0x40, 0x40),
     ],
+    power_down: &[Put(0xff60, 0x01, 0x01)],
     whole_length: true,
     limits_link_speed: true,
     current_limit: 0x80,

@@ -148,8 +148,8 @@ impl Carrier {
 
     /// The function's interrupt rises; the vectors that VMD sends for it, with their data.
     pub(crate) fn interrupt(&mut self) -> Vec<(u16, u32)> {
-        self.with_toy(|toy, ctx| toy.msi.set_level(&toy.config, ctx, false));
-        self.with_toy(|toy, ctx| toy.msi.set_level(&toy.config, ctx, true));
+        self.with_toy(|toy, ctx| toy.msi.set_active(&toy.config, ctx, 0));
+        self.with_toy(|toy, ctx| toy.msi.set_active(&toy.config, ctx, 1));
         self.sent()
     }
 

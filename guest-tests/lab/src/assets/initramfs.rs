@@ -209,6 +209,53 @@ mod tests {
         assert!(contains(&contents.build().unwrap(), "modules/sdmorph_unfix.ko"));
     }
 
+    /// What /init's `say_lines` puts into the kernel's log, if a test says this. A file stands in for the log.
+    fn said(lines: &str) -> Vec<String> {
+        let (_, functions) = INIT.split_once("\nLONGEST=").unwrap();
+        let (functions, _) = functions.split_once("\nname=").unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let to_log = format!(">>'{}'", log.path().display());
+        let script = format!("LONGEST={functions}\nsay_lines").replace(">/dev/kmsg", &to_log);
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .env("LC_ALL", "C")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), lines.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success());
+        fs::read_to_string(log.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn init_makes_a_record_of_each_line_and_a_diagnostic_of_what_is_not_ktap() {
+        let records = said(
+            "KTAP version 1\n1..2\n# seen\nok 1 - a\n\n  indented, with  blanks\nnot ok 2 - b\n\
+             sh: can't open /dev/mmcblk0: no such file\nsdmorph-init: exit 1\nnot ok 3 - of what was left behind\n",
+        );
+        let expected = [
+            "KTAP version 1",
+            "1..2",
+            "# seen",
+            "ok 1 - a",
+            "#   indented, with  blanks",
+            "not ok 2 - b",
+            "# sh: can't open /dev/mmcblk0: no such file",
+        ]
+        .map(|line| format!("<14>sdmorph-ktap: {line}"));
+        assert_eq!(records[..7], expected);
+        assert_eq!(records[7..], ["<14>sdmorph-init: exit 1"]);
+    }
+
+    #[test]
+    fn a_line_that_the_log_would_refuse_is_cut_and_says_so() {
+        let records = said(&format!("ok 1 - {}\nok 2 - x\nsdmorph-init: exit 0\n", "long ".repeat(1000)));
+        // LOG_LINE_MAX of 6.1; the level is not counted.
+        assert!(records[0].len() <= 976, "{}", records[0].len());
+        assert!(records[0].ends_with(" (cut)"), "{}", records[0]);
+        assert_eq!(records[1..], ["<14>sdmorph-ktap: ok 2 - x", "<14>sdmorph-init: exit 0"]);
+    }
+
     #[test]
     fn a_missing_busybox_is_named() {
         let contents = Contents {

@@ -18,6 +18,8 @@ mod programs;
 mod progress;
 mod qemu;
 mod store;
+mod toolchain;
+pub(crate) mod tools;
 mod unfix;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +63,8 @@ pub struct Needs {
     pub modules: BTreeSet<String>,
     /// Programs of Debian packages.
     pub packages: Packages,
+    /// Programs of the lab's own.
+    pub tools: BTreeSet<String>,
 }
 
 impl Needs {
@@ -69,6 +73,7 @@ impl Needs {
     pub fn and(mut self, other: &Self) -> Self {
         self.modules.extend(other.modules.iter().cloned());
         self.packages = programs::union(self.packages, &other.packages);
+        self.tools.extend(other.tools.iter().cloned());
         self
     }
 }
@@ -96,8 +101,8 @@ pub struct GuestKernel {
     pub kernel: Kernel,
     /// The module that takes the fix out, if it was asked for.
     pub unfix: Option<PathBuf>,
-    /// The programs of packages that were asked for, with their libraries: of the kernel's own Debian release, or the
-    /// newest one that is known for a kernel of the user's own.
+    /// The programs that were asked for: of packages, with their libraries, from the kernel's own Debian release, or the
+    /// newest one that is known for a kernel of the user's own; and the lab's own.
     pub programs: Vec<GuestFile>,
 }
 
@@ -148,7 +153,8 @@ pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Ass
 fn obtain_stock(stock: StockKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
     let kernel = Kernel::obtain_stock(stock, &request.needs.modules, fetcher)?;
     let unfix = if request.unfix { Some(unfix::obtain_stock(stock, &kernel, fetcher)?) } else { None };
-    let programs = programs::obtain(&request.needs.packages, stock.suite(), fetcher)?;
+    let mut programs = programs::obtain(&request.needs.packages, stock.suite(), fetcher)?;
+    programs.extend(tools::obtain(&request.needs.tools, Some((stock, &kernel.release)), fetcher)?);
     Ok(GuestKernel { kernel, unfix, programs })
 }
 
@@ -165,7 +171,8 @@ fn obtain_own(own: &OwnKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> 
             )));
         }
     };
-    let programs = programs::obtain(&request.needs.packages, Suite::Trixie, fetcher)?;
+    let mut programs = programs::obtain(&request.needs.packages, Suite::Trixie, fetcher)?;
+    programs.extend(tools::obtain(&request.needs.tools, None, fetcher)?);
     Ok(GuestKernel { kernel, unfix, programs })
 }
 

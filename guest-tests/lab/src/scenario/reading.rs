@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario};
+use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, VendorSettings};
+use crate::assets::tools;
 use crate::image::ImageFormat;
 use crate::verdict::Outcome;
 
@@ -106,6 +107,10 @@ impl Scenario {
                 format!("guest.test is `{test}`, and has to be the file name of a .sh script"),
             ));
         }
+        let settings = self.device.vendor_settings;
+        if let Some((key, strength)) = settings.and_then(VendorSettings::out_of_range) {
+            return Err((key, format!("device.vendor_settings.{key} is {strength}, and has to be 0 to 3")));
+        }
         for evidence in self.verdict.fault.iter().chain([&self.verdict.clean]) {
             let names = || self.moments.iter().map(|moment| moment.name.as_str());
             if let Some(unknown) = evidence.order.iter().find(|name| !names().any(|known| known == *name)) {
@@ -153,7 +158,11 @@ impl Scenario {
 
     /// What the types do not say of programs, modules and images.
     fn check_cards(&self) -> Result<(), Misfit> {
-        let Guest { modules, packages, .. } = &self.guest;
+        let Guest { modules, packages, tools, .. } = &self.guest;
+        if let Some(name) = tools.iter().find(|name| !tools::names().any(|known| known == *name)) {
+            let hint = nearest(name, tools::names());
+            return Err(Misfit::new("tools", name, format!("tools: the lab has no program `{name}`{hint}")));
+        }
         if let Some(name) = modules.iter().find(|name| !is_word(name, "_-")) {
             return Err(Misfit::new("modules", name, format!("`{name}` is no name of a kernel module")));
         }
@@ -462,6 +471,31 @@ mod tests {
     }
 
     #[test]
+    fn vendor_settings_become_words_of_the_device_s_command_line() {
+        let with = |lines: &str| format!("{RACE}\n[device.vendor_settings]\n{lines}\n");
+        let words = |lines: &str| {
+            let scenario = Scenario::parse("x", "x.toml", &with(lines)).unwrap();
+            scenario.device.arguments()
+        };
+        assert_eq!(
+            words("rtd3 = true\nreverse_socket = true\naspm = \"l0s-l1\"\ndrive_3v3 = 3"),
+            ["--vendor-settings", "rtd3,reverse-socket,aspm=l0s-l1,drive-1v8=0,drive-3v3=3"]
+        );
+        assert_eq!(words(""), ["--vendor-settings", "aspm=off,drive-1v8=0,drive-3v3=0"]);
+        for (line, says) in [
+            ("rtd = true", "(did you mean `rtd3`?)"),
+            ("aspm = \"l0s-11\"", "(did you mean `l0s-l1`?)"),
+            ("rtd3 = 1", "expected a boolean"),
+            ("drive_1v8 = 4", "device.vendor_settings.drive_1v8 is 4, and has to be 0 to 3"),
+        ] {
+            let message = error(&with(line));
+            assert!(message.contains(says), "{message}");
+            let at: usize = message.split(':').nth(1).unwrap().parse().unwrap();
+            assert_eq!(with(line).lines().nth(at - 1).unwrap(), line, "{message}");
+        }
+    }
+
+    #[test]
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
@@ -470,7 +504,7 @@ mod tests {
     /// The race with a card, and what a test changes of it.
     fn with_card(from: &str, to: &str) -> String {
         let cards = "\n[[image]]\nname = \"card\"\nsize = \"64M\"\n\n[[image]]\nname = \"other\"\nsize = \"1G\"\nformat = \"qcow2\"\n\n[[check]]\nimage = \"card\"\noffset = \"1M\"\nlength = \"63M\"\n";
-        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }";
+        let guest = "vcpus = 2\nmodules = [\"ext4\"]\npackages = { e2fsprogs = [\"mkfs.ext4\"] }\ntools = [\"sd-lock\"]";
         let text = format!("{RACE}{cards}").replace("vcpus = 2", guest);
         assert!(text.contains(from), "{from}");
         text.replacen(from, to, 1)
@@ -485,6 +519,7 @@ mod tests {
         assert_eq!(formats, [ImageFormat::Raw, ImageFormat::Qcow2]);
         assert_eq!(scenario.checks[0].range(), Some((1 << 20, 63 << 20)));
         let needs = scenario.guest.needs();
+        assert!(needs.tools.contains("sd-lock"));
         assert!(needs.modules.contains("ext4") && needs.packages["e2fsprogs"].contains("mkfs.ext4"));
         assert_eq!(Scenario::load("boot-insert-remove").unwrap().guest.needs(), Needs::default());
     }
@@ -504,6 +539,7 @@ mod tests {
             ("length = \"63M\"", "length = \"0\"", "more than 0"),
             ("modules = [\"ext4\"]", "modules = [\"../x\"]", "no name of a kernel module"),
             ("e2fsprogs = [", "-o = [", "no name of a package"),
+            ("tools = [\"sd-lock\"]", "tools = [\"sd-look\"]", "did you mean `sd-lock`?"),
             ("[\"mkfs.ext4\"]", "[]", "which programs of `e2fsprogs`"),
             ("[\"mkfs.ext4\"]", "[\"a/b\"]", "no name of a program"),
         ] {
