@@ -82,6 +82,7 @@ const OTHER_ADMIN: &[(u8, &str)] = &[
     (0x1c, "Virtualization Management"),
     (0x1d, "NVMe-MI Send"),
     (0x1e, "NVMe-MI Receive"),
+    (0x7f, "Fabrics"),
     (0x81, "Security Send"),
     (0x82, "Security Receive"),
     (0x84, "Sanitize"),

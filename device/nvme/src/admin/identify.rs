@@ -25,7 +25,9 @@ mod cns {
     pub(super) const CONTROLLER: u8 = 0x01;
     pub(super) const ACTIVE_NAMESPACES: u8 = 0x02;
     pub(super) const DESCRIPTORS: u8 = 0x03;
-    /// Of version 2.0. Linux asks it of every controller, and a refusal would be an entry in the error log.
+    /// Of version 2.0, as the next. nvme-cli and Linux ask them of every controller, and a refusal would be an entry in the
+    /// error log.
+    pub(super) const COMMAND_SET_NAMESPACE: u8 = 0x05;
     pub(super) const COMMAND_SET_CONTROLLER: u8 = 0x06;
 }
 
@@ -35,11 +37,21 @@ const NVM_COMMAND_SET: u8 = 0;
 impl Nvme {
     pub(super) fn identify(&mut self, ctx: &mut Ctx<'_>, command: &Command) -> Ended {
         let namespace = command.namespace;
+        let [.., command_set] = command.dword(11).to_le_bytes();
         let data = match (command.dword(10) & 0xff) as u8 {
             // What all namespaces have in common is told by controllers with namespace management only (5.15.2.1).
             cns::NAMESPACE if namespace == NAMESPACE => self.identify_namespace(),
             cns::DESCRIPTORS if namespace == NAMESPACE => self.identify_descriptors(),
-            cns::NAMESPACE | cns::DESCRIPTORS => return Err(Status::INVALID_NAMESPACE),
+            cns::COMMAND_SET_NAMESPACE | cns::COMMAND_SET_CONTROLLER if command_set != NVM_COMMAND_SET => {
+                return Err(Status::INVALID_FIELD);
+            }
+            // Protection information, which there is none of.
+            cns::COMMAND_SET_NAMESPACE if namespace == NAMESPACE => vec![0; BYTES],
+            // Limits beside MDTS, of which there are none.
+            cns::COMMAND_SET_CONTROLLER => vec![0; BYTES],
+            cns::NAMESPACE | cns::DESCRIPTORS | cns::COMMAND_SET_NAMESPACE => {
+                return Err(Status::INVALID_NAMESPACE);
+            }
             cns::CONTROLLER => self.identify_controller(),
             // The list is of those greater than NSID, which leaves nothing to be greater if it is one of the last two.
             cns::ACTIVE_NAMESPACES if namespace >= BROADCAST - 1 => return Err(Status::INVALID_NAMESPACE),
@@ -49,10 +61,6 @@ impl Nvme {
                     put(&mut data, 0, &NAMESPACE.to_le_bytes());
                 }
                 data
-            }
-            // No limit beside MDTS.
-            cns::COMMAND_SET_CONTROLLER if (command.dword(11) >> 24) as u8 == NVM_COMMAND_SET => {
-                vec![0; BYTES]
             }
             _ => return Err(Status::INVALID_FIELD),
         };

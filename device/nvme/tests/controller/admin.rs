@@ -60,6 +60,13 @@ fn write_protected_medium_is_announced() {
 }
 
 #[test]
+fn nvm_command_set_has_no_more_limits_and_no_protection_information() {
+    let mut rig = Rig::probed();
+    assert_eq!(rig.identify(5, 1).unwrap(), vec![0; 4096]);
+    assert_eq!(rig.identify(6, 0).unwrap(), vec![0; 4096]);
+}
+
+#[test]
 fn active_namespaces_are_those_behind_the_one_named() {
     let mut rig = Rig::probed();
     assert_eq!(rig.identify(2, 0).unwrap()[..8], [1, 0, 0, 0, 0, 0, 0, 0]);
@@ -75,11 +82,14 @@ fn identify_refuses_what_it_does_not_have() {
     assert_eq!(status(rig.identify(0, 2)), INVALID_NAMESPACE);
     assert_eq!(status(rig.identify(0, 0xffff_ffff)), INVALID_NAMESPACE, "no namespace management");
     assert_eq!(status(rig.identify(3, 2)), INVALID_NAMESPACE);
-    for cns in [4, 5, 7, 8, 0x10, 0x11, 0x12, 0x13, 0x17, 0x1c, 0xff] {
+    for cns in [4, 7, 8, 0x10, 0x11, 0x12, 0x13, 0x17, 0x1c, 0xff] {
         assert_eq!(status(rig.identify(cns, 1)), INVALID_FIELD, "CNS {cns:#x}");
     }
-    let another_set = Entry::new(6, 0).prps(SCRATCH, 0).with(10, 6).with(11, 2 << 24);
-    assert_eq!(status(rig.admin(another_set)), INVALID_FIELD);
+    for cns in [5, 6] {
+        let another_set = Entry::new(6, 1).prps(SCRATCH, 0).with(10, cns).with(11, 2 << 24);
+        assert_eq!(status(rig.admin(another_set)), INVALID_FIELD);
+    }
+    assert_eq!(status(rig.identify(5, 2)), INVALID_NAMESPACE);
 }
 
 #[test]
