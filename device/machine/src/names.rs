@@ -87,5 +87,6 @@ pub fn registry() -> Registry {
         registry.add_table(table.function, table.space, &table.rows, BUSY);
     }
     registry.add_commands(sdmorph_sdcard::command_names());
+    registry.add_commands(sdmorph_nvme::command_names());
     registry
 }
