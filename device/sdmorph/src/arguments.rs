@@ -17,6 +17,7 @@ use sdmorph_machine::{Model, Settings, Setup};
     about = "A virtual PCIe card reader whose BAR vanishes when an SD Express card is inserted",
     after_help = "Examples:
   sdmorph lab demo                             the reported page fault and the clean run, one after the other
+  sdmorph report target/lab/sd7-idle-race      a page of what happened in both
   sdmorph serve                                a device for your own QEMU; see qemu-config/
   sdmorph ctl card-insert kind=sd-express      insert the card that makes the slot morph
   sdmorph ctl events --follow                  watch what happens
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Ctl(CtlOptions),
     /// Run scenarios in stock guests and judge what happens
     Lab(LabOptions),
+    /// Make a page, a picture or a trace of what runs have left
+    Report(ReportOptions),
     /// Print every register that is modelled, with reset value, masks and source
     Registers(RegistersOptions),
     /// Print a completion script for a shell
@@ -181,6 +184,33 @@ pub(crate) struct CtlOptions {
     /// Its arguments, as key=value; a value that is JSON is taken as such, and dots nest
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph report target/lab/sd7-idle-race                      both variants: report.html beside them
+  sdmorph report target/lab/sd7-idle-race/without-fix          one run
+  sdmorph report target/lab/sd7-idle-race --svg race.svg --png race.png
+  sdmorph report target/lab/sd7-idle-race --perfetto race.json for ui.perfetto.dev
+
+DIR is the directory of a run (with result.json, record.jsonl and console.log), or of a scenario with the directories of
+its runs; of a series, the first run of each variant is shown. The page needs no network and no other file.")]
+pub(crate) struct ReportOptions {
+    /// The directory of a run, or of a scenario
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Where to write the page; default report.html in DIR, unless something else is asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the critical moments as a picture
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// The same picture as pixels
+    #[arg(long, value_name = "FILE")]
+    pub(crate) png: Option<PathBuf>,
+    /// Write everything as a trace, in the Chrome JSON trace event format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) perfetto: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

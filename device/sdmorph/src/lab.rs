@@ -16,7 +16,7 @@ use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
-use crate::{Failure, output, scenario_list};
+use crate::{Failure, output, report, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -28,11 +28,15 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
         LabCommand::Setup(options) => setup(options),
         LabCommand::List(options) => list(options),
         LabCommand::Demo(options) => {
-            let summary = run::demo(&run_options(DEMO, options)?, &mut out).map_err(failure)?;
+            let options = run_options(DEMO, options)?;
+            let summary = run::demo(&options, &mut out).map_err(failure)?;
+            page(&options);
             ended(summary.exit_code())
         }
         LabCommand::Run { scenario, options } => {
-            let summary = run::run(&run_options(scenario, options)?, &mut out).map_err(failure)?;
+            let options = run_options(scenario, options)?;
+            let summary = run::run(&options, &mut out).map_err(failure)?;
+            page(&options);
             ended(summary.exit_code())
         }
         LabCommand::Test { scenarios, options } => {
@@ -48,6 +52,18 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
             let kernels = [options.kernel.clone()];
             ended(suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?)
         }
+    }
+}
+
+/// The page beside the report. A run has its verdict without it.
+fn page(options: &run::RunOptions) {
+    match report::page(&options.out_dir) {
+        Ok(_) if options.json => {}
+        Ok(path) => println!("page:   {}", path.display()),
+        Err(Failure::Failed(error) | Failure::BadInput(error) | Failure::Surroundings(error)) => {
+            tracing::warn!("there is no page of this run: {error:#}")
+        }
+        Err(Failure::Shown(_)) => {}
     }
 }
 

@@ -129,6 +129,9 @@ fn guest_that_never_says_a_word_is_inconclusive_at_the_deadline() {
     assert_eq!(lab.code, Some(3), "{}", lab.stderr);
     let reason = "inconclusive (NOT as expected): waited 1 s for the kernel's first line; last console line: (nothing)";
     assert!(lab.stdout.contains(reason), "{}", lab.stdout);
+    assert!(lab.stdout.ends_with("page:   out/report.html\n"), "{}", lab.stdout);
+    let page = fs::read_to_string(host.path("out/report.html")).unwrap();
+    assert!(page.contains("waited 1 s for the kernel&#39;s first line"));
     assert!(!host.machine_runs());
     assert!(host.left().is_empty(), "{:?}", host.left());
 }

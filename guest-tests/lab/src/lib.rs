@@ -17,7 +17,7 @@
 //! What it does not do:
 //! - other architectures than x86-64, in the guest as on the host;
 //! - several runs at a time: they would take the processors from each other, and times are part of the verdict;
-//! - HTML.
+//! - HTML and pictures: `sdmorph-report` makes them of the files that a run leaves.
 
 // The lab is on the host's side: it waits for processes and guests, in the wall clock's time.
 #![allow(clippy::disallowed_methods)]

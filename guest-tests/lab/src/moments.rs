@@ -32,8 +32,8 @@ pub struct MomentTime {
     pub clock: ClockSource,
 }
 
-/// Find the scenario's moments in a run.
-pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> Vec<MomentTime> {
+/// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
+pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
     let link_down = record.event("link-down").map(|entry| entry.t_ns);
     let offset_us = link_down.zip(log.find("*pciehp: Slot(8): Link Down").and_then(|line| line.time_us));
     // Nanoseconds on the device's clock; signed, since a guest time can lie before the device's start.
@@ -65,14 +65,12 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> Vec<MomentTime
     let found: Vec<_> = moments.iter().map(|moment| (moment, find(moment))).collect();
     let zero = found.iter().find_map(|(_, (t_ns, _))| *t_ns);
     let since = |t_ns: i128| zero.map(|zero| milliseconds(t_ns - zero));
-    found
-        .into_iter()
-        .map(|(moment, (t_ns, clock))| MomentTime {
-            name: moment.name.clone(),
-            t_ms: t_ns.and_then(since),
-            clock,
-        })
-        .collect()
+    let times = found.into_iter().map(|(moment, (t_ns, clock))| MomentTime {
+        name: moment.name.clone(),
+        t_ms: t_ns.and_then(since),
+        clock,
+    });
+    (times.collect(), zero.and_then(|zero| u64::try_from(zero).ok()))
 }
 
 /// Whether an entry of the record is what some moment is about.
@@ -112,7 +110,8 @@ mod tests {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
         let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
         let log = Klog::from_bytes(include_bytes!("../fixtures/fault-6.1.log"));
-        let times = locate(&scenario.moments, &record, &log);
+        let (times, zero_ns) = locate(&scenario.moments, &record, &log);
+        assert_eq!(zero_ns, Some(11_324_258_877));
         let of = |name: &str| times.iter().find(|time| time.name == name).unwrap().t_ms;
         assert_eq!(of("switch requested"), Some(0.0));
         assert_eq!(of("BAR vanished"), Some(250.771));
@@ -126,7 +125,7 @@ mod tests {
     #[test]
     fn what_did_not_happen_has_no_time() {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
-        let times = locate(&scenario.moments, &Record::default(), &Klog::new());
+        let (times, _) = locate(&scenario.moments, &Record::default(), &Klog::new());
         assert_eq!(times.len(), scenario.moments.len());
         assert!(times.iter().all(|time| time.t_ms.is_none()));
     }
@@ -136,7 +135,7 @@ mod tests {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
         let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
         let log = Klog::from_bytes(b"<14>[    7.000000] sdmorph-test: reader removed\n");
-        let times = locate(&scenario.moments, &record, &log);
+        let (times, _) = locate(&scenario.moments, &record, &log);
         assert_eq!(times.iter().find(|time| time.name == "reader removed").unwrap().t_ms, None);
     }
 }

@@ -86,6 +86,8 @@ pub struct RunResult {
     pub wall_s: f64,
     /// The scenario's moments.
     pub moments: Vec<MomentTime>,
+    /// What they count from, in nanoseconds of the device's clock: `t_ns` of its record.
+    pub zero_ns: Option<u64>,
     /// The lines of the guest's console that the verdict stands on, in their order, with the kernel's time.
     pub kernel_log: Vec<String>,
     /// The scenario's oops, or else the first one.
@@ -135,6 +137,7 @@ impl RunResult {
         let expected = variant.expected(scenario).unwrap_or(Expected::Any);
         let log = evidence.log;
         let as_expected = verdict.outcome.is(expected);
+        let (moments, zero_ns) = locate(&scenario.moments, evidence.record, log);
         let oops = verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned();
         Self {
             format: FORMAT,
@@ -151,7 +154,8 @@ impl RunResult {
             module: evidence.module,
             placed: facts.placed,
             wall_s: facts.wall_s,
-            moments: locate(&scenario.moments, evidence.record, log),
+            moments,
+            zero_ns,
             kernel_log: witnesses(scenario, log, oops.as_ref()),
             oops,
             ktap: log.ktap.results.clone(),

@@ -354,7 +354,7 @@ impl Evidenced<'_> {
 
     /// Each of these moments came before the next one.
     fn check_order(&self, names: &[String]) -> Result<(), String> {
-        let moments = moments::locate(&self.scenario.moments, self.record, self.log);
+        let (moments, _) = moments::locate(&self.scenario.moments, self.record, self.log);
         let mut times = Vec::new();
         for name in names {
             let found = moments.iter().find(|moment| moment.name == *name);

@@ -10,6 +10,7 @@ mod ending;
 mod logs;
 mod pages;
 mod record;
+mod report;
 mod rules;
 mod server;
 mod sockets;

@@ -1,0 +1,94 @@
+//! A run for people: one HTML page that needs nothing else, a still picture of the critical moments, and a trace for
+//! Perfetto. Made of the files that a run has left, not of machines.
+//!
+//! In the order of the work:
+//! - `evidence`: `result.json`, `record.jsonl` and `console.log`, read back;
+//! - `clocks`: the guest's clock laid over the device's, and how far off that can be;
+//! - `story`: spans, moments and the verdict in words; everything below draws these;
+//! - `lanes`: what is drawn where, on paper and screen; `wording`: numbers and times as text;
+//! - `drawing`, made with a `pen`, and `svg`, `png`: the still picture;
+//! - `page`: the HTML page; `page/` has its style and its script;
+//! - `trace`: the Chrome JSON trace event format;
+//! - `escape`: what a guest says is text, never markup.
+//!
+//! What it does not do:
+//! - judge: the verdict is the lab's, from `result.json`;
+//! - show more than the first run of each variant at a time;
+//! - put more than [`RECORDS_LIMIT`] entries of a record into a page: the trace has them all.
+
+mod clocks;
+mod drawing;
+mod escape;
+mod evidence;
+mod lanes;
+mod page;
+mod pen;
+mod png;
+mod story;
+mod svg;
+mod trace;
+mod wording;
+
+use std::path::Path;
+
+pub use evidence::Error;
+pub use page::RECORDS_LIMIT;
+
+use story::Story;
+
+/// The file name of a page beside a run.
+pub const PAGE: &str = "report.html";
+
+/// What one or two runs tell.
+#[derive(Debug)]
+pub struct Report {
+    story: Story,
+}
+
+impl Report {
+    /// Reads the directory of a run, or that of a scenario with a run of each variant.
+    ///
+    /// # Errors
+    /// If it is neither, or a file in it is not what it should be: says which, and which line.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        Ok(Self { story: Story::of(evidence::read(directory)?) })
+    }
+
+    /// What the reader should know of the evidence, such as a record that is cut off. Empty if all is well.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.story.panels.iter().flat_map(page::warnings).collect()
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn html(&self) -> String {
+        page::write(&self.story)
+    }
+
+    /// The still picture as SVG.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        svg::write(&drawing::draw(&self.story))
+    }
+
+    /// The still picture as PNG, two pixels for each unit of the SVG.
+    #[must_use]
+    pub fn png(&self) -> Vec<u8> {
+        png::write(&drawing::draw(&self.story))
+    }
+
+    /// All entries as a trace that Perfetto's user interface opens.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        trace::write(&self.story)
+    }
+
+    /// Writes what one of the others has made.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
+        std::fs::write(path, content).map_err(Error::file("write", path))
+    }
+}
