@@ -38,7 +38,10 @@ card_of() {
 drive_in() {
 	for controller in /sys/class/nvme/nvme*; do
 		address=$(readlink -f "$controller/device")
-		[ "${address##*/}" != "${address##*/"$1":}" ] || continue
+		case ${address##*/} in
+		"$1":*) ;;
+		*) continue ;;
+		esac
 		for disk in "$controller"/nvme*n1; do
 			disk=${disk##*/}
 			[ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
@@ -112,6 +115,7 @@ fi
 exec >/dev/ttyS0 2>&1
 dmesg -n 1
 trap 'dmesg -n 8' EXIT
+[ "$own" != "$other" ] || exit 1
 for what in "$own" "$other"; do
 	echo "sdmorph-bench disk $what $(cat "/sys/block/$what/size") $(readlink -f "/sys/block/$what/device")"
 done
