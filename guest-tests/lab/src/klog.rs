@@ -5,7 +5,7 @@
 //! parameter) are kernel lines of unknown level.
 //!
 //! What the guest's script says comes in the kernel's log as well: `/init` makes a record of each of its lines, which
-//! begins with [`SCRIPT`]. A record is printed whole, so that no other line can cut it, as a line that user land writes to
+//! begins with `sdmorph-ktap: `. A record is printed whole, so that no other line can cut it, as a line that user land writes to
 //! the same UART by itself can be. A line without a prefix is firmware's, or a program's that knows the UART.
 //!
 //! A record can be cut short only by a panic, which prints without asking who else does. A prefix in mid-line therefore
