@@ -64,8 +64,8 @@ impl Media for FileMedia {
         }
         let kind = Kind::of(&request);
         let step = match request {
-            MediaRequest::Read { first, count } => {
-                self.image.read_now(byte_of(first), count as usize * BLOCK_BYTES)
+            MediaRequest::Read { first, count, buffer } => {
+                self.image.read_now(byte_of(first), count as usize * BLOCK_BYTES, buffer)
             }
             MediaRequest::Write { first, data } => self.image.write_now(byte_of(first), data),
             MediaRequest::Flush if self.cache == Cache::Unsafe || self.is_read_only() => {

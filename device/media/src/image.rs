@@ -94,10 +94,10 @@ impl Image {
     }
 
     /// Begins to read. Does not wait; what cannot be done without is left.
-    pub(crate) fn read_now(&self, offset: u64, length: usize) -> Step {
+    pub(crate) fn read_now(&self, offset: u64, length: usize, mut buffer: Vec<u8>) -> Step {
         match &self.driver {
             Driver::Raw(raw) if raw.reads_now() => {
-                let mut buffer = vec![0; length];
+                buffer.resize(length, 0);
                 let done = raw.read_now(offset, &mut buffer);
                 if done == length {
                     return Step::Ended(Ok(buffer));
@@ -108,7 +108,7 @@ impl Image {
             }
             Driver::Raw(_) | Driver::Qcow2(_) => {}
         }
-        // Without a buffer: this may wait for long, and there may be many.
+        // Without the buffer: this may wait for long, and there may be many.
         Step::More(Work::Read { offset, length, buffer: Vec::new(), done: 0 })
     }
 

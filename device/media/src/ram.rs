@@ -73,8 +73,9 @@ impl RamMedia {
         MediaStatus::new(Arc::clone(&self.record))
     }
 
-    fn read(&self, first: u64, count: u64) -> Vec<u8> {
-        let mut data = Vec::with_capacity(count as usize * BLOCK_BYTES);
+    fn read(&self, first: u64, count: u64, mut data: Vec<u8>) -> Vec<u8> {
+        data.clear();
+        data.reserve(count as usize * BLOCK_BYTES);
         for piece in pieces(first, first.saturating_add(count)) {
             match self.pages.get(&piece.page).and_then(|page| page.get(piece.start..piece.end)) {
                 Some(contents) => data.extend_from_slice(contents),
@@ -140,8 +141,8 @@ impl RamMedia {
 
     fn perform(&mut self, request: MediaRequest) -> io::Result<(Vec<u8>, u64)> {
         match request {
-            MediaRequest::Read { first, count } => {
-                let data = self.read(first, u64::from(count));
+            MediaRequest::Read { first, count, buffer } => {
+                let data = self.read(first, u64::from(count), buffer);
                 let bytes = data.len() as u64;
                 Ok((data, bytes))
             }
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     fn read(medium: &mut RamMedia, first: u64, count: u32) -> MediaResult {
-        medium.begin(0, MediaRequest::Read { first, count }).unwrap()
+        medium.begin(0, MediaRequest::Read { first, count, buffer: Vec::new() }).unwrap()
     }
 
     fn write(medium: &mut RamMedia, first: u64, data: &[u8]) -> MediaResult {

@@ -37,7 +37,7 @@ impl Kind {
 pub(crate) fn check(medium: &impl Media, request: &MediaRequest) -> Result<(), MediaError> {
     let (first, count) = match request {
         MediaRequest::Flush => return Ok(()),
-        MediaRequest::Read { first, count } => (*first, transfer(u64::from(*count))?),
+        MediaRequest::Read { first, count, .. } => (*first, transfer(u64::from(*count))?),
         MediaRequest::Write { .. } | MediaRequest::Discard { .. } if medium.is_read_only() => {
             return Err(MediaError::ReadOnly);
         }

@@ -85,7 +85,7 @@ impl Nvme {
             io::DATASET_MANAGEMENT => self.dataset_management(ctx, command),
             io::VERIFY => {
                 let rest = self.blocks_of(command)?;
-                Ok(verify(rest))
+                Ok(verify(rest, self.medium.spare_buffer()))
             }
             _ => Ok(Step::Asks(MediaRequest::Flush, Work::Flush)),
         }
@@ -126,7 +126,8 @@ impl Nvme {
         let segments = Segments::of(ctx, command, length, self.page_bytes, to_guest)?;
         self.smart.read_commands += 1;
         let count = count_of(&range) as u32;
-        Ok(Step::Asks(MediaRequest::Read { first: range.start, count }, work(segments)))
+        let buffer = self.medium.spare_buffer();
+        Ok(Step::Asks(MediaRequest::Read { first: range.start, count, buffer }, work(segments)))
     }
 
     fn write(&mut self, ctx: &mut Ctx<'_>, command: &Command) -> Result<Step, Status> {
@@ -213,7 +214,7 @@ impl Nvme {
             Work::Verify { rest } => {
                 let data = result.map_err(with_fault(Status::UNRECOVERED_READ_ERROR))?;
                 self.medium.recycle(data);
-                Ok(verify(rest))
+                Ok(verify(rest, self.medium.spare_buffer()))
             }
             Work::Flush => {
                 result.map_err(with_fault(Status::WRITE_FAULT))?;
@@ -244,11 +245,11 @@ fn deallocate(mut ranges: VecDeque<Range<u64>>, flush: bool) -> Step {
     }
 }
 
-fn verify(rest: Range<u64>) -> Step {
+fn verify(rest: Range<u64>, buffer: Vec<u8>) -> Step {
     let count = count_of(&rest).min(u64::from(MAX_TRANSFER_BLOCKS)) as u32;
     if count == 0 {
         return Step::Ended(Ok(0));
     }
-    let request = MediaRequest::Read { first: rest.start, count };
+    let request = MediaRequest::Read { first: rest.start, count, buffer };
     Step::Asks(request, Work::Verify { rest: rest.start + u64::from(count)..rest.end })
 }

@@ -17,7 +17,7 @@ pub(crate) enum Owner {
     Nobody,
 }
 
-/// Buffers kept for later writes, so that each does not have to get its memory anew.
+/// Buffers kept for later requests, so that each does not have to get its memory anew.
 const MAX_SPARE: usize = 16;
 
 /// A medium whose requests have tags that are never used twice.
@@ -76,9 +76,14 @@ impl Medium {
         self.under_way.len()
     }
 
+    /// A buffer of any length, with any contents.
+    pub(crate) fn spare_buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
     /// A buffer of `length` bytes, with any contents.
     pub(crate) fn buffer(&mut self, length: usize) -> Vec<u8> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
+        let mut buffer = self.spare_buffer();
         buffer.resize(length, 0);
         buffer
     }

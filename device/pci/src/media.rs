@@ -39,6 +39,9 @@ pub enum MediaRequest {
         first: u64,
         /// How many, from 1 to [`MAX_TRANSFER_BLOCKS`].
         count: u32,
+        /// A buffer to put them into, of any length and with any contents: it may be a new one, and is used again if it
+        /// is not.
+        buffer: Vec<u8>,
     },
     /// New contents, for as many blocks as `data` has.
     Write {
@@ -81,7 +84,7 @@ pub enum MediaError {
 impl fmt::Debug for MediaRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MediaRequest::Read { first, count } => write!(f, "Read {{ {count} from {first} }}"),
+            MediaRequest::Read { first, count, .. } => write!(f, "Read {{ {count} from {first} }}"),
             MediaRequest::Write { first, data } => {
                 write!(f, "Write {{ {} from {first} }}", data.len() / BLOCK_BYTES)
             }

@@ -203,7 +203,7 @@ impl MemoryCard {
             (offset as usize, (u64::from(wanted).min(fits) * length) as usize)
         };
         self.session.work = Work::Read { skip, bytes };
-        self.store.ask(MediaRequest::Read { first, count: good });
+        self.store.ask(MediaRequest::Read { first, count: good, buffer: Vec::new() });
     }
 
     /// Gives the host up to `blocks` blocks of what there is.

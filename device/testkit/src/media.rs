@@ -138,7 +138,7 @@ impl Shared {
 
     fn carry_out(&mut self, request: MediaRequest, read_only: bool) -> MediaResult {
         let (first, count, changes) = match &request {
-            MediaRequest::Read { first, count } => (*first, u64::from(*count), false),
+            MediaRequest::Read { first, count, .. } => (*first, u64::from(*count), false),
             MediaRequest::Write { first, data } => (*first, (data.len() / BLOCK_BYTES) as u64, true),
             MediaRequest::Discard { first, count } => (*first, *count, true),
             MediaRequest::Flush => (0, 0, false),
@@ -153,7 +153,7 @@ impl Shared {
             return Err(*error);
         }
         match request {
-            MediaRequest::Read { first, count } => Ok(self.load(first, count)),
+            MediaRequest::Read { first, count, .. } => Ok(self.load(first, count)),
             MediaRequest::Write { first, mut data } => {
                 self.store(first, &data);
                 data.clear();
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(device.begin(1, write(7, 5, 1)), Some(Ok(vec![])));
         assert_eq!(handle.peek(7, 1), [5; 512]);
         handle.hold();
-        assert_eq!(device.begin(2, MediaRequest::Read { first: 7, count: 1 }), None);
+        assert_eq!(device.begin(2, MediaRequest::Read { first: 7, count: 1, buffer: Vec::new() }), None);
         assert_eq!(device.ended(), None);
         handle.release();
         assert_eq!(device.ended(), Some((2, Ok(vec![5; 512]))));

@@ -109,7 +109,7 @@ impl<M: Media> Driver<M> {
     }
 
     pub(crate) fn read(&mut self, first: u64, count: u32) -> MediaResult {
-        self.perform(MediaRequest::Read { first, count })
+        self.perform(MediaRequest::Read { first, count, buffer: Vec::new() })
     }
 
     pub(crate) fn write(&mut self, first: u64, data: &[u8]) -> MediaResult {

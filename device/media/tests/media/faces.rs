@@ -13,7 +13,7 @@ const BLOCKS_OF_A_FACE: u64 = 1000;
 const FACES: usize = 3;
 
 fn read(first: u64) -> MediaRequest {
-    MediaRequest::Read { first, count: 1 }
+    MediaRequest::Read { first, count: 1, buffer: Vec::new() }
 }
 
 fn write(first: u64, byte: u8) -> MediaRequest {

@@ -34,7 +34,7 @@ fn drop_leaves_reads_and_discards_undone() {
     let status = driver.medium.status();
     for _ in 0..1000 {
         driver.begin(MediaRequest::Discard { first: 0, count: (2 << 40) / 512 });
-        driver.begin(MediaRequest::Read { first: 1 << 30, count: 2048 });
+        driver.begin(MediaRequest::Read { first: 1 << 30, count: 2048, buffer: Vec::new() });
     }
     driver.begin(MediaRequest::Write { first: 7, data: pattern(7, 1) });
     drop(driver);

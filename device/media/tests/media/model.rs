@@ -131,7 +131,7 @@ pub(crate) fn many_at_a_time<M: Media>(
     for (number, ask) in (1u64..).zip(asks) {
         if let Some(ask) = &ask {
             let request = match *ask {
-                Ask::Read(first, count) => MediaRequest::Read { first, count },
+                Ask::Read(first, count) => MediaRequest::Read { first, count, buffer: Vec::new() },
                 Ask::Write(first, count, _) => {
                     let words = count as usize * BLOCK_BYTES / 8;
                     MediaRequest::Write { first, data: number.to_le_bytes().repeat(words) }

@@ -48,15 +48,21 @@ fn what_the_page_cache_has_is_read_at_once() {
         return;
     }
     let mut driver = Driver::open(&path);
-    let begun = driver.medium.begin(0, MediaRequest::Read { first: 0, count: 2048 });
+    let begun = driver.medium.begin(0, MediaRequest::Read { first: 0, count: 2048, buffer: Vec::new() });
     assert!(begun == Some(Ok(pattern(3, 2048))));
-    assert_eq!(driver.medium.begin(0, MediaRequest::Read { first: 2047, count: 1 }), Some(Ok(pattern(2, 1))));
+    assert_eq!(
+        driver.medium.begin(0, MediaRequest::Read { first: 2047, count: 1, buffer: Vec::new() }),
+        Some(Ok(pattern(2, 1)))
+    );
     assert_eq!(driver.medium.ended(), None);
     let info = driver.info();
     assert_eq!((info.reads, info.read_bytes, info.at_once, info.by_worker), (2, 2049 * 512, 2, 0));
 
     driver.write(5, &pattern(7, 4)).unwrap();
-    assert_eq!(driver.medium.begin(0, MediaRequest::Read { first: 5, count: 4 }), Some(Ok(pattern(7, 4))));
+    assert_eq!(
+        driver.medium.begin(0, MediaRequest::Read { first: 5, count: 4, buffer: Vec::new() }),
+        Some(Ok(pattern(7, 4)))
+    );
     assert_eq!(contents_of(&path, 5 * 512, 2048), pattern(7, 4));
 }
 
