@@ -7,13 +7,14 @@
 //! - [`EventLog`]: everything that a device reports, and bits that it makes reads show stuck;
 //! - [`Bench`]: all of these in one place, and the [`Ctx`](sdmorph_pci::Ctx) made of them;
 //! - [`NvmeDriver`]: those of Linux's `nvme` with a controller;
-//! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for each chip, from probe to removal.
+//! - [`RtsxDriver`]: the sequences of Linux's `rtsx_pci` and `rtsx_pci_sdmmc` for each chip, from probe to removal;
+//! - [`Remote`]: a function in another process, for the same drivers, behind VMD and a vfio-user socket.
 //!
 //! # Not modelled
 //!
-//! - routing: a function is driven directly, without bus, bridge or address decoding;
+//! - routing: a function is driven directly, without bus, bridge or address decoding, unless it is a [`Remote`];
 //! - concurrency: the driver takes its interrupts at fixed places, between two accesses of its own;
-//! - waiting: where Linux sleeps, the driver moves the clock.
+//! - waiting: where Linux sleeps, the driver moves the clock, and only a [`Remote`] lets time pass as well.
 
 mod bench;
 mod clock;
@@ -23,6 +24,7 @@ mod media;
 mod memory;
 pub mod nvme;
 mod observer;
+mod remote;
 
 pub use bench::Bench;
 pub use clock::ManualClock;
@@ -32,3 +34,4 @@ pub use media::TestMedia;
 pub use memory::TestMemory;
 pub use nvme::NvmeDriver;
 pub use observer::{EventLog, Record, Seen};
+pub use remote::Remote;

@@ -1,7 +1,9 @@
 //! Guest memory for tests.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use sdmorph_pci::{DmaError, GuestMemory};
 
@@ -9,16 +11,55 @@ use sdmorph_pci::{DmaError, GuestMemory};
 #[derive(Debug)]
 pub struct TestMemory {
     base: u64,
-    bytes: RefCell<Vec<u8>>,
+    length: usize,
+    bytes: Bytes,
     read_only: Vec<Range<u64>>,
     failing: Vec<Range<u64>>,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Own(RefCell<Vec<u8>>),
+    /// By system calls: a mapping that others write as well would take `unsafe`.
+    File(File),
+}
+
+impl Bytes {
+    /// False if they are not all there.
+    fn load(&self, span: Range<usize>, data: &mut [u8]) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.borrow().get(span).map(|place| data.copy_from_slice(place)).is_some(),
+            Self::File(file) => file.read_exact_at(data, span.start as u64).is_ok(),
+        }
+    }
+
+    /// Likewise.
+    fn store(&self, span: Range<usize>, data: &[u8]) -> bool {
+        match self {
+            Self::Own(bytes) => {
+                bytes.borrow_mut().get_mut(span).map(|place| place.copy_from_slice(data)).is_some()
+            }
+            Self::File(file) => file.write_all_at(data, span.start as u64).is_ok(),
+        }
+    }
 }
 
 impl TestMemory {
     /// `length` zero bytes at `base`.
     #[must_use]
     pub fn new(base: u64, length: usize) -> Self {
-        Self { base, bytes: RefCell::new(vec![0; length]), read_only: Vec::new(), failing: Vec::new() }
+        Self::of(base, length, Bytes::Own(RefCell::new(vec![0; length])))
+    }
+
+    /// The first `length` bytes of `file` at `base`: memory that a device in another process has as well. Nothing here is
+    /// atomic beyond a byte, so whoever waits for a device looks at what it writes last before at the rest.
+    #[must_use]
+    pub fn in_file(base: u64, length: usize, file: File) -> Self {
+        Self::of(base, length, Bytes::File(file))
+    }
+
+    fn of(base: u64, length: usize, bytes: Bytes) -> Self {
+        Self { base, length, bytes, read_only: Vec::new(), failing: Vec::new() }
     }
 
     /// Address of the first byte.
@@ -30,7 +71,7 @@ impl TestMemory {
     /// Address behind the last byte.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.base + self.bytes.borrow().len() as u64
+        self.base + self.length as u64
     }
 
     /// Lets devices only read `range`.
@@ -45,34 +86,28 @@ impl TestMemory {
 
     /// Stores bytes as the guest does, whatever devices may write. False if they are not all in this memory.
     pub fn poke(&self, address: u64, data: &[u8]) -> bool {
-        let mut bytes = self.bytes.borrow_mut();
-        match self.span(address, data.len()).and_then(|span| bytes.get_mut(span)) {
-            Some(place) => {
-                place.copy_from_slice(data);
-                true
-            }
-            None => false,
-        }
+        self.span(address, data.len()).is_some_and(|span| self.bytes.store(span, data))
     }
 
     /// Loads bytes as the guest does; `None` if they are not all in this memory.
     #[must_use]
     pub fn peek(&self, address: u64, length: usize) -> Option<Vec<u8>> {
-        self.bytes.borrow().get(self.span(address, length)?).map(<[u8]>::to_vec)
+        let span = self.span(address, length)?;
+        let mut data = vec![0; length];
+        self.bytes.load(span, &mut data).then_some(data)
     }
 
+    /// Where in the memory these bytes are, if all of them are there.
     fn span(&self, address: u64, length: usize) -> Option<Range<usize>> {
         let start = usize::try_from(address.checked_sub(self.base)?).ok()?;
-        Some(start..start.checked_add(length)?)
+        let end = start.checked_add(length)?;
+        (end <= self.length).then_some(start..end)
     }
 
     fn check(&self, address: u64, length: usize) -> Result<Range<usize>, DmaError> {
         let unmapped = DmaError::Unmapped { address, length: length as u64 };
         let span = self.span(address, length).ok_or(unmapped)?;
-        if span.end > self.bytes.borrow().len() || touches(&self.failing, address, length) {
-            return Err(unmapped);
-        }
-        Ok(span)
+        if touches(&self.failing, address, length) { Err(unmapped) } else { Ok(span) }
     }
 }
 
@@ -84,9 +119,7 @@ fn touches(ranges: &[Range<u64>], address: u64, length: usize) -> bool {
 impl GuestMemory for TestMemory {
     fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
         let span = self.check(address, data.len())?;
-        if let Some(place) = self.bytes.borrow().get(span) {
-            data.copy_from_slice(place);
-        }
+        self.bytes.load(span, data);
         Ok(())
     }
 
@@ -95,9 +128,7 @@ impl GuestMemory for TestMemory {
         if touches(&self.read_only, address, data.len()) {
             return Err(DmaError::ReadOnly { address });
         }
-        if let Some(place) = self.bytes.borrow_mut().get_mut(span) {
-            place.copy_from_slice(data);
-        }
+        self.bytes.store(span, data);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod chips;
+mod crash;
 mod ctl;
 mod ending;
 mod logs;

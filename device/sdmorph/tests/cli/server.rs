@@ -58,6 +58,18 @@ pub(crate) fn sdmorph(arguments: &[&str]) -> Run {
     run(program(dir.path()).args(arguments))
 }
 
+fn serve(dir: &Path, arguments: &[&str]) -> Child {
+    let log = File::create(dir.join("log")).unwrap();
+    program(dir)
+        .arg("serve")
+        .args(arguments)
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
 /// A running `sdmorph serve` in a directory of its own.
 pub(crate) struct Server {
     pub(crate) dir: tempfile::TempDir,
@@ -71,20 +83,25 @@ impl Server {
     }
 
     pub(crate) fn start_in(dir: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let log = File::create(dir.path().join("log")).unwrap();
-        let child = program(dir.path())
-            .arg("serve")
-            .args(arguments)
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = serve(dir.path(), arguments);
         let server = Self { dir, child };
-        if let Err(error) = Client::connect_when_ready(&server.control(), PATIENCE) {
-            panic!("{error}; the server says: {}", server.log());
-        }
+        server.wait_until_ready();
         server
+    }
+
+    /// Starts it again in the same place, after it was killed: it has left its sockets behind, and who starts it removes them.
+    pub(crate) fn start_again(&mut self, arguments: &[&str]) {
+        for socket in [self.vfio_user(), self.control()] {
+            fs::remove_file(socket).unwrap();
+        }
+        self.child = serve(self.dir.path(), arguments);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
+        if let Err(error) = Client::connect_when_ready(&self.control(), PATIENCE) {
+            panic!("{error}; the server says: {}", self.log());
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

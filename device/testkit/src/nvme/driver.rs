@@ -23,10 +23,12 @@ pub enum NvmeError {
 }
 
 /// Guest memory of [`NvmeDriver::bench`]: where it begins and how long it is.
-const MEMORY_BASE: u64 = 1 << 20;
-const MEMORY_BYTES: usize = 16 << 20;
+pub(crate) const MEMORY_BASE: u64 = 1 << 20;
+pub(crate) const MEMORY_BYTES: usize = 16 << 20;
 /// Where the data of [`NvmeDriver::read`] and the like is: 1 MiB, and a page for a PRP list before it.
 const DATA: u64 = MEMORY_BASE + (8 << 20);
+/// How long the driver waits for a completion (NVME_ADMIN_TIMEOUT).
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Entries of the admin queue (NVME_AQ_DEPTH).
 const ADMIN_ENTRIES: u32 = 32;
 
@@ -282,15 +284,20 @@ impl NvmeDriver {
         entry: Entry,
     ) -> Result<u32, NvmeError> {
         let id = self.submit(bench, function, queue, entry);
-        for _ in 0..100 {
+        let deadline = bench.now() + TIMEOUT;
+        let mut wait = Duration::from_micros(100);
+        loop {
             let completions = self.reap(bench, function, queue);
             if let Some(completion) = completions.into_iter().find(|completion| completion.id == id) {
                 let code = completion.code();
                 return if code == 0 { Ok(completion.result) } else { Err(NvmeError::Status(code)) };
             }
-            bench.advance(function, Duration::from_micros(100));
+            if bench.now() > deadline {
+                return Err(NvmeError::TimedOut);
+            }
+            bench.advance(function, wait);
+            wait = (2 * wait).min(Duration::from_secs(1));
         }
-        Err(NvmeError::TimedOut)
     }
 
     /// Submits a command with a new identifier, which it returns.

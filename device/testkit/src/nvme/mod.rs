@@ -8,6 +8,7 @@ mod driver;
 pub mod queue;
 
 pub use command::{Completion, Entry, sgl_descriptor};
+pub(crate) use driver::{MEMORY_BASE, MEMORY_BYTES};
 pub use driver::{NvmeDriver, NvmeError, capability, set_feature, with_prps};
 pub use queue::QueuePair;
 

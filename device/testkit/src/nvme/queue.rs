@@ -89,9 +89,13 @@ impl QueuePair {
     }
 
     fn next(&self, bench: &Bench) -> Option<Completion> {
-        let bytes = bench.memory.peek(self.completion + 16 * u64::from(self.head), 16)?;
-        let (completion, phase) = Completion::parse(&bytes)?;
-        (phase == self.phase).then_some(completion)
+        let at = self.completion + 16 * u64::from(self.head);
+        // The phase tag first (`nvme_cqe_pending`): before it is new, the rest may be half written.
+        let is_new = bench.memory.peek(at + 14, 1)?.first()? & 1 == u8::from(self.phase);
+        if !is_new {
+            return None;
+        }
+        Completion::parse(&bench.memory.peek(at, 16)?).map(|(completion, _)| completion)
     }
 
     /// `nvme_dbbuf_update_and_check_event`, and the register if that says so.
