@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     /// Rounds through QEMU, which is started anew for each; default 5, with --quick 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) qemu_rounds: Option<u32>,
-    /// Rounds of the reader alone; default 7, with --quick 3
+    /// Rounds of the reader alone, and of the drive over its socket; default 7, with --quick 3
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) reader_rounds: Option<u32>,
     /// How long each row of such a round takes; default 200, with --quick 50
@@ -100,6 +100,8 @@ pub(crate) enum Part {
     Reader,
     /// The reader's disk in a guest, next to that of QEMU's sdhci-pci
     Guest,
+    /// The drive that the card becomes, over its socket without a guest
+    SocketDrive,
     /// The drive that the card becomes, next to QEMU's own nvme
     Drive,
 }
@@ -174,11 +176,12 @@ mod tests {
     fn without_a_choice_all_parts_are_measured() {
         let has = |line: &[&str]| {
             let arguments = Arguments::parse_from(line);
-            [Part::Wire, Part::Reader, Part::Guest, Part::Drive].map(|part| arguments.has(part))
+            [Part::Wire, Part::Reader, Part::SocketDrive, Part::Guest, Part::Drive]
+                .map(|part| arguments.has(part))
         };
-        assert_eq!(has(&["b"]), [true; 4]);
-        assert_eq!(has(&["b", "--only", "guest"]), [false, false, true, false]);
-        assert_eq!(has(&["b", "--only", "guest", "--only", "wire"]), [true, false, true, false]);
+        assert_eq!(has(&["b"]), [true; 5]);
+        assert_eq!(has(&["b", "--only", "guest"]), [false, false, false, true, false]);
+        assert_eq!(has(&["b", "--only", "guest", "--only", "wire"]), [true, false, false, true, false]);
     }
 
     #[test]

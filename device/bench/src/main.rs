@@ -1,4 +1,4 @@
-//! How fast the device is, in four parts, each next to others where there are others.
+//! How fast the device is, in five parts, each next to others where there are others.
 //!
 //! # What is measured
 //!
@@ -21,6 +21,9 @@
 //! The drive ([`disks`]): the same of the NVMe drive that an SD Express card becomes, and of QEMU's own `nvme`, in another
 //! guest; random work also with many requests under way.
 //!
+//! The same work without a guest ([`over_socket`]): the testkit's NVMe driver over the vfio-user socket, with and without
+//! shadow doorbells.
+//!
 //! What is compared takes turns in short rounds, so that noise meets all of it alike; what is judged are medians over the
 //! rounds.
 //!
@@ -40,6 +43,7 @@ mod device;
 mod disks;
 mod guest;
 mod limits;
+mod over_socket;
 mod placement;
 mod process;
 mod qemu;
@@ -92,6 +96,12 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.has(Part::Reader) {
         report.reader = Some(reader::measure(&report.settings)?);
+    }
+    if arguments.has(Part::SocketDrive) {
+        match over_socket::measure(&report.settings, &arguments.guest) {
+            Ok(measured) => report.over_socket = Some(measured),
+            Err(error) => report.not_measured.push(format!("the drive over its socket: {error:#}")),
+        }
     }
     for (part, contest) in [(Part::Guest, Contest::Reader), (Part::Drive, Contest::Drive)] {
         if !arguments.has(part) {

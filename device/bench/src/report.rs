@@ -24,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) system_calls: Vec<SystemCalls>,
     pub(crate) through_qemu: Option<ThroughQemu>,
     pub(crate) reader: Option<InProcess>,
+    /// The drive, by the testkit's driver.
+    pub(crate) over_socket: Option<OverSocket>,
     /// In guests, one entry a contest.
     pub(crate) disks: Vec<Disks>,
     /// What could not be measured, and why.
@@ -41,6 +43,7 @@ impl Report {
             system_calls: Vec::new(),
             through_qemu: None,
             reader: None,
+            over_socket: None,
             disks: Vec::new(),
             not_measured: Vec::new(),
             limits: Vec::new(),
@@ -57,7 +60,7 @@ pub(crate) struct Settings {
     /// Posted writes in each round.
     pub(crate) posted_writes: u32,
     pub(crate) qemu_rounds: u32,
-    /// Rounds of the reader alone, and how long each row of one takes.
+    /// Rounds of the reader alone and of the drive over its socket, and how long each row of one takes.
     pub(crate) reader_rounds: u32,
     pub(crate) reader_ms: u32,
     /// Rounds in the guest, and how long each job of one runs.
@@ -259,6 +262,72 @@ impl MeasuredStep {
     pub(crate) fn new(step: Step, rounds_per_s: Vec<f64>) -> Option<Self> {
         let median_per_s = median(rounds_per_s.iter().copied())?;
         Some(Self { what: step.title(), bytes: step.bytes(), median_per_s, rounds_per_s })
+    }
+}
+
+/// The drive over its socket.
+#[derive(Debug, Serialize)]
+pub(crate) struct OverSocket {
+    pub(crate) rows: Vec<SocketRow>,
+}
+
+/// How the driver tells of new commands, and of completions that it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Doorbells {
+    /// By registers.
+    Registers,
+    /// By memory that the drive looks at, and by registers when it does not (Doorbell Buffer Config).
+    Shadow,
+}
+
+impl Doorbells {
+    pub(crate) const ALL: [Self; 2] = [Self::Registers, Self::Shadow];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Registers => "doorbell registers",
+            Self::Shadow => "shadow doorbells",
+        }
+    }
+}
+
+/// One task, with one kind of doorbells.
+#[derive(Debug, Serialize)]
+pub(crate) struct SocketRow {
+    pub(crate) doorbells: Doorbells,
+    #[serde(flatten)]
+    pub(crate) task: Task,
+    /// Medians over the rounds.
+    pub(crate) median: SocketRound,
+    pub(crate) rounds: Vec<SocketRound>,
+}
+
+/// What a round of it came to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct SocketRound {
+    pub(crate) requests_per_s: f64,
+    /// From before a command is put into its queue until its completion is found.
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// Processor time of the server for one request, all its threads.
+    pub(crate) cpu_us: f64,
+    /// Doorbell registers written for one request.
+    pub(crate) doorbells: f64,
+}
+
+impl SocketRow {
+    /// None without rounds.
+    pub(crate) fn new(doorbells: Doorbells, task: Task, rounds: Vec<SocketRound>) -> Option<Self> {
+        let all = |of: fn(&SocketRound) -> f64| median(rounds.iter().map(of));
+        let median = SocketRound {
+            requests_per_s: all(|round| round.requests_per_s)?,
+            p50_us: all(|round| round.p50_us)?,
+            p99_us: all(|round| round.p99_us)?,
+            cpu_us: all(|round| round.cpu_us)?,
+            doorbells: all(|round| round.doorbells)?,
+        };
+        Some(Self { doorbells, task, median, rounds })
     }
 }
 

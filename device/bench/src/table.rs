@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::limits::{Bound, Limit};
-use crate::report::{Disks, InProcess, Measured, MeasuredDisk, Report, Settings};
+use crate::report::{Disks, Doorbells, InProcess, Measured, MeasuredDisk, OverSocket, Report, Settings};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -56,6 +56,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     if let Some(reader) = &report.reader {
         steps(out, reader, settings)?;
+    }
+    if let Some(measured) = &report.over_socket {
+        over_socket(out, measured, settings)?;
     }
     for disks in &report.disks {
         write_disks(out, disks, settings)?;
@@ -123,6 +126,39 @@ fn steps(out: &mut String, reader: &InProcess, settings: &Settings) -> std::fmt:
         let high = step.rounds_per_s.iter().copied().fold(0.0, f64::max);
         let range = format!("{low:.0} to {high:.0}");
         writeln!(out, "  {:<39}{:>9.2}  {per_s:>9.0}  {mib:>9}  {range:>19}", step.what, 1e6 / per_s)?;
+    }
+    Ok(())
+}
+
+fn over_socket(out: &mut String, measured: &OverSocket, settings: &Settings) -> std::fmt::Result {
+    let (rounds, ms) = (settings.reader_rounds, settings.reader_ms);
+    writeln!(out, "\nthe drive over its socket, without a guest; {rounds} rounds of {ms} ms")?;
+    for doorbells in Doorbells::ALL {
+        writeln!(
+            out,
+            "  {:<37}{:>9}  {:>10}  {:>8}  {:>8}  {:>7}  {:>9}",
+            doorbells.title(),
+            "MiB/s",
+            "requests/s",
+            "p50 µs",
+            "p99 µs",
+            "CPU µs",
+            "doorbells"
+        )?;
+        for row in measured.rows.iter().filter(|row| row.doorbells == doorbells) {
+            let median = &row.median;
+            writeln!(
+                out,
+                "    {:<35}{:>9.1}  {:>10.0}  {:>8.1}  {:>8.1}  {:>7.1}  {:>9.2}",
+                row.task.title(),
+                median.requests_per_s * f64::from(row.task.work.bytes()) / MIB,
+                median.requests_per_s,
+                median.p50_us,
+                median.p99_us,
+                median.cpu_us,
+                median.doorbells
+            )?;
+        }
     }
     Ok(())
 }

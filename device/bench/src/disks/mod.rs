@@ -122,7 +122,7 @@ fn other_disk(contest: Contest, image: &Path) -> Result<Vec<String>> {
 }
 
 /// The program whose `serve` is the device: the one that was built with this one, if no other is named.
-fn device_program(options: &GuestOptions) -> Result<PathBuf> {
+pub(crate) fn device_program(options: &GuestOptions) -> Result<PathBuf> {
     let path = match &options.device {
         Some(path) => path.clone(),
         None => std::env::current_exe().context("where is this program?")?.with_file_name("sdmorph"),
@@ -212,7 +212,7 @@ fn run(
 }
 
 /// An image whose beginning has contents, and is in the page cache.
-fn make_image(path: &Path) -> std::io::Result<()> {
+pub(crate) fn make_image(path: &Path) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.set_len(IMAGE_BYTES)?;
     let piece: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
