@@ -123,8 +123,10 @@ impl Remote {
         Ok(())
     }
 
-    /// Waits for an interrupt, for `most` at most. Returns the vectors that were signalled since the last time.
+    /// Waits for an interrupt, for `most` at most; not at all if the server is gone. Returns the vectors that were signalled
+    /// since the last time.
     pub fn wait(&mut self, most: Duration) -> Vec<u16> {
+        let most = if self.gone { Duration::ZERO } else { most };
         let mut fds: Vec<PollFd<'_>> = self
             .vectors
             .iter()
