@@ -12,7 +12,7 @@ use sdmorph_pci::media::{Media, MediaRequest, MediaResult};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_sdcard::{Capacity, MemoryCard, Profile};
 use sdmorph_testkit::driver::data::{Piece, Transfer};
-use sdmorph_testkit::{Bench, DriverError, MessageLog, RtsxDriver, Seen};
+use sdmorph_testkit::{Bench, DriverError, MessageLog, RtsxDriver};
 
 use crate::report::{DiskWork, InProcess, MeasuredStep, Settings, Step, Storage};
 
@@ -115,8 +115,6 @@ struct Driven {
     bench: Bench,
     reader: Rtsx,
     driver: RtsxDriver,
-    /// As an argument: in its upper half.
-    card_address: u32,
     /// The state of what stands in for chance.
     random: u32,
 }
@@ -132,12 +130,7 @@ impl Driven {
         driver.interrupt(&mut bench, &mut reader).map_err(failed)?;
         driver.rescan(&mut bench, &mut reader).map_err(failed)?;
         driver.identify(&mut bench, &mut reader).map_err(failed)?;
-        let selected = bench.log.records().iter().rev().find_map(|record| match &record.what {
-            Seen::Command { name, argument, .. } if name == "CMD7" => Some(*argument),
-            _ => None,
-        });
-        let card_address = selected.context("the driver has selected no card")?;
-        Ok(Self { bench, reader, driver, card_address, random: 1 })
+        Ok(Self { bench, reader, driver, random: 1 })
     }
 
     fn command(&mut self, index: u8, argument: u32) -> Result<()> {
@@ -170,7 +163,7 @@ impl Driven {
                 self.bench.read(&mut self.reader, HAIMR);
                 Ok(())
             }
-            Step::Command => self.command(13, self.card_address),
+            Step::Command => self.command(13, self.driver.card_address),
             Step::Data { work: DiskWork::SequentialRead | DiskWork::SequentialWrite, .. } => {
                 self.transfer(step.writes(), number.wrapping_mul(256) % RANGE_BLOCKS, 256)
             }

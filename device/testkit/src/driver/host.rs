@@ -227,6 +227,7 @@ impl Port<'_> {
         let address = self.command(3, 0, Response::Short)? & 0xffff_0000;
         let csd = self.long(9, address)?;
         self.command(7, address, Response::Short)?;
+        self.driver.card_address = address;
         Ok((cid, csd))
     }
 

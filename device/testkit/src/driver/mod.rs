@@ -52,6 +52,8 @@ pub struct RtsxDriver {
     pub card_removed: bool,
     /// Whether the driver believes that ASPM is on.
     aspm_enabled: bool,
+    /// The relative address of the card that was identified, in the upper half, as an argument has it.
+    pub card_address: u32,
     /// Revision, from DUMMY_REG_RESET_0.
     pub ic_version: u8,
     /// The driver offers SD Express to the card.
