@@ -80,3 +80,14 @@ fn reader_is_measured_with_a_card_in_memory_and_in_an_image() {
     }
     assert!(report["wire"].as_array().unwrap().is_empty() && report["limits"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn drive_without_a_device_is_not_measured_and_says_what_to_build() {
+    let output = bench(&["--only", "socket-drive", "--quick", "--device", "/nonexistent/sdmorph"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        table.contains("not measured: the drive over its socket: there is no /nonexistent/sdmorph"),
+        "{table}"
+    );
+}

@@ -1,6 +1,7 @@
 //! The card as a card: one write after the other, by DMA. The card has no cache, so what it says is written is safe.
 
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use sdmorph_testkit::driver::data::Transfer;
@@ -11,8 +12,10 @@ use crate::server::Server;
 
 /// Where data is in guest memory: behind the driver's own buffer.
 const BUFFER: u64 = (1 << 20) + 0x10000;
-/// How long it writes before the kill, at most.
-const MOST_US: u64 = 200_000;
+/// Writes until the kill, at most.
+const MOST_WRITES: u64 = 200;
+/// The kill is up to this much later: about as long as a write takes.
+const LATER_US: u64 = 3_000;
 /// CMD13's answer: READY_FOR_DATA, and the state `tran`.
 const READY: u32 = 1 << 8 | 4 << 9;
 const READY_MASK: u32 = 1 << 8 | 0xf << 9;
@@ -61,15 +64,23 @@ impl Card {
         area: &mut Area,
         server: &mut Server,
     ) -> u64 {
-        let after = Duration::from_micros(chance.below(MOST_US));
+        let last = 1 + chance.below(MOST_WRITES);
+        let later = Duration::from_micros(chance.below(LATER_US));
         let running = &*server;
         let writes = std::thread::scope(|scope| {
+            let (time_has_come, wait) = channel();
             scope.spawn(move || {
-                std::thread::sleep(after);
+                // Or there is nobody any more who would send it.
+                let _ = wait.recv();
+                let from = Instant::now();
+                while from.elapsed() < later {}
                 running.signal(Signal::KILL);
             });
             let mut writes = 0;
             loop {
+                if writes == last {
+                    time_has_come.send(()).unwrap();
+                }
                 let write = area.write(Area::any_blocks(chance));
                 // The driver has time limits of its own: one that gives up early has not been told that it is written.
                 if self.write(&write).is_err() {
