@@ -7,6 +7,9 @@
 //! `SDMORPH_KILLS=200` kills more often than 20 times, `SDMORPH_SEED=` repeats a run as far as that is in this side's hands:
 //! the same commands, killed after the same one.
 
+// The seed, and what was acknowledged.
+#![allow(clippy::print_stdout)]
+
 mod area;
 mod card;
 mod drive;
