@@ -1,8 +1,8 @@
-//! A server that is killed while its drive is written: what was acknowledged as safe is in the image, and nothing is that
-//! was never written.
+//! A server that is killed while its card is written, as a drive or as a card: what was acknowledged as safe is in the image,
+//! and nothing is that was never written.
 //!
-//! SIGKILL ends the process, and the page cache stays: this shows that nothing acknowledged is only in the process. That
-//! Flush and Force Unit Access also reach the disk is `fdatasync`'s part, which the tests of `sdmorph-media` look at.
+//! SIGKILL ends the process, and the page cache stays: this shows that nothing acknowledged is only in the process. Whether
+//! it is on the disk as well is for `fdatasync`, and not seen here.
 //!
 //! `SDMORPH_KILLS=200` kills more often than 20 times, `SDMORPH_SEED=` repeats a run as far as that is in this side's hands:
 //! the same commands, killed after the same one.
