@@ -25,7 +25,7 @@ slot_came_anew() {
 
 # The reader's slot has an NVMe controller, whose namespace has become a disk that can be opened.
 drive_find() {
-	for disk_path in "$reader"/nvme/nvme*/nvme*n1; do
+	for disk_path in "$reader"/nvme/nvme*/nvme*n*; do
 		disk=${disk_path##*/}
 		[ -b "/dev/$disk" ] && [ -d "/sys/block/$disk/queue" ] && (: <"/dev/$disk") 2>/dev/null && return 0
 	done
@@ -38,12 +38,56 @@ drive_gone() {
 }
 
 # A card goes in, the reader's driver hands the slot over, and there is a drive.
-# $1: the image
+# $1: the image, $2: more members of the command's arguments (may be left out)
 drive_use() {
-	card_insert "$1" sd-express && wait_for "the reader gone" reader_gone && wait_for "a drive" drive_find
+	card_insert "$1" sd-express "${2:-}" && wait_for "the reader gone" reader_gone && wait_for "a drive" drive_find
 }
 
 # The card is taken out: the drive goes, the reader comes back.
 drive_drop() {
 	card_eject && wait_for "the drive gone" drive_gone && wait_for "the reader back" reader_bound
+}
+
+# Start a process that uses the drive; when it ends, its status is in a file.
+# $1: what it is called, in one word; the rest: a command
+load_start() {
+	load=$1
+	shift
+	rm -f "/tmp/$load.ended"
+	(
+		"$@" >"/tmp/$load.log" 2>&1
+		echo $? >"/tmp/$load.ended"
+	) &
+}
+
+# None of them has ended.
+# $@: what they are called
+loads_at_work() {
+	for load in "$@"; do
+		[ ! -e "/tmp/$load.ended" ] || {
+			ktap_print_msg "$load has ended: $(tail -n 1 "/tmp/$load.log")"
+			return 1
+		}
+	done
+}
+
+# $1: what it is called
+load_has_status() {
+	[ -s "/tmp/$1.ended" ]
+}
+
+# It ends, and load_status is its status.
+# $1: what it is called
+load_wait() {
+	wait_for "the end of the $1" load_has_status "$1" || return 1
+	read -r load_status <"/tmp/$1.ended"
+	ktap_print_msg "$1: status $load_status, $(tail -n 1 "/tmp/$1.log")"
+}
+
+load_failed() {
+	load_wait "$1" && [ "$load_status" -ne 0 ]
+}
+
+load_succeeded() {
+	load_wait "$1" && [ "$load_status" -eq 0 ]
 }
