@@ -10,8 +10,8 @@ use crate::run::{self, RunOptions, RunSummary};
 use crate::scenario::Scenario;
 use crate::verdict::Outcome;
 
-/// What `make test` runs: the scenarios whose verdict is certain. Not among them is `card-fio`, whose guest has 84 MB of
-/// programs.
+/// What `make test` runs: the scenarios whose verdict is certain. Not among them are `card-fio`, whose guest has 84 MB of
+/// programs, and `drive-admin`, which needs three more packages.
 pub const QUICK: &[&str] = &[
     "boot-insert-remove",
     "sd7-idle-race",
@@ -27,6 +27,9 @@ pub const QUICK: &[&str] = &[
     "card-express-as-sd",
     "card-lock",
     "card-cycles",
+    "drive-pull",
+    "drive-pull-early",
+    "drive-reset",
     "chip-rts5260",
     "chip-rts5228",
     "chip-rts525a",

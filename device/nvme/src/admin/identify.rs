@@ -79,8 +79,9 @@ impl Nvme {
         const LOG_PAGES: u8 = 0b111;
         /// FRMW: one slot, which cannot be written.
         const FIRMWARE: u8 = 1 | 1 << 1;
-        /// FNA: a format is for all namespaces.
-        const FORMAT_ATTRIBUTES: u8 = 1;
+        /// FNA: a format is for the namespace that it names. With one namespace that is as true as that it is for all of
+        /// them, but nvme-cli (2.4) then asks for all, and looks for the size of the new blocks where it has read none.
+        const FORMAT_ATTRIBUTES: u8 = 0;
         /// VWC: there is one, and Flush may be for all namespaces.
         const WRITE_CACHE: u8 = 1 | 0b11 << 1;
         /// SGLS: at any alignment; bit buckets; lists longer than the data.

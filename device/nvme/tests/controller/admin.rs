@@ -26,6 +26,7 @@ fn controller_identifies_itself_as_the_card() {
     assert_eq!(u32_at(&data, 516), 1, "NN");
     assert_eq!(u16_at(&data, 520), 0xdd, "ONCS");
     assert_eq!(u16_at(&data, 320), 0, "KAS: no Keep Alive");
+    assert_eq!(data[524] & 1, 0, "a format names its namespace");
     assert_eq!(data[525] & 1, 1, "a volatile write cache");
     assert_eq!(u64_at(&data, 280), BLOCKS * 512, "TNVMCAP");
     assert_eq!(data[768..768 + identity.subnqn.len()], *identity.subnqn.as_bytes());
