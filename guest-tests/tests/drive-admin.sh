@@ -20,8 +20,8 @@ tests=$(dirname "$0")
 # shellcheck source=guest-tests/tests/drive.sh
 . "$tests/drive.sh"
 
-# Bytes that are written and read between two looks at the counters: 64 data units of 512,000 bytes.
-USED=$((64 * 512000))
+# What is written and read between two looks at the counters, in data units of 512,000 bytes.
+UNITS=64
 
 # $1: the file in sysfs of the SD card. Prints what is in it.
 card_says() {
@@ -87,15 +87,16 @@ smart_counter() {
 
 # The counters of data units and commands grow by what is written and read here, and by no more.
 smart_counts() {
-	written=$(smart_counter '[Dd]ata [Uu]nits [Ww]ritten')
-	read_before=$(smart_counter '[Dd]ata [Uu]nits [Rr]ead')
-	dd if=/dev/zero of="/dev/$disk" bs=512000 count=64 oflag=direct conv=notrunc 2>/dev/null || return 1
-	dd if="/dev/$disk" of=/dev/null bs=512000 count=64 iflag=direct 2>/dev/null || return 1
-	written=$(($(smart_counter '[Dd]ata [Uu]nits [Ww]ritten') - written))
-	read_before=$(($(smart_counter '[Dd]ata [Uu]nits [Rr]ead') - read_before))
-	ktap_print_msg "data units: $written written, $read_before read"
+	units_written=$(smart_counter '[Dd]ata [Uu]nits [Ww]ritten')
+	units_read=$(smart_counter '[Dd]ata [Uu]nits [Rr]ead')
+	dd if=/dev/zero of="/dev/$disk" bs=512000 count=$UNITS oflag=direct conv=notrunc 2>/dev/null || return 1
+	dd if="/dev/$disk" of=/dev/null bs=512000 count=$UNITS iflag=direct 2>/dev/null || return 1
+	units_written=$(($(smart_counter '[Dd]ata [Uu]nits [Ww]ritten') - units_written))
+	units_read=$(($(smart_counter '[Dd]ata [Uu]nits [Rr]ead') - units_read))
+	ktap_print_msg "data units: $units_written written, $units_read read"
 	# Nobody else uses the drive, but a unit that has begun counts.
-	[ "$written" -ge 64 ] && [ "$written" -le 65 ] && [ "$read_before" -ge 64 ] && [ "$read_before" -le 65 ]
+	[ "$units_written" -ge $UNITS ] && [ "$units_written" -le $((UNITS + 1)) ] &&
+		[ "$units_read" -ge $UNITS ] && [ "$units_read" -le $((UNITS + 1)) ]
 }
 
 smart_is_well() {
