@@ -89,14 +89,14 @@ smart_counter() {
 smart_counts() {
 	units_written=$(smart_counter '[Dd]ata [Uu]nits [Ww]ritten')
 	units_read=$(smart_counter '[Dd]ata [Uu]nits [Rr]ead')
-	dd if=/dev/zero of="/dev/$disk" bs=512000 count=$UNITS oflag=direct conv=notrunc 2>/dev/null || return 1
-	dd if="/dev/$disk" of=/dev/null bs=512000 count=$UNITS iflag=direct 2>/dev/null || return 1
+	dd if=/dev/zero of="/dev/$disk" bs=512000 count="$UNITS" oflag=direct conv=notrunc 2>/dev/null || return 1
+	dd if="/dev/$disk" of=/dev/null bs=512000 count="$UNITS" iflag=direct 2>/dev/null || return 1
 	units_written=$(($(smart_counter '[Dd]ata [Uu]nits [Ww]ritten') - units_written))
 	units_read=$(($(smart_counter '[Dd]ata [Uu]nits [Rr]ead') - units_read))
 	ktap_print_msg "data units: $units_written written, $units_read read"
 	# Nobody else uses the drive, but a unit that has begun counts.
-	[ "$units_written" -ge $UNITS ] && [ "$units_written" -le $((UNITS + 1)) ] &&
-		[ "$units_read" -ge $UNITS ] && [ "$units_read" -le $((UNITS + 1)) ]
+	[ "$units_written" -ge "$UNITS" ] && [ "$units_written" -le $((UNITS + 1)) ] &&
+		[ "$units_read" -ge "$UNITS" ] && [ "$units_read" -le $((UNITS + 1)) ]
 }
 
 smart_is_well() {
