@@ -21,7 +21,7 @@ setup: ## fetch and build what the lab needs (QEMU, a Debian kernel, busybox), i
 	@.ci/prepare build
 	$(SDMORPH) lab setup
 
-demo: ## reproduce the page fault on a stock kernel, then the clean run with the fix
+demo: ## reproduce the page fault on a stock kernel, then the clean run with the fix, which ends with an NVMe drive
 	@.ci/prepare build
 	$(SDMORPH) lab demo
 
