@@ -387,13 +387,11 @@ impl Server {
         poller: &mut Poller,
         message: &mut Message,
     ) -> Result<bool, Ended> {
-        loop {
+        // A device without such a place costs no look at the clock.
+        let mut looked = device.look();
+        while looked != Look::Nowhere {
             poller.begin();
             loop {
-                let looked = device.look();
-                if looked == Look::Nowhere {
-                    return Ok(false);
-                }
                 // Work without end must not keep anybody from being heard.
                 if self.stop.is_stopped() {
                     return Err(Ended::Stopped);
@@ -408,11 +406,17 @@ impl Server {
                     break;
                 }
                 std::hint::spin_loop();
+                looked = device.look();
+                if looked == Look::Nowhere {
+                    return Ok(false);
+                }
             }
             if !device.rest() {
-                return Ok(false);
+                break;
             }
+            looked = device.look();
         }
+        Ok(false)
     }
 
     /// Answers one message after the other, until it cannot go on.
