@@ -51,6 +51,7 @@ mod reader;
 mod report;
 mod rounds;
 mod servers;
+mod serving;
 mod statistics;
 mod system_calls;
 mod table;

@@ -9,17 +9,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use sdmorph_lab::keeper::Keeper;
-use sdmorph_lab::server::{Server, ServerPaths};
-use sdmorph_lab::vm::run_dir;
 use sdmorph_testkit::nvme::{Entry, PAGE_BYTES, with_prps};
 use sdmorph_testkit::{Bench, MessageLog, NvmeDriver, Remote};
-use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::arguments::GuestOptions;
-use crate::disks::{device_program, make_image};
 use crate::report::{Contest, DiskWork, Doorbells, OverSocket, Settings, SocketRound, SocketRow, Task};
+use crate::serving::{Serving, device_program};
 use crate::statistics::{Percentiles, nanoseconds};
 
 /// What of the drive is read and written; all of it has contents.
@@ -74,34 +69,13 @@ struct Driven {
     list: u64,
     /// The state of what stands in for chance.
     random: u32,
-    server: Server,
-    _keeper: Keeper,
-    _dir: TempDir,
+    serving: Serving,
 }
 
 impl Driven {
     fn start(device: &Path, options: &GuestOptions, doorbells: Doorbells) -> Result<Self> {
-        let dir = run_dir()?;
-        let path = |name: &str| dir.path().join(name);
-        let mut keeper = Keeper::start(dir.path());
-        let paths = ServerPaths {
-            device: path("device.sock"),
-            control: path("control.sock"),
-            images: dir.path().to_path_buf(),
-            record: None,
-            log: path("server.log"),
-            arguments: options.poll.iter().flat_map(|poll| ["--poll".to_owned(), poll.to_string()]).collect(),
-        };
-        let server = Server::start(device, &paths)?;
-        keeper.watch(server.pid());
-        let card = path("card.raw");
-        make_image(&card).with_context(|| card.display().to_string())?;
-        let Value::Object(insert) = json!({ "kind": "sd-express", "image": "card.raw", "format": "raw" })
-        else {
-            bail!("an object is none");
-        };
-        server.insert_card(insert)?;
-        let (mut drive, mut bench) = Remote::attach(&paths.device)?;
+        let serving = Serving::start(device, options, "sd-express")?;
+        let (mut drive, mut bench) = Remote::attach(&serving.socket)?;
         drive.switch(&mut bench)?;
         let mut driver = NvmeDriver::default();
         driver.io_queues = 1;
@@ -111,12 +85,12 @@ impl Driven {
             bail!("blocks of {} bytes", driver.block_bytes);
         }
         let list = driver.pages(1 + MOST_REQUESTS);
-        Ok(Self { doorbells, driver, bench, drive, list, random: 1, server, _keeper: keeper, _dir: dir })
+        Ok(Self { doorbells, driver, bench, drive, list, random: 1, serving })
     }
 
     fn end(self) {
         drop(self.drive);
-        self.server.quit();
+        self.serving.server.quit();
     }
 
     /// The command of a request, whose data has its place among those under way.
@@ -192,7 +166,7 @@ impl Driven {
 
     /// Processor time of all threads that the server has (`/proc/PID/task/TID/schedstat`).
     fn cpu_ns(&self) -> Result<u64> {
-        let tasks = format!("/proc/{}/task", self.server.pid());
+        let tasks = format!("/proc/{}/task", self.serving.server.pid());
         let mut sum = 0;
         for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
             // One that ends meanwhile has done nothing here.

@@ -2,9 +2,8 @@
 
 mod fio;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::ChildStdout;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -13,25 +12,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use sdmorph_lab::assets::{
     self, Assets, Contents, KernelChoice, Needs, Overrides, Packages, Progress, Request, StockKernel, Store,
 };
-use sdmorph_lab::keeper::Keeper;
 use sdmorph_lab::scenario::SHIPPED_TESTS;
-use sdmorph_lab::server::{Server, ServerPaths};
-use sdmorph_lab::vm::{Vm, VmConfig, path_in_option, run_dir};
-use serde_json::{Value, json};
+use sdmorph_lab::server::Server;
+use sdmorph_lab::vm::{Vm, VmConfig, path_in_option};
 
 use crate::arguments::GuestOptions;
 use crate::report::{Contest, DiskRow, Disks, Host, MeasuredDisk, Settings};
+use crate::serving::{IMAGE_BYTES, Serving, device_program, make_image};
 use fio::Job;
 pub(crate) use fio::JobResult;
 
 /// The guest's side.
 const SCRIPT: &str = include_str!("disks.sh");
 const TEST: &str = "disks";
-/// Both cards are SDHC, and QEMU's have to have a power of two.
-const IMAGE_BYTES: u64 = 4 << 30;
-/// What the guest reads and writes of them, and somewhat more: the host writes it first, so that it is in the page cache
-/// and no file grows while it is measured.
-const FILLED_BYTES: u64 = 80 << 20;
 /// fio and its libraries are 80 MB of the guest's memory.
 const MEMORY_MIB: u32 = 768;
 /// How long the guest may say nothing. Nothing is measured with it: it ends a run that hangs.
@@ -121,21 +114,6 @@ fn other_disk(contest: Contest, image: &Path) -> Result<Vec<String>> {
     Ok(["-drive", &drive].iter().chain(devices).map(|word| (*word).to_owned()).collect())
 }
 
-/// The program whose `serve` is the device: the one that was built with this one, if no other is named.
-pub(crate) fn device_program(options: &GuestOptions) -> Result<PathBuf> {
-    let path = match &options.device {
-        Some(path) => path.clone(),
-        None => std::env::current_exe().context("where is this program?")?.with_file_name("sdmorph"),
-    };
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(anyhow!(
-        "there is no {}: build it with cargo build --release -p sdmorph, or name it with --device",
-        path.display()
-    ))
-}
-
 /// Boots the guest and returns what fio said there.
 fn run(
     contest: Contest,
@@ -145,32 +123,15 @@ fn run(
     settings: &Settings,
     options: &GuestOptions,
 ) -> Result<Vec<Job>> {
-    let dir = run_dir()?;
-    let path = |name: &str| dir.path().join(name);
-    let mut keeper = Keeper::start(dir.path());
-    let paths = ServerPaths {
-        device: path("device.sock"),
-        control: path("control.sock"),
-        images: dir.path().to_path_buf(),
-        record: None,
-        log: path("server.log"),
-        arguments: options.poll.iter().flat_map(|poll| ["--poll".to_owned(), poll.to_string()]).collect(),
-    };
-    let mut server = Server::start(device, &paths)?;
-    keeper.watch(server.pid());
-    let (card, other) = (path("card.raw"), path("other.raw"));
-    for image in [&card, &other] {
-        make_image(image).with_context(|| image.display().to_string())?;
-    }
     let kind = match contest {
         Contest::Reader => "sd",
         Contest::Drive => "sd-express",
     };
-    let card = card.to_str().context("the path of an image is not UTF-8")?;
-    let Value::Object(insert) = json!({ "kind": kind, "image": card, "format": "raw" }) else {
-        bail!("an object is none");
-    };
-    server.insert_card(insert)?;
+    let mut serving = Serving::start(device, options, kind)?;
+    let dir = serving.dir.path().to_path_buf();
+    let path = |name: &str| dir.join(name);
+    let other = path("other.raw");
+    make_image(&other).with_context(|| other.display().to_string())?;
 
     let kernel = assets.kernels.first().context("no kernel was asked for")?;
     let tests = path("tests");
@@ -189,11 +150,10 @@ fn run(
     let initramfs = path("initramfs");
     contents.write(&initramfs)?;
     let image = kernel.kernel.image.clone();
-    let mut config =
-        VmConfig::new(assets.qemu.clone(), assets.accel, image, initramfs, dir.path().to_path_buf());
+    let mut config = VmConfig::new(assets.qemu.clone(), assets.accel, image, initramfs, dir.clone());
     config.vcpus = vcpus;
     config.memory_mib = MEMORY_MIB;
-    config.device_socket = Some(paths.device.clone());
+    config.device_socket = Some(serving.socket.clone());
     config.test = TEST.to_owned();
     config.append = vec![
         format!("sdmorph.contest={}", contest.name()),
@@ -202,25 +162,13 @@ fn run(
     ];
     config.qemu_arguments = other_disk(contest, &other)?;
     let mut machine = Vm::start(&config)?;
-    keeper.watch(machine.pid());
+    serving.keeper.watch(machine.pid());
     let console = machine.take_console().context("the console is already being read")?;
-    let heard = listen(&lines(console), settings, &mut server);
+    let heard = listen(&lines(console), settings, &mut serving.server);
     machine.kill();
     let said = machine.stderr();
-    server.quit();
+    serving.server.quit();
     heard.with_context(|| format!("QEMU said: {}", said.trim()))
-}
-
-/// An image whose beginning has contents, and is in the page cache.
-pub(crate) fn make_image(path: &Path) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.set_len(IMAGE_BYTES)?;
-    let piece: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
-    for _ in 0..FILLED_BYTES >> 20 {
-        file.write_all(&piece)?;
-    }
-    // What is dirty when the measuring begins would be written to the disk meanwhile.
-    file.sync_all()
 }
 
 /// The console's lines, read all the time: a guest whose console is not read stops.
