@@ -21,12 +21,13 @@
 //!
 //! # Not modelled
 //!
-//! - conditions on more than one thing: a rule has one trigger and at most one event that arms it; chains do the rest;
-//! - accesses that nobody answers ([`sdmorph_pci::Answer::Absent`]), interrupts and DMA as triggers;
+//! - several triggers, or several moments that arm a rule, in one rule: chains do that;
+//! - accesses that nobody answers ([`sdmorph_pci::Answer::Absent`]) as triggers;
 //! - changing what a write stores, dropping one access, or reads that answer something else than stuck bits;
 //! - what is in a message of the client, as a condition: a rule waits for a command of the protocol;
 //! - undoing what a rule did when the rule is removed: a fault stays until an action takes it back.
 
+mod candidates;
 mod duration;
 pub mod engine;
 mod error;
@@ -34,9 +35,12 @@ pub mod latency;
 mod loops;
 mod nearest;
 mod parse;
+mod random;
 pub mod registry;
 mod resolve;
 pub mod rule;
+mod state;
+mod trigger;
 mod watch;
 pub mod wire;
 
@@ -47,6 +51,7 @@ pub use latency::{MAX_LATENCY, ReadLatency};
 pub use nearest::Nearest;
 pub use registry::{RegisterInfo, Registry};
 pub use rule::{
-    Action, BarAction, CardAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger,
+    Action, BarAction, CardAction, Cause, Chance, Conditions, LinkAction, Moment, Pattern, Rule, RuleName,
+    SpaceKind, Span, StuckBusy, Trigger,
 };
 pub use wire::{Errno, MESSAGES, WireAction};

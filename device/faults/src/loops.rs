@@ -6,16 +6,16 @@ use std::time::Duration;
 use sdmorph_pci::Event;
 
 use crate::error::RuleError;
-use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule};
+use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Moment, Rule, RuleName};
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
     let rules: Vec<&Rule> = rules.collect();
-    let waits = Graph::new(&rules, |_| true, |_| &[]);
+    let waits = Graph::new(&rules, |_| true, |rule| armed_by(rule), |_| &[]);
     if let Some(cycle) = waits.cycle() {
         return Err(RuleError::Cycle { rules: cycle });
     }
-    let sets_off = Graph::new(&rules, is_boundless, events_of);
+    let sets_off = Graph::new(&rules, is_boundless, |_| None, events_of);
     match sets_off.cycle() {
         Some(cycle) => Err(RuleError::Endless { rules: cycle }),
         None => Ok(()),
@@ -25,6 +25,14 @@ pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), Rul
 /// Whether a rule hits at once and as often as it matches.
 fn is_boundless(rule: &Rule) -> bool {
     rule.on.delay == Duration::ZERO && rule.on.nth.is_none() && rule.times.is_none()
+}
+
+/// The rule without whose hit this one is never armed.
+fn armed_by(rule: &Rule) -> Option<&RuleName> {
+    match &rule.on.after {
+        Some(Moment::Rule(name)) => Some(name),
+        Some(Moment::Event(_)) | None => None,
+    }
 }
 
 /// The events that a machine may report when it carries out an action, but for those that it cannot bring about again and
@@ -62,6 +70,7 @@ impl<'a> Graph<'a> {
     fn new(
         rules: &'a [&'a Rule],
         counts: impl Fn(&Rule) -> bool,
+        needs: impl Fn(&'a Rule) -> Option<&'a RuleName>,
         events: impl Fn(&Action) -> &'static [Event],
     ) -> Self {
         let mut next = vec![Vec::new(); rules.len() + Event::NAMES.len()];
@@ -76,10 +85,21 @@ impl<'a> Graph<'a> {
             }
         };
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| counts(rule)) {
+            if let Some(name) = needs(rule) {
+                edge(by_name.get(name.as_str()).copied(), Some(index));
+            }
             match &rule.on.cause {
                 Cause::Rule(name) => edge(by_name.get(name.as_str()).copied(), Some(index)),
                 Cause::Event { name, .. } => edge(event_node(name), Some(index)),
-                Cause::Access { .. } | Cause::Command { .. } | Cause::Message(_) | Cause::Start => {}
+                Cause::Phase(_) => edge(event_node("morph"), Some(index)),
+                Cause::Access { .. }
+                | Cause::AnyAccess { .. }
+                | Cause::Command { .. }
+                | Cause::Doorbell { .. }
+                | Cause::Interrupt { .. }
+                | Cause::Dma { .. }
+                | Cause::Message(_)
+                | Cause::Start => {}
             }
             for event in rule.actions.iter().flat_map(&events) {
                 edge(Some(index), event_node(event.name()));

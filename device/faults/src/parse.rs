@@ -2,31 +2,24 @@
 //!
 //! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
 
+mod trigger;
+
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use sdmorph_pci::Direction;
 use serde_json::{Map, Value};
 
 use crate::duration::{self, MAX_DELAY};
 use crate::error::RuleError;
 use crate::latency::{MAX_LATENCY, ReadLatency};
 use crate::nearest::{Nearest, quoted};
-use crate::rule::{
-    Action, BarAction, CardAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger,
-    hexadecimal,
-};
+use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName, StuckBusy, Trigger};
 use crate::wire::{Errno, WireAction};
 
 type Table = Map<String, Value>;
 type Parsed<T> = Result<T, String>;
 
 const RULE_KEYS: &[&str] = &["name", "on", "do", "times"];
-const CAUSES: &[&str] = &["read", "write", "access", "event", "rule", "command", "message", "start"];
-const ON_KEYS: &[&str] = &[
-    "read", "write", "access", "event", "rule", "command", "message", "start", "function", "value", "mask",
-    "nth", "after", "delay",
-];
 const ACTIONS: &[&str] = &[
     "bar",
     "read-latency",
@@ -61,103 +54,21 @@ fn rule_parts(value: &Value) -> Parsed<Rule> {
         None => return Err("name: a rule needs a name, such as \"bar-dies\"".into()),
         Some(name) => rule_name("name", name)?,
     };
-    let on = table.get("on").ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
-    let on = trigger(on)?;
-    let actions = table.get("do").ok_or_else(|| format!("do: one of {} is needed", ACTIONS.join(", ")))?;
-    let actions = action_list(actions)?;
+    let on = trigger::trigger(table.get("on").unwrap_or(&Value::Object(Table::new())))?;
+    let actions = table.get("do").map_or(Ok(Vec::new()), action_list)?;
     wire_fits(&on, &actions)?;
     let times = table.get("times").map(|value| count("times", value)).transpose()?;
-    let once = on.nth.is_some() || on.cause == Cause::Start;
+    let once = on.nth.is_some() && !on.comes_again() || on.cause == Cause::Start;
     if once && times.is_some_and(|times| times.get() > 1) {
-        return Err("times: a rule with nth or start hits once at most".into());
+        return Err("times: a rule with start, or with nth that is armed only once, hits once at most".into());
     }
     Ok(Rule { name, on, actions, times })
-}
-
-fn trigger(value: &Value) -> Parsed<Trigger> {
-    let table = table("on", value, ON_KEYS)?;
-    let mut causes = table.iter().filter(|(key, _)| CAUSES.contains(&key.as_str()));
-    let (key, target) = causes.next().ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
-    if let Some((other, _)) = causes.next() {
-        let hint = if matches!((key.as_str(), other.as_str()), ("read", "write")) {
-            "; access is both"
-        } else {
-            "; make it two rules"
-        };
-        return Err(format!("on: only one trigger is possible, not {key} and {other}{hint}"));
-    }
-    let place = format!("on.{key}");
-    let allow = |qualifiers: &[&str]| -> Parsed<()> {
-        let refused = table
-            .keys()
-            .find(|name| *name != key && *name != "delay" && !qualifiers.contains(&name.as_str()));
-        refused.map_or(Ok(()), |name| Err(format!("on.{name}: does not go with {key}")))
-    };
-    let function = || table.get("function").map(|value| text("on.function", value)).transpose();
-    let cause = match key.as_str() {
-        "event" => {
-            allow(&["function", "nth", "after"])?;
-            Cause::Event { name: text(&place, target)?, function: function()? }
-        }
-        "rule" => {
-            allow(&["nth", "after"])?;
-            Cause::Rule(rule_name(&place, target)?)
-        }
-        "command" => {
-            allow(&["value", "mask", "nth", "after"])?;
-            Cause::Command { name: text(&place, target)?, argument: pattern(table)? }
-        }
-        "message" => {
-            allow(&["nth", "after"])?;
-            Cause::Message(text(&place, target)?)
-        }
-        "start" => {
-            allow(&[])?;
-            if *target != Value::Bool(true) {
-                return Err(format!("on.start: true is needed, not {}", describe(target)));
-            }
-            Cause::Start
-        }
-        register => {
-            allow(&["function", "value", "mask", "nth", "after"])?;
-            let direction = match register {
-                "read" => Some(Direction::Read),
-                "write" => Some(Direction::Write),
-                _ => None,
-            };
-            let register = text(&place, target)?;
-            Cause::Access { direction, register, function: function()?, value: pattern(table)? }
-        }
-    };
-    let nth = table.get("nth").map(|value| count("on.nth", value)).transpose()?;
-    let after = table.get("after").map(|value| text("on.after", value)).transpose()?;
-    let delay = table
-        .get("delay")
-        .map_or(Ok(Duration::ZERO), |value| time("on.delay", value, "a delay", MAX_DELAY, "24 h"))?;
-    Ok(Trigger { cause, nth, after, delay })
-}
-
-fn pattern(table: &Table) -> Parsed<Option<Pattern>> {
-    let mask = table.get("mask").map(|value| mask("on.mask", value)).transpose()?;
-    let Some(value) = table.get("value") else {
-        return match mask {
-            Some(_) => Err("on.mask: it says which bits of value count, and there is no value".into()),
-            None => Ok(None),
-        };
-    };
-    let value = number("on.value", value)?;
-    let outside = value & !mask.unwrap_or(u64::MAX);
-    if outside != 0 {
-        let outside = hexadecimal(outside);
-        return Err(format!("on.value: bits {outside} are outside of mask, so that nothing could match"));
-    }
-    Ok(Some(Pattern { value, mask }))
 }
 
 fn action_list(value: &Value) -> Parsed<Vec<Action>> {
     let Value::Array(list) = value else { return Ok(vec![action("do", value)?]) };
     if list.is_empty() {
-        return Err("do: a rule needs an action; the list is empty".into());
+        return Err("do: the list is empty; a rule that only counts has no do".into());
     }
     if list.len() > MAX_ACTIONS {
         return Err(format!("do: {} actions are above the limit of {MAX_ACTIONS} a rule", list.len()));

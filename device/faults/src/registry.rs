@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use sdmorph_pci::{Event, Register, Space};
 
+use crate::state::{MAX_FUNCTIONS, MAX_PHASES};
+
 /// One register of one function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegisterInfo {
@@ -21,13 +23,17 @@ pub struct RegisterInfo {
     pub busy: u64,
 }
 
-/// All register, event and command names of a machine.
+/// All names of a machine: of registers and functions, events, phases of the switch and commands.
 ///
 /// A register is known by its function and its name; if a function has the name twice, the first one counts.
 #[derive(Debug, Clone)]
 pub struct Registry {
     /// By name; one of each function.
     registers: HashMap<&'static str, Vec<RegisterInfo>>,
+    /// Those that have registers, in the order they came; [`MAX_FUNCTIONS`] at most.
+    functions: Vec<&'static str>,
+    /// [`MAX_PHASES`] at most; a machine begins in the first.
+    phases: Vec<&'static str>,
     events: &'static [&'static str],
     commands: Vec<String>,
 }
@@ -39,14 +45,23 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// No registers, no commands, and the events of [`Event::NAMES`].
+    /// No registers, no phases, no commands, and the events of [`Event::NAMES`].
     #[must_use]
     pub fn new() -> Self {
-        Self { registers: HashMap::new(), events: Event::NAMES, commands: Vec::new() }
+        Self {
+            registers: HashMap::new(),
+            functions: Vec::new(),
+            phases: Vec::new(),
+            events: Event::NAMES,
+            commands: Vec::new(),
+        }
     }
 
     /// Adds one register.
     pub fn add_register(&mut self, register: RegisterInfo) {
+        if self.functions.len() < MAX_FUNCTIONS && !self.functions.contains(&register.function) {
+            self.functions.push(register.function);
+        }
         let namesakes = self.registers.entry(register.name).or_default();
         if namesakes.iter().all(|other| other.function != register.function) {
             namesakes.push(register);
@@ -73,6 +88,12 @@ impl Registry {
                 busy,
             });
         }
+    }
+
+    /// Adds the phases of the switch, as [`Event::Morph`] names them; a machine begins in the first.
+    pub fn add_phases(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.phases.extend(names);
+        self.phases.truncate(MAX_PHASES);
     }
 
     /// Adds the names of storage commands, such as `CMD8`.
@@ -106,8 +127,24 @@ impl Registry {
         self.events.iter().copied()
     }
 
-    pub(crate) fn has_command(&self, name: &str) -> bool {
-        self.commands.iter().any(|command| command == name)
+    pub(crate) fn functions(&self) -> &[&'static str] {
+        &self.functions
+    }
+
+    pub(crate) fn function_number(&self, name: &str) -> Option<usize> {
+        self.functions.iter().position(|function| *function == name)
+    }
+
+    pub(crate) fn phases(&self) -> &[&'static str] {
+        &self.phases
+    }
+
+    pub(crate) fn phase_number(&self, name: &str) -> Option<usize> {
+        self.phases.iter().position(|phase| *phase == name)
+    }
+
+    pub(crate) fn command_number(&self, name: &str) -> Option<usize> {
+        self.commands.binary_search_by(|command| command.as_str().cmp(name)).ok()
     }
 
     pub(crate) fn command_names(&self) -> impl Iterator<Item = &str> {

@@ -15,7 +15,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use sdmorph_pci::Direction;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +23,8 @@ use crate::latency::ReadLatency;
 use crate::wire::WireAction;
 use crate::{duration, parse};
 
+pub use crate::trigger::{Cause, Chance, Conditions, Moment, Pattern, SpaceKind, Span, Trigger};
+
 /// When something happens, do something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -31,7 +32,7 @@ pub struct Rule {
     pub name: RuleName,
     /// `on`: when.
     pub on: Trigger,
-    /// `do`: what, in this order; one or more.
+    /// `do`: what, in this order; a rule without any only counts, for other rules to refer to.
     pub actions: Vec<Action>,
     /// The most hits it may have; `None` is without limit.
     pub times: Option<NonZeroU64>,
@@ -41,64 +42,6 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct RuleName(String);
-
-/// When a rule matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger {
-    /// What must happen.
-    pub cause: Cause,
-    /// Only the n-th match counts, 1 being the first since the rule was armed; the rule then has one hit at most.
-    pub nth: Option<NonZeroU64>,
-    /// The rule is armed by the first event of this name after it was added; `None` arms it at once.
-    pub after: Option<String>,
-    /// How long after the match the rule hits.
-    pub delay: Duration,
-}
-
-/// What a rule waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// `read`, `write`, `access`: an access to a register.
-    Access {
-        /// Which kind of access; `None` is both.
-        direction: Option<Direction>,
-        /// The register.
-        register: String,
-        /// Its function, where several have a register of that name.
-        function: Option<String>,
-        /// The data; `None` is any.
-        value: Option<Pattern>,
-    },
-    /// `event`: an event of that name.
-    Event {
-        /// One of [`sdmorph_pci::Event::NAMES`].
-        name: String,
-        /// Only this function's; `None` is anybody's.
-        function: Option<String>,
-    },
-    /// `command`: a storage command that reached the card.
-    Command {
-        /// Name as its specification spells it.
-        name: String,
-        /// Its argument; `None` is any.
-        argument: Option<Pattern>,
-    },
-    /// `message`: a message of the vfio-user client, before it is acted on.
-    Message(String),
-    /// `rule`: another rule's hit.
-    Rule(RuleName),
-    /// `start`: the moment the rule is added.
-    Start,
-}
-
-/// Which numbers match: those that have the bits of `mask` as `value` has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pattern {
-    /// The bits wanted; none outside of `mask`.
-    pub value: u64,
-    /// The bits compared; `None` is all.
-    pub mask: Option<u64>,
-}
 
 /// What a rule does when it hits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,9 +129,11 @@ impl Rule {
         let mut table = Map::new();
         table.insert("name".into(), json!(self.name));
         table.insert("on".into(), self.on.to_json());
-        let actions: Vec<Value> = self.actions.iter().map(Action::to_json).collect();
-        let only = if actions.len() == 1 { actions.first().cloned() } else { None };
-        table.insert("do".into(), only.unwrap_or(Value::Array(actions)));
+        match self.actions.as_slice() {
+            [] => {}
+            [only] => drop(table.insert("do".into(), only.to_json())),
+            several => drop(table.insert("do".into(), several.iter().map(Action::to_json).collect())),
+        }
         if let Some(times) = self.times {
             table.insert("times".into(), json!(times));
         }
@@ -253,53 +198,6 @@ impl std::borrow::Borrow<str> for RuleName {
     }
 }
 
-impl Trigger {
-    fn to_json(&self) -> Value {
-        let mut table = Map::new();
-        let pattern = match &self.cause {
-            Cause::Access { direction, register, function, value } => {
-                let key = match direction {
-                    Some(Direction::Read) => "read",
-                    Some(Direction::Write) => "write",
-                    None => "access",
-                };
-                table.insert(key.into(), json!(register));
-                insert_some(&mut table, "function", function.as_ref());
-                *value
-            }
-            Cause::Event { name, function } => {
-                table.insert("event".into(), json!(name));
-                insert_some(&mut table, "function", function.as_ref());
-                None
-            }
-            Cause::Command { name, argument } => {
-                table.insert("command".into(), json!(name));
-                *argument
-            }
-            Cause::Message(name) => {
-                table.insert("message".into(), json!(name));
-                None
-            }
-            Cause::Rule(name) => {
-                table.insert("rule".into(), json!(name));
-                None
-            }
-            Cause::Start => {
-                table.insert("start".into(), json!(true));
-                None
-            }
-        };
-        insert_some(&mut table, "value", pattern.map(|pattern| hexadecimal(pattern.value)));
-        insert_some(&mut table, "mask", pattern.and_then(|pattern| pattern.mask).map(hexadecimal));
-        insert_some(&mut table, "nth", self.nth);
-        insert_some(&mut table, "after", self.after.as_ref());
-        if !self.delay.is_zero() {
-            table.insert("delay".into(), json!(duration::text(self.delay)));
-        }
-        Value::Object(table)
-    }
-}
-
 impl Action {
     /// The action in its JSON form.
     #[must_use]
@@ -360,7 +258,8 @@ impl StuckBusy {
     }
 }
 
-fn insert_some(table: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
+/// Writes what is there.
+pub(crate) fn insert_some(table: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
     if let Some(value) = value {
         table.insert(key.into(), json!(value));
     }

@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, CardAction, Cause, Errno, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy,
-    Trigger, WireAction,
+    Action, BarAction, CardAction, Cause, Errno, LinkAction, Moment, Pattern, ReadLatency, Rule, RuleName,
+    StuckBusy, Trigger, WireAction,
 };
 use sdmorph_pci::Direction;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn access(direction: Option<Direction>, value: Option<Pattern>) -> Cause {
 }
 
 fn once(cause: Cause) -> Trigger {
-    Trigger { cause, nth: None, after: None, delay: Duration::ZERO }
+    Trigger::from(cause)
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
         (
             json!({ "event": "reset", "function": "reader", "nth": 3, "after": "link-up", "delay": "5ms" }),
             Trigger {
-                cause: Cause::Event { name: "reset".into(), function: Some("reader".into()) },
                 nth,
-                after: Some("link-up".into()),
+                after: Some(Moment::Event("link-up".into())),
                 delay: Duration::from_millis(5),
+                ..once(Cause::Event { name: "reset".into(), function: Some("reader".into()) })
             },
         ),
         (json!({ "rule": "other-one" }), once(Cause::Rule(RuleName::new("other-one").unwrap()))),
@@ -59,7 +59,11 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
         ),
         (
             json!({ "message": "region-read", "nth": 3, "after": "link-up" }),
-            Trigger { nth, after: Some("link-up".into()), ..once(Cause::Message("region-read".into())) },
+            Trigger {
+                nth,
+                after: Some(Moment::Event("link-up".into())),
+                ..once(Cause::Message("region-read".into()))
+            },
         ),
         (
             json!({ "start": true, "delay": "1500us" }),

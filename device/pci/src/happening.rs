@@ -31,6 +31,9 @@ pub enum Happening<'a> {
     },
     /// An NVMe controller fetched a command, or ended one.
     Nvme(NvmeCommand),
+    /// An NVMe controller has taken the new value of a doorbell. The write to a register that may have brought it is an
+    /// access of its own, before this.
+    Doorbell(Doorbell),
     /// Something that is not an access.
     Event(Event),
 }
@@ -50,6 +53,28 @@ pub struct NvmeCommand {
     pub argument: u64,
     /// The status field of the completion, without phase tag: 0 is success. `None` when the command was fetched.
     pub status: Option<u16>,
+}
+
+/// A doorbell's new value, whether it came by a register or was found in memory (shadow doorbells).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Which of the queue's doorbells.
+    pub kind: DoorbellKind,
+    /// Queue identifier; 0 is the admin queues.
+    pub queue: u16,
+    /// The index that the queue has now.
+    pub value: u16,
+}
+
+/// Which kind of queue a doorbell is of (NVMe 1.4, 3.1.24 and 3.1.25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub enum DoorbellKind {
+    /// Submission queue y tail: the guest has submitted commands.
+    #[serde(rename = "sq")]
+    SubmissionTail,
+    /// Completion queue y head: the guest has taken completions.
+    #[serde(rename = "cq")]
+    CompletionHead,
 }
 
 /// Which way data goes, as the initiator sees it.

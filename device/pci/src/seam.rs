@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::config::ConfigSpace;
 use crate::happening::{
-    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, ResetKind, Space,
+    Access, Answer, Direction, DmaError, Doorbell, Effect, Event, Happening, Message, NvmeCommand, ResetKind,
+    Space,
 };
 use crate::register::mask_of_size;
 
@@ -195,6 +196,11 @@ impl<'a> Ctx<'a> {
     /// Reports an NVMe command that was fetched or has ended.
     pub fn nvme_command(&mut self, command: NvmeCommand) {
         self.happened(&Happening::Nvme(command));
+    }
+
+    /// Reports a doorbell's new value.
+    pub fn doorbell(&mut self, doorbell: Doorbell) {
+        self.happened(&Happening::Doorbell(doorbell));
     }
 
     fn happened(&mut self, what: &Happening<'_>) -> Effect {
