@@ -227,7 +227,8 @@ impl Engine {
         }
     }
 
-    /// Takes a rule out, with its delayed hits, and returns it. Faults that it caused stay.
+    /// Takes a rule out, with its delayed hits, and returns it. Faults that it caused stay; it ends (`until`) nothing any
+    /// more.
     ///
     /// # Errors
     /// [`RuleError::NoSuchRule`]; [`RuleError::InUse`] while other rules wait for its hits.
@@ -237,15 +238,15 @@ impl Engine {
             RuleError::NoSuchRule { rule: name.chars().take(RuleName::MAX_LENGTH).collect(), nearest }
         };
         let id = *self.ids.get(name).ok_or_else(|| unknown(&self.ids))?;
-        let waits = |entry: &&Entry| entry.rule.on.rules().any(|other| other.as_str() == name);
-        let others = self.book.entries.iter().filter(|(other, _)| **other != id).map(|(_, entry)| entry);
-        if let Some(by) = others.into_iter().find(waits) {
+        let waits = |entry: &&Entry| entry.rule.on.needs().any(|other| other.as_str() == name);
+        if let Some(by) = self.book.entries.values().find(waits) {
             return Err(RuleError::InUse { rule: name.to_owned(), by: by.rule.name.to_string() });
         }
         let entry = self.book.entries.remove(&id).ok_or_else(|| unknown(&self.ids))?;
         self.book.pending.retain(|_, pending| *pending != id);
         self.watches.remove(id, &entry.key);
         for list in [&mut self.arming, &mut self.disarming] {
+            list.remove(&Place::Rule(id));
             list.values_mut().for_each(|ids| ids.retain(|other| *other != id));
             list.retain(|_, ids| !ids.is_empty());
         }

@@ -19,7 +19,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
         /// Where in the rule.
-        place: String,
+        place: Box<str>,
         /// What kind of name it is, such as `register` or `event`.
         kind: &'static str,
         /// The name as written.
@@ -36,7 +36,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
         /// Where in the rule.
-        place: String,
+        place: Box<str>,
         /// The register.
         register: String,
         /// The function that the rule names.
@@ -53,7 +53,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
         /// Where in the rule.
-        place: String,
+        place: Box<str>,
         /// The register.
         register: String,
         /// The functions that have it.
@@ -65,7 +65,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
         /// Where in the rule.
-        place: String,
+        place: Box<str>,
         /// `value` or `mask`.
         what: &'static str,
         /// The number that does not fit.
@@ -83,7 +83,7 @@ pub enum RuleError {
         /// The rule.
         rule: String,
         /// Where in the rule.
-        place: String,
+        place: Box<str>,
         /// The register.
         register: String,
     },

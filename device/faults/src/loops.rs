@@ -6,16 +6,16 @@ use std::time::Duration;
 use sdmorph_pci::Event;
 
 use crate::error::RuleError;
-use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Moment, Rule, RuleName};
+use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName};
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
     let rules: Vec<&Rule> = rules.collect();
-    let waits = Graph::new(&rules, |_| true, |rule| armed_by(rule), |_| &[]);
+    let waits = Graph::new(&rules, |_| true, |rule| rule.on.needs().collect(), |_| &[]);
     if let Some(cycle) = waits.cycle() {
         return Err(RuleError::Cycle { rules: cycle });
     }
-    let sets_off = Graph::new(&rules, is_boundless, |_| None, events_of);
+    let sets_off = Graph::new(&rules, is_boundless, |_| Vec::new(), events_of);
     match sets_off.cycle() {
         Some(cycle) => Err(RuleError::Endless { rules: cycle }),
         None => Ok(()),
@@ -25,14 +25,6 @@ pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), Rul
 /// Whether a rule hits at once and as often as it matches.
 fn is_boundless(rule: &Rule) -> bool {
     rule.on.delay == Duration::ZERO && rule.on.nth.is_none() && rule.times.is_none()
-}
-
-/// The rule without whose hit this one is never armed.
-fn armed_by(rule: &Rule) -> Option<&RuleName> {
-    match &rule.on.after {
-        Some(Moment::Rule(name)) => Some(name),
-        Some(Moment::Event(_)) | None => None,
-    }
 }
 
 /// The events that a machine may report when it carries out an action, but for those that it cannot bring about again and
@@ -70,7 +62,7 @@ impl<'a> Graph<'a> {
     fn new(
         rules: &'a [&'a Rule],
         counts: impl Fn(&Rule) -> bool,
-        needs: impl Fn(&'a Rule) -> Option<&'a RuleName>,
+        needs: impl Fn(&'a Rule) -> Vec<&'a RuleName>,
         events: impl Fn(&Action) -> &'static [Event],
     ) -> Self {
         let mut next = vec![Vec::new(); rules.len() + Event::NAMES.len()];
@@ -85,7 +77,7 @@ impl<'a> Graph<'a> {
             }
         };
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| counts(rule)) {
-            if let Some(name) = needs(rule) {
+            for name in needs(rule) {
                 edge(by_name.get(name.as_str()).copied(), Some(index));
             }
             match &rule.on.cause {

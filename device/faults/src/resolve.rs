@@ -166,7 +166,7 @@ impl<'a> Lookup<'a> {
         let nearest = Nearest::new(word, known);
         // No name is longer, but what somebody pastes into its place may be.
         let word = word.chars().take(64).collect();
-        let (rule, place) = (self.rule.to_owned(), self.place.to_owned());
+        let (rule, place) = (self.rule.to_owned(), self.place.into());
         RuleError::UnknownName { rule, place, kind, word, nearest }
     }
 
@@ -180,7 +180,7 @@ impl<'a> Lookup<'a> {
         if let (Some(register), None) = (found.next(), found.next()) {
             return Ok(*register);
         }
-        let (rule, place, register) = (self.rule.to_owned(), self.place.to_owned(), name.to_owned());
+        let (rule, place, register) = (self.rule.to_owned(), self.place.into(), name.to_owned());
         let functions = namesakes.iter().map(|register| register.function.to_owned()).collect();
         match function {
             _ if namesakes.is_empty() => {
@@ -266,7 +266,7 @@ impl<'a> Lookup<'a> {
             return self.fits("mask", mask, register.name, register.size);
         }
         if !stuck.clear && register.busy == 0 {
-            let (rule, place) = (self.rule.to_owned(), self.place.to_owned());
+            let (rule, place) = (self.rule.to_owned(), self.place.into());
             return Err(RuleError::NoBusyBit { rule, place, register: register.name.to_owned() });
         }
         Ok(())
@@ -282,7 +282,7 @@ impl<'a> Lookup<'a> {
         if value & !mask_of_size(size_bytes) == 0 {
             return Ok(());
         }
-        let (rule, place, target) = (self.rule.to_owned(), self.place.to_owned(), target.to_owned());
+        let (rule, place, target) = (self.rule.to_owned(), self.place.into(), target.to_owned());
         Err(RuleError::TooWide { rule, place, what, value, target, size_bytes })
     }
 }

@@ -264,17 +264,17 @@ impl From<Cause> for Trigger {
 }
 
 impl Trigger {
-    /// The rules whose hits it waits for, in one way or another.
-    pub(crate) fn rules(&self) -> impl Iterator<Item = &RuleName> {
+    /// The rules without whose hits it can have none.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = &RuleName> {
         let cause = match &self.cause {
             Cause::Rule(name) => Some(name),
             _ => None,
         };
-        let moments = [&self.after, &self.until].into_iter().flatten();
-        cause.into_iter().chain(moments.filter_map(|moment| match moment {
-            Moment::Rule(name) => Some(name),
-            Moment::Event(_) => None,
-        }))
+        let after = match &self.after {
+            Some(Moment::Rule(name)) => Some(name),
+            Some(Moment::Event(_)) | None => None,
+        };
+        cause.into_iter().chain(after)
     }
 
     /// Whether the rule is armed again and again, so that `nth` is not the only hit.

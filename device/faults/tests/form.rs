@@ -5,10 +5,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, CardAction, Cause, Errno, LinkAction, Moment, Pattern, ReadLatency, Rule, RuleName,
-    StuckBusy, Trigger, WireAction,
+    Action, BarAction, CardAction, Cause, Chance, Conditions, Errno, LinkAction, Moment, Pattern,
+    ReadLatency, Rule, RuleName, SpaceKind, Span, StuckBusy, Trigger, WireAction,
 };
-use sdmorph_pci::Direction;
+use sdmorph_pci::{Direction, DoorbellKind};
 use serde_json::{Value, json};
 
 fn rule(on: Value, action: Value) -> Rule {
@@ -21,6 +21,10 @@ fn refusal(value: Value) -> String {
 
 fn access(direction: Option<Direction>, value: Option<Pattern>) -> Cause {
     Cause::Access { direction, register: "HAIMR".into(), function: None, value }
+}
+
+fn any_access(direction: Option<Direction>, function: Option<String>, space: Option<SpaceKind>) -> Cause {
+    Cause::AnyAccess { direction, function, space, offset: None, value: None }
 }
 
 fn once(cause: Cause) -> Trigger {
@@ -47,6 +51,102 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
                 after: Some(Moment::Event("link-up".into())),
                 delay: Duration::from_millis(5),
                 ..once(Cause::Event { name: "reset".into(), function: Some("reader".into()) })
+            },
+        ),
+        (json!({ "event": "morph" }), once(Cause::Event { name: "morph".into(), function: None })),
+        (json!({ "phase": "drive" }), once(Cause::Phase("drive".into()))),
+        (json!({ "read": "*" }), once(any_access(Some(Direction::Read), None, None))),
+        (
+            json!({ "access": "*", "function": "port", "space": "config", "offset": { "from": "0x80", "to": "0x8b" } }),
+            once(Cause::AnyAccess {
+                function: Some("port".into()),
+                direction: None,
+                space: Some(SpaceKind::Config),
+                offset: Some(Span { from: 0x80, to: 0x8b }),
+                value: None,
+            }),
+        ),
+        (
+            json!({ "write": "*", "space": "bar", "offset": "0x10", "value": "0x1", "mask": "0x1" }),
+            once(Cause::AnyAccess {
+                value: Some(Pattern { value: 1, mask: Some(1) }),
+                direction: Some(Direction::Write),
+                function: None,
+                space: Some(SpaceKind::Bar),
+                offset: Some(Span { from: 0x10, to: 0x10 }),
+            }),
+        ),
+        (
+            json!({ "doorbell": "sq", "queue": 1, "value": "0x0" }),
+            once(Cause::Doorbell {
+                kind: Some(DoorbellKind::SubmissionTail),
+                queue: Some(1),
+                value: Some(Pattern { value: 0, mask: None }),
+            }),
+        ),
+        (json!({ "doorbell": "*" }), once(Cause::Doorbell { kind: None, queue: None, value: None })),
+        (
+            json!({ "interrupt": 2, "function": "nvme" }),
+            once(Cause::Interrupt { vector: Some(2), function: Some("nvme".into()), data: None }),
+        ),
+        (
+            json!({ "interrupt": "*", "value": "0x21" }),
+            once(Cause::Interrupt {
+                vector: None,
+                function: None,
+                data: Some(Pattern { value: 0x21, mask: None }),
+            }),
+        ),
+        (
+            json!({ "dma": "write", "function": "reader", "address": { "from": "0x1000" } }),
+            once(Cause::Dma {
+                direction: Some(Direction::Write),
+                function: Some("reader".into()),
+                address: Some(Span { from: 0x1000, to: u64::MAX }),
+            }),
+        ),
+        (json!({ "dma": "*" }), once(Cause::Dma { direction: None, function: None, address: None })),
+        (
+            json!({ "dma": "*", "probability": 0.25, "seed": "0x7", "every": 3 }),
+            Trigger {
+                chance: Some(Chance { parts: 250_000_000, seed: 7 }),
+                every: nth,
+                ..once(Cause::Dma { direction: None, function: None, address: None })
+            },
+        ),
+        (
+            json!({
+                "phase": "drive", "after": { "rule": "a" }, "until": "link-down",
+                "while": {
+                    "phase": ["away", "drive"], "link": "up", "presence": false, "bar": "vanished", "card": "ejected",
+                    "d0": "port", "d3hot": "reader",
+                },
+            }),
+            Trigger {
+                after: Some(Moment::Rule(RuleName::new("a").unwrap())),
+                until: Some(Moment::Event("link-down".into())),
+                conditions: Conditions {
+                    phase: vec!["away".into(), "drive".into()],
+                    link_up: Some(true),
+                    presence: Some(false),
+                    bar_answers: Some(false),
+                    card_in: Some(false),
+                    d0: Some("port".into()),
+                    d3hot: Some("reader".into()),
+                },
+                ..once(Cause::Phase("drive".into()))
+            },
+        ),
+        (
+            json!({ "phase": "drive", "while": { "phase": "drive", "bar": "answers", "card": "inserted" } }),
+            Trigger {
+                conditions: Conditions {
+                    phase: vec!["drive".into()],
+                    bar_answers: Some(true),
+                    card_in: Some(true),
+                    ..Conditions::default()
+                },
+                ..once(Cause::Phase("drive".into()))
             },
         ),
         (json!({ "rule": "other-one" }), once(Cause::Rule(RuleName::new("other-one").unwrap()))),
@@ -294,11 +394,8 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             json!({ "name": "a", "on": { "read": "X" } }),
             "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
         ),
-        (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
-        (
-            on(json!({ "delay": "5ms" })),
-            "on: one of read, write, access, event, rule, command, message, start is needed",
-        ),
+        (on(json!({})), "on: one of read, write, access, event, phase"),
+        (on(json!({ "delay": "5ms" })), "on: one of read, write, access, event, phase"),
         (on(json!({ "wrte": "HAIMR" })), "on: unknown key \"wrte\"; did you mean \"write\"?"),
         (
             on(json!({ "read": "HAIMR", "xyzzy": 1 })),
@@ -339,6 +436,110 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "on.nth: a whole number from 1 is needed, not the number 0",
         ),
         (
+            on(json!({})),
+            "on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
+        ),
+        (on(json!({ "reed": "HAIMR" })), "on: unknown key \"reed\"; did you mean \"read\"?"),
+        (on(json!({ "read": "HAIMR", "wile": {} })), "on: unknown key \"wile\"; did you mean \"while\"?"),
+        (
+            on(json!({ "read": "HAIMR", "space": "bar" })),
+            "on.space: goes with read = \"*\", not with a register's name",
+        ),
+        (on(json!({ "write": "HAIMR", "offset": 4 })), "on.offset: goes with write = \"*\""),
+        (on(json!({ "read": "*", "space": "br" })), "on.space: unknown word \"br\"; did you mean \"bar\"?"),
+        (
+            on(json!({ "read": "*", "offset": 4 })),
+            "on.space: is needed, since offsets are in one: config, bar, internal",
+        ),
+        (
+            on(json!({ "read": "*", "space": "bar", "offset": { "to": 4 } })),
+            "on.offset.from: is needed, such as \"0x10\"",
+        ),
+        (
+            on(json!({ "read": "*", "space": "bar", "offset": { "from": 4, "two": 5 } })),
+            "on.offset: unknown key \"two\"; did you mean \"to\"?",
+        ),
+        (
+            on(json!({ "dma": "*", "address": { "from": 5, "to": 4 } })),
+            "on.address: from (0x5) is above to (0x4)",
+        ),
+        (on(json!({ "dma": "reed" })), "on.dma: unknown word \"reed\"; did you mean \"read\"?"),
+        (on(json!({ "dma": "*", "value": 1 })), "on.value: does not go with dma"),
+        (on(json!({ "doorbell": "sqq" })), "on.doorbell: unknown word \"sqq\"; did you mean \"sq\"?"),
+        (
+            on(json!({ "doorbell": "sq", "queue": 65536 })),
+            "on.queue: 65536 is above the highest that there is, 65535",
+        ),
+        (
+            on(json!({ "interrupt": "all" })),
+            "on.interrupt: a whole number from 0 or a text such as \"0x80\" is needed",
+        ),
+        (on(json!({ "interrupt": 65536 })), "on.interrupt: 65536 is above"),
+        (on(json!({ "phase": 3 })), "on.phase: a name is needed, not the number 3"),
+        (on(json!({ "read": "HAIMR", "nth": 2, "every": 2 })), "on.every: does not go with nth"),
+        (on(json!({ "read": "HAIMR", "every": 0 })), "on.every: a whole number from 1 is needed"),
+        (
+            on(json!({ "read": "HAIMR", "probability": 1.5 })),
+            "on.probability: a number above 0 and up to 1 is needed, such as 0.25, not the number 1.5",
+        ),
+        (on(json!({ "read": "HAIMR", "probability": "often" })), "on.probability: a number above 0"),
+        (
+            on(json!({ "read": "HAIMR", "probability": 0 })),
+            "on.probability: 0 is 0 to nine decimals, so that nothing could match",
+        ),
+        (on(json!({ "read": "HAIMR", "seed": 7 })), "on.seed: it goes with probability, and there is none"),
+        (
+            on(json!({ "read": "HAIMR", "after": 7 })),
+            "on.after: the name of an event or { rule = … } is needed, not the number 7",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "until": { "rle": "a" } })),
+            "on.until: unknown key \"rle\"; did you mean \"rule\"?",
+        ),
+        (on(json!({ "read": "HAIMR", "until": {} })), "on.until.rule: is needed"),
+        (
+            on(json!({ "read": "HAIMR", "until": { "rule": "A" } })),
+            "on.until.rule: \"A\" is not a rule's name",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "after": "reset", "until": "reset" })),
+            "on.until: it is the same as after, so that nothing could match",
+        ),
+        (on(json!({ "start": true, "until": "reset" })), "on.until: does not go with start"),
+        (on(json!({ "start": true, "while": { "link": "up" } })), "on.while: does not go with start"),
+        (
+            on(json!({ "read": "HAIMR", "while": {} })),
+            "on.while: one of phase, link, presence, bar, card, d0, d3hot is needed",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "lnik": "up" } })),
+            "on.while: unknown key \"lnik\"; did you mean \"link\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "link": "dwon" } })),
+            "on.while.link: unknown word \"dwon\"; did you mean \"down\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "bar": "vanish" } })),
+            "on.while.bar: unknown word \"vanish\"; did you mean \"vanished\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "card": true } })),
+            "on.while.card: one of inserted, ejected is needed, not true",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "presence": "up" } })),
+            "on.while.presence: true or false is needed",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "phase": [] } })),
+            "on.while.phase: the list is empty, so that nothing could match",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "phase": [1] } })),
+            "on.while.phase: a name is needed, not the number 1",
+        ),
+        (
             on(json!({ "read": "HAIMR", "delay": 5 })),
             "on.delay: 5 has no unit; write a text with ns, us, ms or s, such as \"5ms\"",
         ),
@@ -348,7 +549,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             act(json!({})),
             "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
         ),
-        (act(json!([])), "do: a rule needs an action; the list is empty"),
+        (act(json!([])), "do: the list is empty; a rule that only counts has no do"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (
             act(json!({ "bar": "vanish", "link": "down" })),
@@ -399,7 +600,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "start": true }, "do": { "link": "up" }, "times": 2 }),
-            "times: a rule with nth or start hits once at most",
+            "times: a rule with start, or with nth that is armed only once, hits once at most",
         ),
     ];
     for (value, expected) in cases {
@@ -407,6 +608,28 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         let message = refusal(value);
         assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
     }
+}
+
+#[test]
+fn nth_may_hit_again_in_a_rule_that_is_armed_again() {
+    let on =
+        |on: Value| Rule::from_json(&json!({ "name": "a", "on": on, "times": 2 })).map(|rule| rule.times);
+    let again = json!({ "read": "HAIMR", "nth": 3, "after": "link-down", "until": "link-up" });
+    assert_eq!(on(again).unwrap(), NonZeroU64::new(2));
+    assert!(on(json!({ "read": "HAIMR", "nth": 3, "until": "link-up" })).is_err());
+}
+
+#[test]
+fn place_of_what_is_wrong_is_told_apart_from_the_message() {
+    let place = |value: Value| Rule::from_json(&value).unwrap_err().place().to_owned();
+    let rule = |on: Value| json!({ "name": "a", "on": on });
+    assert_eq!(place(rule(json!({ "read": "HAIMR", "delay": "5" }))), "on.delay");
+    assert_eq!(place(rule(json!({ "read": "HAIMR", "while": { "link": 1 } }))), "on.while.link");
+    assert_eq!(
+        place(json!({ "name": "a", "on": { "start": true }, "do": [{ "link": "up" }, { "bar": "x" }] })),
+        "do[1].bar"
+    );
+    assert_eq!(place(json!({ "name": "A" })), "name");
 }
 
 #[test]

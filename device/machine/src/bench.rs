@@ -113,7 +113,8 @@ impl Bench {
                     add(&mut counters.dma_errors);
                 }
             }
-            Happening::Command { .. } | Happening::Nvme(_) | Happening::Event(_) => {}
+            Happening::Command { .. } | Happening::Nvme(_) | Happening::Doorbell(_) | Happening::Event(_) => {
+            }
         }
     }
 }
@@ -121,7 +122,9 @@ impl Bench {
 impl Observer for Bench {
     fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect {
         self.count(function, what);
-        self.recorder.push(now, Recorded::of(function, what));
+        if let Some(recorded) = Recorded::of(function, what) {
+            self.recorder.push(now, recorded);
+        }
         if let Happening::Event(event) = what {
             self.events.push_back(*event);
         }

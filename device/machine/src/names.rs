@@ -9,6 +9,7 @@ use sdmorph_rtsx::model::Model;
 use sdmorph_rtsx::registers::COMMON;
 
 use crate::machine::topology;
+use crate::morph::Phase;
 
 /// A table of registers of one function.
 #[derive(Debug, Clone)]
@@ -86,6 +87,7 @@ pub fn registry() -> Registry {
     for table in tables() {
         registry.add_table(table.function, table.space, &table.rows, BUSY);
     }
+    registry.add_phases(Phase::ALL.iter().map(|phase| phase.name()));
     registry.add_commands(sdmorph_sdcard::command_names());
     registry.add_commands(sdmorph_nvme::command_names());
     registry

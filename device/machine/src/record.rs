@@ -85,8 +85,9 @@ pub enum Recorded {
 }
 
 impl Recorded {
-    pub(crate) fn of(function: &'static str, what: &Happening<'_>) -> Self {
-        match what {
+    /// `None` if it is not kept: of doorbells, the record has the registers' accesses, and the commands that are fetched.
+    pub(crate) fn of(function: &'static str, what: &Happening<'_>) -> Option<Self> {
+        Some(match what {
             Happening::Access(access) => Recorded::Access(function, *access),
             Happening::Interrupt(message) => Recorded::Interrupt(function, *message),
             Happening::Dma { direction, address, length, result } => Recorded::Dma {
@@ -104,7 +105,8 @@ impl Recorded {
             },
             Happening::Nvme(command) => Recorded::Nvme(function, *command),
             Happening::Event(event) => Recorded::Event(function, *event),
-        }
+            Happening::Doorbell(_) => return None,
+        })
     }
 }
 

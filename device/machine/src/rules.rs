@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
-use sdmorph_faults::{Engine, Rule, RuleError, RuleStatus};
+use sdmorph_faults::{Rule, RuleError, RuleStatus};
 
 use crate::machine::Machine;
 use crate::morph::{Later, Phase, Skew};
@@ -52,7 +52,7 @@ impl Machine {
         // What is due by the old rules comes first, and the new ones do not see it.
         self.advance(now);
         if replace {
-            let mut fresh = Engine::new(self.bench.faults.names().clone());
+            let mut fresh = self.bench.faults.without_rules();
             fresh.load(rules, now)?;
             self.bench.faults = fresh;
             self.relink = None;

@@ -278,7 +278,7 @@ impl Nvme {
         for id in self.queues.submission_ids().filter(|id| *id != 0) {
             let Ok(tail) = buffers.shadow(ctx, Doorbell::Tail(id)) else { return self.fail() };
             let set = self.queues.submission(id).map(|queue| queue.set_shadow_tail(tail));
-            self.doorbell_set(set.unwrap_or(Ok(())));
+            self.doorbell_set(ctx, Doorbell::Tail(id), tail, set.unwrap_or(Ok(false)));
         }
         // The commands are looked at after the doorbells that announce them.
         fence(Ordering::Acquire);
@@ -288,7 +288,7 @@ impl Nvme {
             if stuck {
                 let Ok(head) = buffers.shadow(ctx, Doorbell::Head(id)) else { return self.fail() };
                 let set = self.queues.completion(id).map(|queue| queue.set_shadow_head(head));
-                self.doorbell_set(set.unwrap_or(Ok(())));
+                self.doorbell_set(ctx, Doorbell::Head(id), head, set.unwrap_or(Ok(false)));
             }
         }
     }
@@ -339,17 +339,27 @@ impl Nvme {
             if let Some(index) = queue.index_to_keep_quiet() {
                 asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Head(id), index));
             }
-            self.doorbell_set(set);
+            self.doorbell_set(ctx, Doorbell::Head(id), head, set);
         }
         if asked.is_err() {
             self.fail();
         }
     }
 
-    /// What a doorbell's new value was to its queue.
-    pub(crate) fn doorbell_set(&mut self, set: Result<(), InvalidDoorbell>) {
-        if set.is_err() {
-            self.doorbell_error(AsyncEvent::InvalidDoorbellValue, Status::INVALID_FIELD);
+    /// What a doorbell's `value` was to its queue: `set` is what that said.
+    pub(crate) fn doorbell_set(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        doorbell: Doorbell,
+        value: u32,
+        set: Result<bool, InvalidDoorbell>,
+    ) {
+        match set {
+            Ok(true) => ctx.doorbell(doorbell.rung(value)),
+            Ok(false) => {}
+            Err(InvalidDoorbell) => {
+                self.doorbell_error(AsyncEvent::InvalidDoorbellValue, Status::INVALID_FIELD);
+            }
         }
     }
 

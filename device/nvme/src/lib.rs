@@ -80,7 +80,7 @@ use sdmorph_pci::{
 use serde_json::{Map, Value, json};
 
 use crate::admin::features::Features;
-use crate::doorbell_buffers::DoorbellBuffers;
+use crate::doorbell_buffers::{Doorbell, DoorbellBuffers};
 use crate::error_log::ErrorLog;
 use crate::events::{AsyncEvent, Events};
 use crate::in_flight::Commands;
@@ -273,23 +273,17 @@ impl Nvme {
         let id = u16::try_from(index / 2).unwrap_or(u16::MAX);
         // With shadow doorbells, the memory has the value, and maybe a newer one than this (7.13).
         let shadowed = self.doorbell_buffers.is_some() && (1..=MAX_IO_QUEUES).contains(&id);
-        let set = if index % 2 == 0 {
-            let queue = self.queues.submission(id);
-            queue.map(
-                |queue| {
-                    if shadowed && value < queue.entries() { Ok(()) } else { queue.set_tail(value) }
-                },
-            )
-        } else {
-            let queue = self.queues.completion(id);
-            queue.map(
-                |queue| {
-                    if shadowed && value < queue.entries() { Ok(()) } else { queue.set_head(value) }
-                },
-            )
+        let doorbell = if index % 2 == 0 { Doorbell::Tail(id) } else { Doorbell::Head(id) };
+        let set = match doorbell {
+            Doorbell::Tail(_) => self.queues.submission(id).map(|queue| {
+                if shadowed && value < queue.entries() { Ok(false) } else { queue.set_tail(value) }
+            }),
+            Doorbell::Head(_) => self.queues.completion(id).map(|queue| {
+                if shadowed && value < queue.entries() { Ok(false) } else { queue.set_head(value) }
+            }),
         };
         match set {
-            Some(set) => self.doorbell_set(set),
+            Some(set) => self.doorbell_set(ctx, doorbell, value, set),
             None => self.doorbell_error(AsyncEvent::InvalidDoorbell, Status::INVALID_QUEUE_ID),
         }
         self.advance(ctx);

@@ -355,6 +355,7 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
         let Self { config, msi, link: _, slot, pme_received, pme_pending } = self;
+        ctx.event(Event::Reset { kind });
         config.reset(kind);
         msi.reset();
         *pme_received = false;

@@ -24,6 +24,7 @@ pub(crate) fn markdown(scenarios: &[Scenario]) -> String {
 fn describe(page: &mut String, scenario: &Scenario) {
     let Scenario {
         name,
+        source: _,
         purpose,
         deadline_s,
         origin,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sdmorph_pci::{
-    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, Observer, Space,
+    Access, Answer, Direction, DmaError, Doorbell, Effect, Event, Happening, Message, NvmeCommand, Observer,
+    Space,
 };
 
 /// Something that happened.
@@ -31,6 +32,8 @@ pub enum Seen {
     Command { name: String, argument: u32, response: Option<Vec<u8>> },
     /// An NVMe command was fetched or ended.
     Nvme(NvmeCommand),
+    /// A doorbell has a new value.
+    Doorbell(Doorbell),
     /// An event.
     Event(Event),
 }
@@ -47,6 +50,7 @@ impl From<&Happening<'_>> for Seen {
                 Seen::Command { name: name.to_owned(), argument, response: response.map(<[u8]>::to_vec) }
             }
             Happening::Nvme(command) => Seen::Nvme(command),
+            Happening::Doorbell(doorbell) => Seen::Doorbell(doorbell),
             Happening::Event(event) => Seen::Event(event),
         }
     }

@@ -4,11 +4,13 @@
 //! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
 //! word that would have been legal.
 //!
-//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `shipped` what comes with the lab.
+//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `wrong_rule` how a rule that the
+//! device refuses is found in it again, `shipped` what comes with the lab.
 
 mod device;
 mod reading;
 mod shipped;
+mod wrong_rule;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,9 @@ pub struct Scenario {
     /// The file's name without `.toml`. Not in the file.
     #[serde(skip)]
     pub name: String,
+    /// The file itself.
+    #[serde(skip)]
+    pub source: Source,
     /// What it provokes and why, for people.
     pub purpose: String,
     /// Wall time for one run in seconds, from the start of QEMU to the verdict.
@@ -62,6 +67,15 @@ pub struct Scenario {
     /// The moments that the report shows, in this order.
     #[serde(default, rename = "time")]
     pub moments: Vec<Moment>,
+}
+
+/// A scenario's file, for errors that are found later.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// What errors call it.
+    pub file: String,
+    /// All of it.
+    pub text: String,
 }
 
 /// Where the bug was reported.

@@ -24,7 +24,7 @@ fn block(byte: u8) -> Vec<u8> {
     (0..512u32).map(|at| byte ^ (at % 251) as u8).collect()
 }
 
-fn memory_card() -> NewCard {
+pub(crate) fn memory_card() -> NewCard {
     NewCard { medium: Some(Medium::memory(BLOCKS * 512)), ..CardKind::SdExpress.into() }
 }
 
@@ -68,7 +68,7 @@ impl<'a> Sd<'a> {
 }
 
 /// Has the driver ask for the switch, and waits until the drive is there.
-fn switch(lab: &mut Lab) -> NvmeDriver {
+pub(crate) fn switch(lab: &mut Lab) -> NvmeDriver {
     ask_for_switch(lab);
     lab.sleep(switch_time());
     assert_eq!(phase(lab), "drive");
@@ -81,7 +81,7 @@ fn ask_for_switch(lab: &mut Lab) {
     assert_eq!(lab.rescan(), Ok(true));
 }
 
-fn eject(lab: &mut Lab) {
+pub(crate) fn eject(lab: &mut Lab) {
     // What it was asked for last is not waited for.
     lab.guest.image = None;
     let now = lab.guest.now();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, VendorSettings};
+use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings};
 use crate::assets::tools;
 use crate::image::ImageFormat;
 use crate::verdict::Outcome;
@@ -79,6 +79,7 @@ impl Scenario {
             invalid(file, text, at, explain(error.message()))
         })?;
         name.clone_into(&mut scenario.name);
+        scenario.source = Source { file: file.to_owned(), text: text.to_owned() };
         scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key, ""), message))?;
         scenario.check_cards().map_err(|misfit| {
             invalid(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
@@ -328,7 +329,7 @@ fn scripts_in(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
+pub(super) fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
     let before = text.get(..at).unwrap_or("");
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
