@@ -31,7 +31,7 @@ use crate::error::RuleError;
 use crate::latency::{Generator, ReadLatency};
 use crate::loops;
 use crate::nearest::Nearest;
-use crate::random::SplitMix64;
+use crate::random::Random;
 use crate::registry::Registry;
 use crate::resolve;
 use crate::rule::{Action, Chance, Rule, RuleName, SpaceKind, StuckBusy};
@@ -505,7 +505,7 @@ struct Entry {
     /// Whether it is in the index.
     listed: bool,
     /// What its chance is drawn from.
-    numbers: SplitMix64,
+    random: Random,
     /// Matches since it was armed, for `nth` and `every`.
     seen: u64,
     /// Matches that are or will be hits.
@@ -520,7 +520,7 @@ impl Entry {
     fn new(rule: Rule, resolved: resolve::Resolved) -> Self {
         let resolve::Resolved { key, wanted, after, until: _ } = resolved;
         Self {
-            numbers: SplitMix64::new(rule.on.chance.map_or(0, |chance| chance.seed)),
+            random: Random::new(rule.on.chance.map_or(0, |chance| chance.seed)),
             rule,
             key,
             wanted,
@@ -538,7 +538,7 @@ impl Entry {
     /// Draws whether a match counts, if that is left to chance.
     fn is_lucky(&mut self) -> bool {
         let Some(Chance { parts, .. }) = self.rule.on.chance else { return true };
-        self.numbers.below(Chance::WHOLE.into()) < parts.into()
+        self.random.below(Chance::WHOLE.into()) < parts.into()
     }
 
     fn is_armed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::random::SplitMix64;
+use crate::random::Random;
 
 /// The longest latency that may be injected. QEMU gives up on a reply after 5 s (`x-msg-timeout`), and a reply that
 /// comes later than that can desynchronise its stream.
@@ -30,7 +30,7 @@ pub enum ReadLatency {
 #[derive(Debug, Clone)]
 pub(crate) struct Generator {
     latency: ReadLatency,
-    numbers: SplitMix64,
+    random: Random,
 }
 
 impl Generator {
@@ -39,7 +39,7 @@ impl Generator {
             ReadLatency::Uniform { seed, .. } => seed,
             ReadLatency::Off | ReadLatency::Fixed(_) => 0,
         };
-        Self { latency, numbers: SplitMix64::new(seed) }
+        Self { latency, random: Random::new(seed) }
     }
 
     pub(crate) fn latency(&self) -> ReadLatency {
@@ -56,7 +56,7 @@ impl Generator {
                 // pile up on it more than it must.
                 let min = nanoseconds(min);
                 let span = nanoseconds(max).saturating_sub(min) + 1;
-                Duration::from_nanos(min + self.numbers.below(span))
+                Duration::from_nanos(min + self.random.below(span))
             }
         };
         let latency = drawn.min(MAX_LATENCY);

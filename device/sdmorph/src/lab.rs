@@ -16,6 +16,7 @@ use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
+use crate::scenario_rules::ScenarioRules;
 use crate::{Failure, output, report, scenario_list};
 
 /// What `lab demo` shows.
@@ -35,6 +36,7 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
         }
         LabCommand::Run { scenario, options } => {
             let options = run_options(scenario, options)?;
+            check_rules(scenario)?;
             let summary = run::run(&options, &mut out).map_err(failure)?;
             page(&options);
             ended(summary.exit_code())
@@ -49,6 +51,7 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
                 out_dir: options.out.clone().unwrap_or_else(|| PathBuf::from("target/lab/test")),
                 ..run_options("", options)?
             };
+            scenarios.iter().try_for_each(|scenario| check_rules(scenario))?;
             let kernels = [options.kernel.clone()];
             ended(suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?)
         }
@@ -79,6 +82,11 @@ fn failure(failure: sdmorph_lab::failure::Failure) -> Failure {
     } else {
         Failure::Surroundings(error)
     }
+}
+
+/// The device would refuse wrong rules, too, but not before there is one, and without their lines.
+fn check_rules(scenario: &str) -> Result<(), Failure> {
+    ScenarioRules::read(scenario).and_then(|rules| rules.check()).map_err(Failure::BadInput)
 }
 
 fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, Failure> {

@@ -1,12 +1,11 @@
 //! What the commands of the control socket do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
 };
-use sdmorph_lab::scenario::Scenario;
 use sdmorph_machine::InsertError;
 use sdmorph_machine::faults::{Rule, RuleError};
 use sdmorph_machine::record::Recorded;
@@ -69,42 +68,6 @@ fn refused(error: InsertError) -> CommandError {
 
 fn bad_rule(error: RuleError) -> CommandError {
     CommandError::generic(error.to_string())
-}
-
-/// A scenario file with its rules; what else a scenario has is the lab's business.
-pub(crate) struct ScenarioRules {
-    scenario: Scenario,
-    rules: Vec<Rule>,
-}
-
-impl ScenarioRules {
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let scenario = Scenario::load(&path.to_string_lossy())?;
-        let mut rules = Vec::new();
-        if let Value::Array(tables) = scenario.rules_json()? {
-            for (number, table) in tables.iter().enumerate() {
-                let wrong = |error: RuleError| scenario.wrong_rule(number, error.place(), error.to_string());
-                rules.push(Rule::from_json(table).map_err(wrong)?);
-            }
-        }
-        Ok(Self { scenario, rules })
-    }
-
-    /// Gives the rules to the machine.
-    pub(crate) fn load(self, shared: &Shared) -> anyhow::Result<()> {
-        let Self { scenario, rules } = self;
-        let names: Vec<_> = rules.iter().map(|rule| rule.name.clone()).collect();
-        let loaded =
-            shared.with_machine(|machine, now| machine.scenario_load(now, &scenario.name, rules, true));
-        loaded.map_err(|error| {
-            // The last of that name: if there are two, it is the second that is too many.
-            let number = names.iter().rposition(|name| Some(name.as_str()) == error.rule());
-            match number {
-                Some(number) => scenario.wrong_rule(number, error.place(), error.to_string()).into(),
-                None => anyhow::Error::from(error).context(format!("--rules: scenario {}", scenario.name)),
-            }
-        })
-    }
 }
 
 impl sdmorph_control::Handler for Handler {

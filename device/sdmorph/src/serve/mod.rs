@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::Failure;
 use crate::arguments::{OnDisconnect, ServeOptions};
-use handler::{Handler, ScenarioRules};
+use crate::scenario_rules::ScenarioRules;
+use handler::Handler;
 
 /// Events that clients of the control socket may lag behind before they are cut off.
 const EVENT_RING: usize = 1024;
@@ -55,7 +56,7 @@ impl Sockets {
 /// Serves until `quit`, SIGTERM or SIGINT.
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let rules = match &options.rules {
-        Some(path) => Some(ScenarioRules::read(path).map_err(Failure::BadInput)?),
+        Some(path) => Some(ScenarioRules::read(&path.to_string_lossy()).map_err(Failure::BadInput)?),
         None => None,
     };
     let setup = options.setup().map_err(Failure::BadInput)?;
