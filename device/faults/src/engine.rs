@@ -12,26 +12,31 @@
 //! Rules hit in the order in which they were added. Delayed hits come in the order of their time, then of their match.
 //!
 //! The access that sets a rule off is answered as if there were no rule: what an action changes, the next access sees.
-//! For actions of the machine that is the machine's part (carry them out when the access is over); `read-latency` and
-//! `stuck-busy` are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
+//! For actions of the machine that is the machine's part (carry them out when the access is over); those of the engine
+//! are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
 //! before it is acted on: what an action changes, the accesses in that message see. A machine asks for [`Engine::read_latency`] before it
 //! hands a read to the function, not after.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, Effect, Event, Happening, NvmeCommand};
+use sdmorph_pci::{
+    Access, Answer, DataChange, Direction, DmaFault, Effect, Event, Happening, NvmeCommand, mask_of_size,
+};
 use serde::Serialize;
 use serde::ser::SerializeMap;
+use serde_json::{Map, Value};
 
 use crate::error::RuleError;
 use crate::latency::{Generator, ReadLatency};
 use crate::loops;
 use crate::nearest::Nearest;
+use crate::read_data::{ReadAnswer, ReadData, Spaces};
 use crate::registry::Registry;
 use crate::resolve;
 use crate::rule::{Action, Cause, Rule, RuleName, StuckBusy};
-use crate::watch::{Data, Key, RuleId, Watches};
+use crate::standing::Standing;
+use crate::watch::{Data, Key, RegisterWatch, RuleId, Watches};
 
 /// Most rules of an engine.
 pub const MAX_RULES: usize = 4096;
@@ -47,6 +52,8 @@ pub struct Engine {
     ids: HashMap<RuleName, RuleId>,
     next_id: RuleId,
     watches: Watches,
+    spaces: Spaces,
+    standing: Standing,
     book: Book,
     latency: Generator,
 }
@@ -54,8 +61,10 @@ pub struct Engine {
 /// What an observed thing led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// For the read that was observed.
+    /// For what was observed.
     pub effect: Effect,
+    /// With [`Effect::Lost`], of an interrupt message: how much later it arrives nevertheless.
+    pub late: Option<Duration>,
     /// Rules that hit, in order.
     pub fired: Vec<Fired>,
 }
@@ -67,7 +76,7 @@ pub struct Fired {
     pub rule: RuleName,
     /// Which hit of the rule it is, from 1.
     pub hit: u64,
-    /// All its actions, in order. The engine has already done its own (`read-latency`, `stuck-busy`).
+    /// All its actions, in order. The engine has already done its own: see the crate's text.
     pub actions: Vec<Action>,
 }
 
@@ -96,19 +105,24 @@ pub struct RuleStatus {
 pub struct Effects {
     /// How slow reads are.
     pub read_latency: ReadLatency,
-    /// Registers with stuck bits, by function and name.
-    pub stuck_busy: Vec<StuckBits>,
+    /// Registers whose reads answer something else, by function and name.
+    pub read_data: Vec<ChangedRegister>,
+    /// Spaces whose reads do, as the actions that made them.
+    pub read_spaces: Vec<Value>,
+    /// Faults of functions, as the actions that set them: `interrupt`, `dma`, `nvme`.
+    #[serde(flatten)]
+    pub standing: Map<String, Value>,
 }
 
-/// Stuck bits of one register.
+/// A register whose reads answer something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckBits {
+pub struct ChangedRegister {
     /// The function.
     pub function: &'static str,
     /// The register.
     pub register: &'static str,
-    /// The bits that read as set.
-    pub mask: u64,
+    /// What becomes of its data.
+    pub change: DataChange,
 }
 
 impl Engine {
@@ -120,6 +134,8 @@ impl Engine {
             ids: HashMap::new(),
             next_id: 0,
             watches: Watches::default(),
+            spaces: Spaces::default(),
+            standing: Standing::default(),
             book: Book::default(),
             latency: Generator::new(ReadLatency::Off),
         }
@@ -169,11 +185,25 @@ impl Engine {
         self.next_id += 1;
         let resolve::Resolved { key, after, register } = resolved;
         self.watches.add(id, &key, after, register);
+        self.keep_for(&rule, true);
         self.ids.insert(rule.name.clone(), id);
         let starts = key == Key::Start;
         self.book.entries.insert(id, Entry::new(rule, key, after));
         if starts {
             self.book.delay(id, now);
+        }
+    }
+
+    /// A rule that may ask for stale data has come, or is gone.
+    fn keep_for(&mut self, rule: &Rule, more: bool) {
+        for action in &rule.actions {
+            let Action::ReadData(data @ ReadData { answer: ReadAnswer::Stale, .. }) = action else {
+                continue;
+            };
+            match resolve::read_register(data, &self.names) {
+                Some(register) => self.watches.keep(register, more),
+                None => self.spaces.keep(more),
+            }
         }
     }
 
@@ -196,6 +226,7 @@ impl Engine {
         self.book.pending.retain(|_, pending| *pending != id);
         self.watches.remove(id, &entry.key, entry.after);
         self.ids.remove(name);
+        self.keep_for(&entry.rule, false);
         Ok(entry.rule)
     }
 
@@ -208,10 +239,15 @@ impl Engine {
     /// The faults that the engine keeps.
     #[must_use]
     pub fn effects(&self) -> Effects {
-        let stuck = self.watches.stuck().into_iter();
-        let stuck_busy =
-            stuck.map(|((function, register), mask)| StuckBits { function, register, mask }).collect();
-        Effects { read_latency: self.latency.latency(), stuck_busy }
+        let changes = self.watches.changes().into_iter();
+        let changed =
+            changes.map(|((function, register), change)| ChangedRegister { function, register, change });
+        Effects {
+            read_latency: self.latency.latency().clone(),
+            read_data: changed.collect(),
+            read_spaces: self.spaces.to_json(),
+            standing: self.standing.to_json(),
+        }
     }
 
     /// Shows the engine what `function` did or suffered at `now`. An access that no rule waits for costs one look-up.
@@ -221,31 +257,73 @@ impl Engine {
             Happening::Event(event) => self.event(now, function, event),
             Happening::Command { name, argument, .. } => self.command(now, name, *argument),
             Happening::Nvme(NvmeCommand { name, argument, status: None, .. }) => {
-                self.command(now, name, (*argument & 0xffff_ffff) as u32)
+                let effect = self.standing.nvme(name, false);
+                Outcome { effect, ..self.command(now, name, (*argument & 0xffff_ffff) as u32) }
             }
-            Happening::Interrupt(_) | Happening::Dma { .. } | Happening::Nvme(_) => Outcome::default(),
+            Happening::Nvme(NvmeCommand { name, .. }) => {
+                Outcome { effect: self.standing.nvme(name, true), ..Outcome::default() }
+            }
+            Happening::Interrupt(message) => {
+                let (effect, late) = self.standing.interrupt(function, *message);
+                Outcome { effect, late, ..Outcome::default() }
+            }
+            Happening::Dma { .. } => Outcome::default(),
         }
     }
 
     fn access(&mut self, now: Duration, function: &'static str, access: &Access) -> Outcome {
-        let Some(register) = access.register else { return Outcome::default() };
-        let Some(watch) = self.watches.register((function, register)) else { return Outcome::default() };
         if access.answer == Answer::Absent {
             return Outcome::default();
         }
-        let stuck = if access.direction == Direction::Read { watch.stuck_in(access) } else { 0 };
-        let mut hits = VecDeque::new();
-        let rules = watch.rules(access.direction);
-        if !rules.is_empty() {
-            let data = watch.data_of(access, access.value | stuck);
-            for id in rules {
-                self.book.matches(*id, now, &mut hits, |cause| match cause {
-                    Cause::Access { value, .. } => data.matches(*value),
-                    _ => false,
-                });
+        let is_read = access.direction == Direction::Read;
+        let watch = access.register.and_then(|register| self.watches.register((function, register)));
+        let mut change = DataChange::NONE;
+        if is_read {
+            change = self.spaces.change(function, access);
+            if let Some(watch) = watch {
+                change = change.then(watch.change_in(access));
             }
         }
-        Outcome { effect: Effect { stuck }, fired: self.hit(hits, now) }
+        let value = change.apply(access.value);
+        let mut hits = VecDeque::new();
+        if let Some(watch) = watch {
+            let rules = watch.rules(access.direction);
+            if !rules.is_empty() {
+                let data = watch.data_of(access, value);
+                for id in rules {
+                    self.book.matches(*id, now, &mut hits, |cause| match cause {
+                        Cause::Access { value, .. } => data.matches(*value),
+                        _ => false,
+                    });
+                }
+            }
+        }
+        if is_read {
+            let keeps = watch.is_some_and(RegisterWatch::keeps);
+            if let Some(register) = access.register.filter(|_| keeps) {
+                self.watches.saw((function, register), access, value);
+            }
+            self.spaces.saw(function, access, value);
+        }
+        let effect = if change == DataChange::NONE { Effect::None } else { Effect::Data(change) };
+        Outcome { effect, fired: self.hit(hits, now), ..Outcome::default() }
+    }
+
+    /// What becomes of a DMA of `length` bytes that `function` is about to do.
+    pub fn dma_fault(
+        &mut self,
+        function: &str,
+        direction: Direction,
+        address: u64,
+        length: u64,
+    ) -> Option<DmaFault> {
+        self.standing.dma(function, direction, address, length)
+    }
+
+    /// When `function` gets to guest memory again, if it does not at `now`.
+    #[must_use]
+    pub fn dma_held_until(&self, now: Duration, function: &str) -> Option<Duration> {
+        self.standing.dma_held_until(now, function)
     }
 
     fn event(&mut self, now: Duration, function: &'static str, event: &Event) -> Outcome {
@@ -262,7 +340,7 @@ impl Engine {
                 entry.waits = false;
             }
         }
-        Outcome { effect: Effect::default(), fired }
+        Outcome { fired, ..Outcome::default() }
     }
 
     fn command(&mut self, now: Duration, name: &str, argument: u32) -> Outcome {
@@ -274,7 +352,7 @@ impl Engine {
                 _ => false,
             });
         }
-        Outcome { effect: Effect::default(), fired: self.hit(hits, now) }
+        Outcome { fired: self.hit(hits, now), ..Outcome::default() }
     }
 
     /// Shows the engine a message of the vfio-user client before it is acted on; `number` is that of its command on the
@@ -333,8 +411,12 @@ impl Engine {
             }
             for action in &actions {
                 match action {
-                    Action::ReadLatency(latency) => self.set_latency(*latency),
+                    Action::ReadLatency(latency) => self.set_latency(latency),
                     Action::StuckBusy(stuck) => self.set_stuck(stuck),
+                    Action::ReadData(data) => self.set_read_data(data),
+                    Action::Interrupt(interrupt) => self.standing.set_interrupt(interrupt),
+                    Action::Dma(dma) => self.standing.set_dma(now, dma),
+                    Action::Nvme(nvme) => self.standing.set_nvme(nvme, &self.names),
                     Action::Bar(_)
                     | Action::Link(_)
                     | Action::Presence(_)
@@ -343,6 +425,9 @@ impl Engine {
                     | Action::PresenceLead(_)
                     | Action::PresenceLag(_)
                     | Action::Card(_)
+                    | Action::CardCorrupt(_)
+                    | Action::Config(_)
+                    | Action::PowerState { .. }
                     | Action::Wire(_) => {}
                 }
             }
@@ -351,20 +436,31 @@ impl Engine {
         fired
     }
 
-    fn set_latency(&mut self, latency: ReadLatency) {
+    fn set_latency(&mut self, latency: &ReadLatency) {
         // A rule that hits again goes on with its sequence; from its start each time, nothing would look random.
         if self.latency.latency() != latency {
-            self.latency = Generator::new(latency);
+            self.latency = Generator::new(latency.clone());
         }
     }
 
     fn set_stuck(&mut self, stuck: &StuckBusy) {
         // The rule was refused if there is no such register or no such mask.
         let Some((register, mask)) = resolve::stuck_bits(stuck, &self.names) else { return };
-        if stuck.clear {
-            self.watches.release(register, mask);
-        } else {
-            self.watches.stick(register, mask);
+        self.watches.change(register, |before, _| {
+            if stuck.clear { before.without(mask) } else { before.then(DataChange::give(mask, u64::MAX)) }
+        });
+    }
+
+    fn set_read_data(&mut self, data: &ReadData) {
+        // The rule was refused if the names do not have one of them.
+        if let Some(register) = resolve::read_register(data, &self.names) {
+            let width = mask_of_size(register.size);
+            self.watches.change(register, |before, seen| match data.answer {
+                ReadAnswer::Clear => DataChange::NONE,
+                answer => before.then(answer.change(width, seen)),
+            });
+        } else if let Some(space) = resolve::read_space(data, &self.names) {
+            self.spaces.set(space, data.answer);
         }
     }
 }
@@ -460,12 +556,13 @@ impl Entry {
     }
 }
 
-impl Serialize for StuckBits {
+impl Serialize for ChangedRegister {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("function", self.function)?;
         map.serialize_entry("register", self.register)?;
-        map.serialize_entry("mask", &crate::rule::hexadecimal(self.mask))?;
+        map.serialize_entry("and", &crate::rule::hexadecimal(self.change.keep))?;
+        map.serialize_entry("xor", &crate::rule::hexadecimal(self.change.flip))?;
         map.end()
     }
 }

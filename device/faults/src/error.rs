@@ -13,12 +13,12 @@ pub enum RuleError {
         /// Place and fault.
         message: String,
     },
-    /// A register, function, event, command, message or rule that does not exist.
+    /// A register, function, event, command, status, message or rule that does not exist.
     #[error("rule {rule:?}: no {kind} {word:?}{nearest}")]
     UnknownName {
         /// The rule.
         rule: String,
-        /// What kind of name it is: `register`, `function`, `event`, `command`, `message` or `rule`.
+        /// What kind of name it is: `register`, `function`, `event`, `command`, `status`, `message` or `rule`.
         kind: &'static str,
         /// The name as written.
         word: String,

@@ -30,6 +30,8 @@ pub struct Registry {
     registers: HashMap<&'static str, Vec<RegisterInfo>>,
     events: &'static [&'static str],
     commands: Vec<String>,
+    /// Status codes of NVMe commands by name.
+    statuses: Vec<(&'static str, u16)>,
 }
 
 impl Default for Registry {
@@ -42,7 +44,7 @@ impl Registry {
     /// No registers, no commands, and the events of [`Event::NAMES`].
     #[must_use]
     pub fn new() -> Self {
-        Self { registers: HashMap::new(), events: Event::NAMES, commands: Vec::new() }
+        Self { registers: HashMap::new(), events: Event::NAMES, commands: Vec::new(), statuses: Vec::new() }
     }
 
     /// Adds one register.
@@ -82,6 +84,11 @@ impl Registry {
         self.commands.dedup();
     }
 
+    /// Adds the names of statuses that an NVMe command can end with, and their codes.
+    pub fn add_statuses(&mut self, statuses: impl IntoIterator<Item = (&'static str, u16)>) {
+        self.statuses.extend(statuses);
+    }
+
     /// The register `name` of `function`.
     #[must_use]
     pub fn register(&self, function: &str, name: &str) -> Option<&RegisterInfo> {
@@ -98,6 +105,11 @@ impl Registry {
         self.registers.values().flatten()
     }
 
+    /// The function of that name.
+    pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
+        self.registers().map(|register| register.function).find(|function| *function == name)
+    }
+
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {
         self.events.iter().find(|event| **event == name).copied()
     }
@@ -108,6 +120,14 @@ impl Registry {
 
     pub(crate) fn has_command(&self, name: &str) -> bool {
         self.commands.iter().any(|command| command == name)
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Option<u16> {
+        self.statuses.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+    }
+
+    pub(crate) fn status_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.statuses.iter().map(|(name, _)| *name)
     }
 
     pub(crate) fn command_names(&self) -> impl Iterator<Item = &str> {
