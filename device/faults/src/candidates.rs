@@ -33,7 +33,7 @@ impl Wanted {
         Self { span: span.unwrap_or(Span::ALL), ..self }
     }
 
-    fn takes(&self, seen: &Seen, state: State) -> bool {
+    fn takes(&self, seen: &Observed, state: State) -> bool {
         let amiss = (seen.bits ^ self.value) & self.mask | self.mask & !seen.covered;
         amiss == 0
             && self.span.from <= seen.span.to
@@ -44,7 +44,7 @@ impl Wanted {
 
 /// What is compared with that.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     /// Where.
     pub(crate) span: Span,
     /// The data.
@@ -53,7 +53,7 @@ pub(crate) struct Seen {
     pub(crate) covered: u64,
 }
 
-impl Seen {
+impl Observed {
     /// Something without place and data.
     pub(crate) const PLAIN: Self = Self { span: Span::ALL, bits: 0, covered: 0 };
 
@@ -87,7 +87,7 @@ impl Candidates {
     }
 
     /// Adds the rules that `seen` matches to `found`.
-    pub(crate) fn find(&self, seen: &Seen, state: State, found: &mut Vec<RuleId>) {
+    pub(crate) fn find(&self, seen: &Observed, state: State, found: &mut Vec<RuleId>) {
         found.extend(self.0.iter().filter(|(wanted, _)| wanted.takes(seen, state)).map(|(_, id)| *id));
     }
 
@@ -105,7 +105,7 @@ impl Candidates {
 mod tests {
     use super::*;
 
-    fn found(candidates: &Candidates, seen: Seen) -> Vec<RuleId> {
+    fn found(candidates: &Candidates, seen: Observed) -> Vec<RuleId> {
         let mut found = Vec::new();
         candidates.find(&seen, State::after_power_on(), &mut found);
         found
@@ -115,7 +115,7 @@ mod tests {
     fn spans_match_if_they_have_a_byte_in_common() {
         let mut candidates = Candidates::default();
         candidates.add(1, Wanted::ANY.at(Some(Span { from: 0x10, to: 0x1f })));
-        let at = |from, length| !found(&candidates, Seen::PLAIN.over(from, length)).is_empty();
+        let at = |from, length| !found(&candidates, Observed::PLAIN.over(from, length)).is_empty();
         for (from, length, matches) in [
             (0x0f, 1, false),
             (0x0f, 2, true),
@@ -136,10 +136,10 @@ mod tests {
         candidates.add(7, Wanted::ANY.data(pattern(0x80, Some(0x80)), 0xff));
         candidates.add(3, Wanted::ANY.data(pattern(0x81, None), 0xff));
         candidates.add(5, Wanted::ANY);
-        assert_eq!(found(&candidates, Seen::data(0x81)), [3, 5, 7]);
-        assert_eq!(found(&candidates, Seen::data(0x80)), [5, 7]);
-        assert_eq!(found(&candidates, Seen { covered: 0x7f, ..Seen::data(0x81) }), [5]);
+        assert_eq!(found(&candidates, Observed::data(0x81)), [3, 5, 7]);
+        assert_eq!(found(&candidates, Observed::data(0x80)), [5, 7]);
+        assert_eq!(found(&candidates, Observed { covered: 0x7f, ..Observed::data(0x81) }), [5]);
         candidates.remove(5);
-        assert_eq!(found(&candidates, Seen::data(0)), [0; 0]);
+        assert_eq!(found(&candidates, Observed::data(0)), [0; 0]);
     }
 }

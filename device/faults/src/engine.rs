@@ -14,29 +14,35 @@
 //! Rules hit in the order in which they were added. Delayed hits come in the order of their time, then of their match.
 //!
 //! The access that sets a rule off is answered as if there were no rule: what an action changes, the next access sees.
-//! For actions of the machine that is the machine's part (carry them out when the access is over); `read-latency` and
-//! `stuck-busy` are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
+//! For actions of the machine that is the machine's part (carry them out when the access is over); those of the engine
+//! are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
 //! before it is acted on: what an action changes, the accesses in that message see. A machine asks for [`Engine::read_latency`] before it
 //! hands a read to the function, not after.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, Doorbell, Effect, Event, Happening, NvmeCommand};
+use sdmorph_pci::{
+    Access, Answer, DataChange, Direction, DmaFault, Doorbell, Effect, Event, Happening, NvmeCommand,
+    mask_of_size,
+};
 use serde::Serialize;
 use serde::ser::SerializeMap;
+use serde_json::{Map, Value};
 
-use crate::candidates::{Seen, Wanted};
+use crate::candidates::{Observed, Wanted};
 use crate::error::RuleError;
 use crate::latency::{Generator, ReadLatency};
 use crate::loops;
 use crate::nearest::Nearest;
 use crate::random::Random;
+use crate::read_data::{ReadAnswer, ReadData, Spaces};
 use crate::registry::Registry;
 use crate::resolve;
 use crate::rule::{Action, Chance, Rule, RuleName, SpaceKind, StuckBusy};
+use crate::standing::Standing;
 use crate::state::State;
-use crate::watch::{Key, Place, RuleId, Watches};
+use crate::watch::{Key, Place, RegisterWatch, RuleId, Watches};
 
 /// Most rules of an engine.
 pub const MAX_RULES: usize = 4096;
@@ -56,6 +62,8 @@ pub struct Engine {
     /// Rules that are armed by an event or a rule's hit, and those that are no longer armed from then on.
     arming: HashMap<Place, Vec<RuleId>>,
     disarming: HashMap<Place, Vec<RuleId>>,
+    spaces: Spaces,
+    standing: Standing,
     book: Book,
     latency: Generator,
 }
@@ -63,8 +71,10 @@ pub struct Engine {
 /// What an observed thing led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// For the read that was observed.
+    /// For what was observed.
     pub effect: Effect,
+    /// With [`Effect::Lost`], of an interrupt message: how much later it arrives nevertheless.
+    pub late: Option<Duration>,
     /// Rules that hit, in order.
     pub fired: Vec<Fired>,
 }
@@ -76,7 +86,7 @@ pub struct Fired {
     pub rule: RuleName,
     /// Which hit of the rule it is, from 1.
     pub hit: u64,
-    /// All its actions, in order. The engine has already done its own (`read-latency`, `stuck-busy`).
+    /// All its actions, in order. The engine has already done its own: see the crate's text.
     pub actions: Vec<Action>,
 }
 
@@ -105,19 +115,24 @@ pub struct RuleStatus {
 pub struct Effects {
     /// How slow reads are.
     pub read_latency: ReadLatency,
-    /// Registers with stuck bits, by function and name.
-    pub stuck_busy: Vec<StuckBits>,
+    /// Registers whose reads answer something else, by function and name.
+    pub read_data: Vec<ChangedRegister>,
+    /// Spaces whose reads do, as the actions that made them.
+    pub read_spaces: Vec<Value>,
+    /// Faults of functions, as the actions that set them: `interrupt`, `dma`, `nvme`.
+    #[serde(flatten)]
+    pub standing: Map<String, Value>,
 }
 
-/// Stuck bits of one register.
+/// A register whose reads answer something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckBits {
+pub struct ChangedRegister {
     /// The function.
     pub function: &'static str,
     /// The register.
     pub register: &'static str,
-    /// The bits that read as set.
-    pub mask: u64,
+    /// What becomes of its data.
+    pub change: DataChange,
 }
 
 impl Engine {
@@ -132,6 +147,8 @@ impl Engine {
             watches: Watches::default(),
             arming: HashMap::new(),
             disarming: HashMap::new(),
+            spaces: Spaces::default(),
+            standing: Standing::default(),
             book: Book::default(),
             latency: Generator::new(ReadLatency::Off),
         }
@@ -191,6 +208,7 @@ impl Engine {
         if let Some(place) = resolved.until {
             self.disarming.entry(place).or_default().push(id);
         }
+        self.keep_for(&rule, true);
         self.ids.insert(rule.name.clone(), id);
         let starts = resolved.key == Key::Start;
         self.book.entries.insert(id, Entry::new(rule, resolved));
@@ -227,6 +245,19 @@ impl Engine {
         }
     }
 
+    /// A rule that may ask for stale data has come, or is gone.
+    fn keep_for(&mut self, rule: &Rule, more: bool) {
+        for action in &rule.actions {
+            let Action::ReadData(data @ ReadData { answer: ReadAnswer::Stale, .. }) = action else {
+                continue;
+            };
+            match resolve::read_register(data, &self.names) {
+                Some(register) => self.watches.keep(register, more),
+                None => self.spaces.keep(more),
+            }
+        }
+    }
+
     /// Takes a rule out, with its delayed hits, and returns it. Faults that it caused stay; it ends (`until`) nothing any
     /// more.
     ///
@@ -251,6 +282,7 @@ impl Engine {
             list.retain(|_, ids| !ids.is_empty());
         }
         self.ids.remove(name);
+        self.keep_for(&entry.rule, false);
         Ok(entry.rule)
     }
 
@@ -263,53 +295,97 @@ impl Engine {
     /// The faults that the engine keeps.
     #[must_use]
     pub fn effects(&self) -> Effects {
-        let stuck = self.watches.stuck().into_iter();
-        let stuck_busy =
-            stuck.map(|((function, register), mask)| StuckBits { function, register, mask }).collect();
-        Effects { read_latency: self.latency.latency(), stuck_busy }
+        let changes = self.watches.changes().into_iter();
+        let changed =
+            changes.map(|((function, register), change)| ChangedRegister { function, register, change });
+        Effects {
+            read_latency: self.latency.latency().clone(),
+            read_data: changed.collect(),
+            read_spaces: self.spaces.to_json(),
+            standing: self.standing.to_json(),
+        }
     }
 
     /// Shows the engine what `function` did or suffered at `now`. What no armed rule waits for costs a look-up or two.
     pub fn observe(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Outcome {
+        let mut effect = Effect::default();
+        let mut late = None;
         let fired = match what {
             Happening::Access(access) => return self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
             Happening::Command { name, argument, .. } => self.command(now, name, *argument),
             Happening::Nvme(NvmeCommand { name, argument, status: None, .. }) => {
+                effect = self.standing.nvme(name, false);
                 self.command(now, name, (*argument & 0xffff_ffff) as u32)
             }
-            Happening::Nvme(_) => Vec::new(),
+            Happening::Nvme(NvmeCommand { name, .. }) => {
+                effect = self.standing.nvme(name, true);
+                Vec::new()
+            }
             Happening::Doorbell(Doorbell { kind, queue, value }) => {
-                let seen = Seen::data((*value).into()).at((*queue).into());
+                let seen = Observed::data((*value).into()).at((*queue).into());
                 self.seen(now, Place::Doorbell(*kind), &seen)
             }
             Happening::Interrupt(message) => {
-                let seen = Seen::data(message.data.into()).at(message.vector.into());
+                (effect, late) = self.standing.interrupt(function, *message);
+                let seen = Observed::data(message.data.into()).at(message.vector.into());
                 self.seen(now, Place::Interrupt(function), &seen)
             }
             Happening::Dma { direction, address, length, .. } => {
-                let seen = Seen::PLAIN.over(*address, *length);
+                let seen = Observed::PLAIN.over(*address, *length);
                 self.seen(now, Place::Memory(function, *direction), &seen)
             }
         };
-        Outcome { effect: Effect::default(), fired }
+        Outcome { effect, late, fired }
     }
 
     fn access(&mut self, now: Duration, function: &'static str, access: &Access) -> Outcome {
         if access.answer == Answer::Absent {
             return Outcome::default();
         }
-        let (mut stuck, mut found) = (0, Vec::new());
-        if let Some(watch) = access.register.and_then(|name| self.watches.register((function, name))) {
-            if access.direction == Direction::Read {
-                stuck = watch.stuck_in(access);
+        let is_read = access.direction == Direction::Read;
+        let watch = access.register.and_then(|register| self.watches.register((function, register)));
+        let mut change = DataChange::NONE;
+        if is_read {
+            change = self.spaces.change(function, access);
+            if let Some(watch) = watch {
+                change = change.then(watch.change_in(access));
             }
-            watch.find(access, access.value | stuck, self.state, &mut found);
         }
-        let seen = Seen::data(access.value | stuck).over(access.offset, access.size.into());
+        let value = change.apply(access.value);
+        let mut found = Vec::new();
+        if let Some(watch) = watch {
+            watch.find(access, value, self.state, &mut found);
+        }
+        let seen = Observed::data(value).over(access.offset, access.size.into());
         let place = Place::Space(function, SpaceKind::from(access.space), access.direction);
         self.watches.find(place, &seen, self.state, &mut found);
-        Outcome { effect: Effect { stuck }, fired: self.matched(found, now) }
+        if is_read {
+            let keeps = watch.is_some_and(RegisterWatch::keeps);
+            if let Some(register) = access.register.filter(|_| keeps) {
+                self.watches.saw((function, register), access, value);
+            }
+            self.spaces.saw(function, access, value);
+        }
+        let effect = if change == DataChange::NONE { Effect::None } else { Effect::Data(change) };
+        Outcome { effect, fired: self.matched(found, now), ..Outcome::default() }
+    }
+
+    /// What becomes of a DMA of `length` bytes that `function` is about to do.
+    pub fn dma_fault(
+        &mut self,
+        function: &str,
+        direction: Direction,
+        address: u64,
+        length: u64,
+    ) -> Option<DmaFault> {
+        self.standing.dma(function, direction, address, length)
+    }
+
+    /// When `function` gets to guest memory again, if it does not at `now`.
+    #[must_use]
+    pub fn dma_held_until(&self, now: Duration, function: &str) -> Option<Duration> {
+        self.standing.dma_held_until(now, function)
     }
 
     fn event(&mut self, now: Duration, function: &'static str, event: &Event) -> Vec<Fired> {
@@ -317,9 +393,9 @@ impl Engine {
         let mut found = Vec::new();
         let number = self.names.function_number(function).map_or(u64::MAX, |number| number as u64);
         let place = Place::Event(event.name());
-        self.watches.find(place, &Seen::PLAIN.at(number), self.state, &mut found);
+        self.watches.find(place, &Observed::PLAIN.at(number), self.state, &mut found);
         if let Event::Morph { phase } = event {
-            self.watches.find(Place::Phase(phase), &Seen::PLAIN, self.state, &mut found);
+            self.watches.find(Place::Phase(phase), &Observed::PLAIN, self.state, &mut found);
         }
         let fired = self.matched(found, now);
         self.turn(place);
@@ -328,17 +404,17 @@ impl Engine {
 
     fn command(&mut self, now: Duration, name: &str, argument: u32) -> Vec<Fired> {
         let Some(number) = self.names.command_number(name) else { return Vec::new() };
-        self.seen(now, Place::Command(number), &Seen::data(argument.into()))
+        self.seen(now, Place::Command(number), &Observed::data(argument.into()))
     }
 
     /// Shows the engine a message of the vfio-user client before it is acted on; `number` is that of its command on the
     /// wire. The hits come in order: the message meets the first [`Action::Wire`] in them. It is one look-up if no rule
     /// waits for it.
     pub fn message(&mut self, now: Duration, number: u16) -> Vec<Fired> {
-        self.seen(now, Place::Message(number), &Seen::PLAIN)
+        self.seen(now, Place::Message(number), &Observed::PLAIN)
     }
 
-    fn seen(&mut self, now: Duration, place: Place, seen: &Seen) -> Vec<Fired> {
+    fn seen(&mut self, now: Duration, place: Place, seen: &Observed) -> Vec<Fired> {
         let mut found = Vec::new();
         self.watches.find(place, seen, self.state, &mut found);
         self.matched(found, now)
@@ -408,13 +484,17 @@ impl Engine {
             let (rule, actions) = (entry.rule.name.clone(), entry.rule.actions.clone());
             let hit = entry.hits;
             let mut children = Vec::new();
-            self.watches.find(Place::Rule(id), &Seen::PLAIN, self.state, &mut children);
+            self.watches.find(Place::Rule(id), &Observed::PLAIN, self.state, &mut children);
             self.count(&children, now, &mut hits);
             self.turn(Place::Rule(id));
             for action in &actions {
                 match action {
-                    Action::ReadLatency(latency) => self.set_latency(*latency),
+                    Action::ReadLatency(latency) => self.set_latency(latency),
                     Action::StuckBusy(stuck) => self.set_stuck(stuck),
+                    Action::ReadData(data) => self.set_read_data(data),
+                    Action::Interrupt(interrupt) => self.standing.set_interrupt(interrupt),
+                    Action::Dma(dma) => self.standing.set_dma(now, dma),
+                    Action::Nvme(nvme) => self.standing.set_nvme(nvme, &self.names),
                     Action::Bar(_)
                     | Action::Link(_)
                     | Action::Presence(_)
@@ -423,6 +503,9 @@ impl Engine {
                     | Action::PresenceLead(_)
                     | Action::PresenceLag(_)
                     | Action::Card(_)
+                    | Action::CardCorrupt(_)
+                    | Action::Config(_)
+                    | Action::PowerState { .. }
                     | Action::Wire(_) => {}
                 }
             }
@@ -431,20 +514,31 @@ impl Engine {
         fired
     }
 
-    fn set_latency(&mut self, latency: ReadLatency) {
+    fn set_latency(&mut self, latency: &ReadLatency) {
         // A rule that hits again goes on with its sequence; from its start each time, nothing would look random.
         if self.latency.latency() != latency {
-            self.latency = Generator::new(latency);
+            self.latency = Generator::new(latency.clone());
         }
     }
 
     fn set_stuck(&mut self, stuck: &StuckBusy) {
         // The rule was refused if there is no such register or no such mask.
         let Some((register, mask)) = resolve::stuck_bits(stuck, &self.names) else { return };
-        if stuck.clear {
-            self.watches.release(register, mask);
-        } else {
-            self.watches.stick(register, mask);
+        self.watches.change(register, |before, _| {
+            if stuck.clear { before.without(mask) } else { before.then(DataChange::give(mask, u64::MAX)) }
+        });
+    }
+
+    fn set_read_data(&mut self, data: &ReadData) {
+        // The rule was refused if the names do not have one of them.
+        if let Some(register) = resolve::read_register(data, &self.names) {
+            let width = mask_of_size(register.size);
+            self.watches.change(register, |before, seen| match data.answer {
+                ReadAnswer::Clear => DataChange::NONE,
+                answer => before.then(answer.change(width, seen)),
+            });
+        } else if let Some(space) = resolve::read_space(data, &self.names) {
+            self.spaces.set(space, data.answer);
         }
     }
 }
@@ -560,12 +654,13 @@ impl Entry {
     }
 }
 
-impl Serialize for StuckBits {
+impl Serialize for ChangedRegister {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("function", self.function)?;
         map.serialize_entry("register", self.register)?;
-        map.serialize_entry("mask", &crate::rule::hexadecimal(self.mask))?;
+        map.serialize_entry("and", &crate::rule::hexadecimal(self.change.keep))?;
+        map.serialize_entry("xor", &crate::rule::hexadecimal(self.change.flip))?;
         map.end()
     }
 }

@@ -13,7 +13,7 @@ pub enum RuleError {
         /// Place and fault.
         message: String,
     },
-    /// A register, function, event, phase, command, message or rule that does not exist.
+    /// A register, function, event, phase, command, status, message or rule that does not exist.
     #[error("rule {rule:?}: {place}: no {kind} {word:?}{nearest}")]
     UnknownName {
         /// The rule.

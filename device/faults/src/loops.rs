@@ -48,6 +48,13 @@ fn events_of(action: &Action) -> &'static [Event] {
         | Action::PresenceLead(_)
         | Action::PresenceLag(_)
         | Action::StuckBusy(_)
+        | Action::ReadData(_)
+        | Action::Interrupt(_)
+        | Action::Dma(_)
+        | Action::Nvme(_)
+        | Action::CardCorrupt(_)
+        | Action::Config(_)
+        | Action::PowerState { .. }
         | Action::Wire(_) => &[],
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
 
+mod function;
 mod trigger;
 
 use std::num::NonZeroU64;
@@ -15,6 +16,8 @@ use crate::latency::{MAX_LATENCY, ReadLatency};
 use crate::nearest::{Nearest, quoted};
 use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName, StuckBusy, Trigger};
 use crate::wire::{Errno, WireAction};
+
+pub use function::disturbance;
 
 type Table = Map<String, Value>;
 type Parsed<T> = Result<T, String>;
@@ -30,9 +33,16 @@ const ACTIONS: &[&str] = &[
     "relink",
     "card",
     "stuck-busy",
+    "read-data",
+    "interrupt",
+    "dma",
+    "nvme",
+    "card-corrupt",
+    "config",
+    "power-state",
     "wire",
 ];
-const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
+const LATENCY_KEYS: &[&str] = &["min", "max", "mean", "seed", "trace-ns"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
 
@@ -108,6 +118,16 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
         },
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
         "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
+        "read-data" => Action::ReadData(function::read_data(&place, value)?),
+        "interrupt" => Action::Interrupt(function::interrupt(&place, value)?),
+        "dma" => Action::Dma(function::dma(&place, value)?),
+        "nvme" => Action::Nvme(function::nvme(&place, value)?),
+        "card-corrupt" => Action::CardCorrupt(function::card_corrupt(&place, value)?),
+        "config" => match word(&place, value, &["vanish", "return"])? {
+            "vanish" => Action::Config(BarAction::Vanish),
+            _ => Action::Config(BarAction::Return),
+        },
+        "power-state" => Action::PowerState { stuck: word(&place, value, &["stuck", "normal"])? == "stuck" },
         _ => Action::Wire(wire(&place, value)?),
     })
 }
@@ -122,7 +142,25 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
         let latency = latency(place, value, "a latency")?;
         return Ok(if latency.is_zero() { ReadLatency::Off } else { ReadLatency::Fixed(latency) });
     };
-    let table = table(place, value, UNIFORM_KEYS)?;
+    let table = table(place, value, LATENCY_KEYS)?;
+    // Each of these says which kind it is; a range is the one without such a key.
+    let kind = ["trace-ns", "mean"].into_iter().find(|kind| table.contains_key(*kind));
+    let allowed: &[&str] = match kind {
+        Some("trace-ns") => &["trace-ns"],
+        Some(_) => &["mean", "seed"],
+        None => &["min", "max", "seed"],
+    };
+    if let (Some(kind), Some(other)) = (kind, table.keys().find(|key| !allowed.contains(&key.as_str()))) {
+        return Err(format!("{place}.{other}: does not go with {kind}"));
+    }
+    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
+    if let Some(trace) = table.get("trace-ns") {
+        return Ok(ReadLatency::Trace(function::trace(&format!("{place}.trace-ns"), trace)?));
+    }
+    if let Some(mean) = table.get("mean") {
+        let mean = latency(&format!("{place}.mean"), mean, "a latency")?;
+        return Ok(ReadLatency::Exponential { mean, seed });
+    }
     let end = |key: &str| {
         let place = format!("{place}.{key}");
         let value = table.get(key).ok_or_else(|| format!("{place}: is needed, such as \"500us\""))?;
@@ -132,7 +170,6 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
     if min > max {
         return Err(format!("{place}: min ({}) is above max ({})", spaced(min), spaced(max)));
     }
-    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
     Ok(ReadLatency::Uniform { min, max, seed })
 }
 

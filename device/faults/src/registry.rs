@@ -36,6 +36,8 @@ pub struct Registry {
     phases: Vec<&'static str>,
     events: &'static [&'static str],
     commands: Vec<String>,
+    /// Status codes of NVMe commands by name.
+    statuses: Vec<(&'static str, u16)>,
 }
 
 impl Default for Registry {
@@ -54,6 +56,7 @@ impl Registry {
             phases: Vec::new(),
             events: Event::NAMES,
             commands: Vec::new(),
+            statuses: Vec::new(),
         }
     }
 
@@ -103,6 +106,11 @@ impl Registry {
         self.commands.dedup();
     }
 
+    /// Adds the names of statuses that an NVMe command can end with, and their codes.
+    pub fn add_statuses(&mut self, statuses: impl IntoIterator<Item = (&'static str, u16)>) {
+        self.statuses.extend(statuses);
+    }
+
     /// The register `name` of `function`.
     #[must_use]
     pub fn register(&self, function: &str, name: &str) -> Option<&RegisterInfo> {
@@ -117,6 +125,11 @@ impl Registry {
     /// All registers, in no order.
     pub(crate) fn registers(&self) -> impl Iterator<Item = &RegisterInfo> {
         self.registers.values().flatten()
+    }
+
+    /// The function of that name.
+    pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
+        self.registers().map(|register| register.function).find(|function| *function == name)
     }
 
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {
@@ -145,6 +158,14 @@ impl Registry {
 
     pub(crate) fn command_number(&self, name: &str) -> Option<usize> {
         self.commands.binary_search_by(|command| command.as_str().cmp(name)).ok()
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Option<u16> {
+        self.statuses.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+    }
+
+    pub(crate) fn status_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.statuses.iter().map(|(name, _)| *name)
     }
 
     pub(crate) fn command_names(&self) -> impl Iterator<Item = &str> {

@@ -6,7 +6,9 @@ use sdmorph_pci::{Direction, DoorbellKind, mask_of_size};
 
 use crate::candidates::Wanted;
 use crate::error::RuleError;
+use crate::function::{NvmeAction, NvmeFault};
 use crate::nearest::Nearest;
+use crate::read_data::{ReadData, ReadTarget, SpaceKey};
 use crate::registry::{RegisterInfo, Registry};
 use crate::rule::{Action, Cause, Conditions, Moment, Pattern, Rule, RuleName, SpaceKind, Span, StuckBusy};
 use crate::state::{Fact, forbidden_unless, forbidden_unless_phase};
@@ -43,8 +45,12 @@ pub(crate) fn rule(
         let number = if rule.actions.len() == 1 { String::new() } else { format!("[{index}]") };
         let place = format!("do{number}.{}", key.unwrap_or_default());
         let lookup = lookup.at(&place);
-        if let Action::StuckBusy(stuck) = action {
-            lookup.stuck(stuck)?;
+        match action {
+            Action::StuckBusy(stuck) => lookup.stuck(stuck)?,
+            Action::ReadData(data) => lookup.read_data(data)?,
+            Action::Interrupt(interrupt) => lookup.interrupter(interrupt.function.as_deref())?,
+            Action::Nvme(nvme) => lookup.nvme(nvme)?,
+            _ => {}
         }
     }
     Ok(Resolved { key, wanted: Wanted { forbidden, ..wanted }, after, until })
@@ -140,6 +146,21 @@ pub(crate) fn stuck_bits(stuck: &StuckBusy, names: &Registry) -> Option<(Registe
         (None, false) => register.busy,
     };
     (mask != 0).then_some((register, mask))
+}
+
+/// The register of a `read-data` action; `None` if it is of a space, or the names do not have it.
+pub(crate) fn read_register(data: &ReadData, names: &Registry) -> Option<RegisterInfo> {
+    let ReadTarget::Register(register) = &data.of else { return None };
+    Lookup { rule: "", names }.register(register, data.function.as_deref()).ok()
+}
+
+/// The space of a `read-data` action; `None` if it is of a register, or the names do not have the function.
+pub(crate) fn read_space(data: &ReadData, names: &Registry) -> Option<SpaceKey> {
+    let ReadTarget::Space(space) = data.of else { return None };
+    match &data.function {
+        None => Some((None, space)),
+        Some(function) => Some((Some(names.function(function)?), space)),
+    }
 }
 
 struct Lookup<'a> {
@@ -270,6 +291,41 @@ impl<'a> Lookup<'a> {
             return Err(RuleError::NoBusyBit { rule, place, register: register.name.to_owned() });
         }
         Ok(())
+    }
+
+    fn read_data(&self, data: &ReadData) -> Result<(), RuleError> {
+        let (target, size_bytes) = match &data.of {
+            ReadTarget::Register(name) => {
+                let register = self.register(name, data.function.as_deref())?;
+                (register.name, register.size)
+            }
+            ReadTarget::Space(_) => {
+                data.function.as_deref().map_or(Ok(()), |function| self.function(function))?;
+                ("a dword of a space", 4)
+            }
+        };
+        data.answer.number().map_or(Ok(()), |number| self.fits("value", number, target, size_bytes))
+    }
+
+    /// Whose interrupts can meet a fault. VMD's own are those of the others, remapped.
+    fn interrupter(&self, function: Option<&str>) -> Result<(), RuleError> {
+        let known = || self.names.registers().map(|register| register.function).filter(|name| *name != "vmd");
+        match function.filter(|function| known().all(|name| name != *function)) {
+            Some(unknown) => Err(self.unknown("function", unknown, known())),
+            None => Ok(()),
+        }
+    }
+
+    fn nvme(&self, nvme: &NvmeAction) -> Result<(), RuleError> {
+        if let Some(command) = nvme.command.as_deref().filter(|command| !self.names.has_command(command)) {
+            return Err(self.unknown("command", command, self.names.command_names()));
+        }
+        match &nvme.what {
+            NvmeFault::Fail(status) if self.names.status(status).is_none() => {
+                Err(self.unknown("status", status, self.names.status_names()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn pattern_fits(&self, pattern: Option<Pattern>, target: &str, size_bytes: u8) -> Result<(), RuleError> {

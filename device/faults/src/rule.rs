@@ -15,11 +15,14 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use sdmorph_pci::Disturbance;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::RuleError;
+use crate::function::{DmaAction, InterruptAction, NvmeAction, disturbance_to_json};
 use crate::latency::ReadLatency;
+use crate::read_data::ReadData;
 use crate::wire::WireAction;
 use crate::{duration, parse};
 
@@ -67,12 +70,29 @@ pub enum Action {
     Card(CardAction),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
     StuckBusy(StuckBusy),
+    /// `read-data`: reads answer something else from now on, or no longer.
+    ReadData(ReadData),
+    /// `interrupt`: what becomes of interrupt messages.
+    Interrupt(InterruptAction),
+    /// `dma`: what becomes of the DMA of the function in the slot.
+    Dma(DmaAction),
+    /// `nvme`: what becomes of the drive in the slot and of its commands.
+    Nvme(NvmeAction),
+    /// `card-corrupt`: the card in the reader is disturbed.
+    CardCorrupt(Disturbance),
+    /// `config`: the configuration space of the function in the slot stops answering, or answers again.
+    Config(BarAction),
+    /// `power-state`: the function in the slot stays in the D-state that it is in, or no longer.
+    PowerState {
+        /// It stays.
+        stuck: bool,
+    },
     /// `wire`: what becomes of the message that the rule waits for. Only in a rule with [`Cause::Message`] and without
     /// `delay`, and once in it.
     Wire(WireAction),
 }
 
-/// What becomes of a BAR.
+/// What becomes of a BAR, or of configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarAction {
     /// Reads are all-ones and writes are lost.
@@ -217,6 +237,16 @@ impl Action {
             Action::Card(CardAction::Insert) => json!({ "card": "insert" }),
             Action::Card(CardAction::OverCurrent) => json!({ "card": "over-current" }),
             Action::StuckBusy(stuck) => json!({ "stuck-busy": stuck.to_json() }),
+            Action::ReadData(data) => json!({ "read-data": data.to_json() }),
+            Action::Interrupt(interrupt) => json!({ "interrupt": interrupt.to_json() }),
+            Action::Dma(dma) => json!({ "dma": dma.to_json() }),
+            Action::Nvme(nvme) => json!({ "nvme": nvme.to_json() }),
+            Action::CardCorrupt(disturbance) => json!({ "card-corrupt": disturbance_to_json(*disturbance) }),
+            Action::Config(BarAction::Vanish) => json!({ "config": "vanish" }),
+            Action::Config(BarAction::Return) => json!({ "config": "return" }),
+            Action::PowerState { stuck } => {
+                json!({ "power-state": if *stuck { "stuck" } else { "normal" } })
+            }
             Action::Wire(wire) => json!({ "wire": wire.to_json() }),
         }
     }
@@ -231,11 +261,18 @@ impl Serialize for Action {
 impl Serialize for ReadLatency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = duration::text;
-        let value = match *self {
+        let value = match self {
             ReadLatency::Off => json!("0s"),
-            ReadLatency::Fixed(latency) => json!(text(latency)),
+            ReadLatency::Fixed(latency) => json!(text(*latency)),
             ReadLatency::Uniform { min, max, seed } => {
-                json!({ "min": text(min), "max": text(max), "seed": hexadecimal(seed) })
+                json!({ "min": text(*min), "max": text(*max), "seed": hexadecimal(*seed) })
+            }
+            ReadLatency::Exponential { mean, seed } => {
+                json!({ "mean": text(*mean), "seed": hexadecimal(*seed) })
+            }
+            ReadLatency::Trace(trace) => {
+                let nanoseconds: Vec<u64> = trace.iter().map(|time| time.as_nanos() as u64).collect();
+                json!({ "trace-ns": nanoseconds })
             }
         };
         value.serialize(serializer)

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use sdmorph_pci::mask_of_size;
-use sdmorph_pci::{Access, Direction, DoorbellKind};
+use sdmorph_pci::{Access, Answer, DataChange, Direction, DoorbellKind};
 
-use crate::candidates::{Candidates, Seen, Wanted};
+use crate::candidates::{Candidates, Observed, Wanted};
+use crate::read_data::Seen;
 use crate::registry::RegisterInfo;
 use crate::rule::SpaceKind;
 use crate::state::State;
@@ -47,12 +48,15 @@ pub(crate) enum Key {
     Start,
 }
 
-/// A register that rules wait for or that has stuck bits.
+/// A register that rules wait for or whose reads answer something else.
 #[derive(Debug, Clone)]
 pub(crate) struct RegisterWatch {
     info: RegisterInfo,
-    /// Bits that read as set.
-    pub(crate) stuck: u64,
+    /// What becomes of its data when it is read.
+    change: DataChange,
+    /// How many rules may ask for stale data: only then it is kept what reads answer.
+    keepers: u32,
+    seen: Seen,
     readers: Candidates,
     writers: Candidates,
 }
@@ -70,7 +74,7 @@ impl Watches {
     }
 
     /// Adds the rules to `found` that wait for what was `seen` there.
-    pub(crate) fn find(&self, place: Place, seen: &Seen, state: State, found: &mut Vec<RuleId>) {
+    pub(crate) fn find(&self, place: Place, seen: &Observed, state: State, found: &mut Vec<RuleId>) {
         if let Some(candidates) = self.places.get(&place) {
             candidates.find(seen, state, found);
         }
@@ -126,44 +130,57 @@ impl Watches {
         self.registers.entry((info.function, info.name)).or_insert_with(|| RegisterWatch::new(info))
     }
 
-    /// Makes bits of a register read as set.
-    pub(crate) fn stick(&mut self, info: RegisterInfo, mask: u64) {
-        self.watch(info).stuck |= mask;
+    /// Changes what reads of a register answer, given what the last one has.
+    pub(crate) fn change(&mut self, info: RegisterInfo, change: impl FnOnce(DataChange, Seen) -> DataChange) {
+        let key = (info.function, info.name);
+        let watch = self.watch(info);
+        watch.change = change(watch.change, watch.seen);
+        self.drop_if_idle(key);
     }
 
-    /// Lets bits of a register go.
-    pub(crate) fn release(&mut self, info: RegisterInfo, mask: u64) {
+    /// One rule more, or less, may ask for what reads of the register have answered.
+    pub(crate) fn keep(&mut self, info: RegisterInfo, more: bool) {
         let key = (info.function, info.name);
-        if let Some(watch) = self.registers.get_mut(&key) {
-            watch.stuck &= !mask;
-            self.drop_if_idle(key);
+        let watch = self.registers.entry(key).or_insert_with(|| RegisterWatch::new(info));
+        watch.keepers = if more { watch.keepers + 1 } else { watch.keepers.saturating_sub(1) };
+        self.drop_if_idle(key);
+    }
+
+    /// A read has answered `value`.
+    pub(crate) fn saw(&mut self, key: RegisterKey, access: &Access, value: u64) {
+        let keeper = self.registers.get_mut(&key).filter(|watch| watch.keepers != 0);
+        if let Some(watch) = keeper.filter(|_| access.answer != Answer::Dead) {
+            let data = watch.data_of(access, value);
+            watch.seen.saw(data.bits, data.covered);
         }
     }
 
     fn drop_if_idle(&mut self, key: RegisterKey) {
-        let idle =
-            |watch: &RegisterWatch| watch.stuck == 0 && watch.readers.is_empty() && watch.writers.is_empty();
+        let idle = |watch: &RegisterWatch| {
+            watch.change == DataChange::NONE
+                && watch.keepers == 0
+                && watch.readers.is_empty()
+                && watch.writers.is_empty()
+        };
         if self.registers.get(&key).is_some_and(idle) {
             self.registers.remove(&key);
         }
     }
 
-    /// Registers with stuck bits, in the order of their names.
-    pub(crate) fn stuck(&self) -> Vec<(RegisterKey, u64)> {
-        let mut stuck: Vec<_> = self
-            .registers
-            .iter()
-            .filter(|(_, watch)| watch.stuck != 0)
-            .map(|(key, watch)| (*key, watch.stuck))
-            .collect();
-        stuck.sort_unstable();
-        stuck
+    /// Registers whose reads answer something else, in the order of their names, with what becomes of their data.
+    pub(crate) fn changes(&self) -> Vec<(RegisterKey, DataChange)> {
+        let changes = self.registers.iter().filter(|(_, watch)| watch.change != DataChange::NONE);
+        let mut changes: Vec<_> = changes.map(|(key, watch)| (*key, watch.change)).collect();
+        changes.sort_unstable_by_key(|(key, _)| *key);
+        changes
     }
 }
 
 impl RegisterWatch {
     fn new(info: RegisterInfo) -> Self {
-        Self { info, stuck: 0, readers: Candidates::default(), writers: Candidates::default() }
+        let (change, seen) = (DataChange::NONE, Seen::default());
+        let (readers, writers) = (Candidates::default(), Candidates::default());
+        Self { info, change, keepers: 0, seen, readers, writers }
     }
 
     /// Adds the rules to `found` that wait for this access, whose data is `value`.
@@ -177,17 +194,27 @@ impl RegisterWatch {
         }
     }
 
-    /// The stuck bits where this access has them.
-    pub(crate) fn stuck_in(&self, access: &Access) -> u64 {
+    /// Whether it has to be kept what reads answer.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keepers != 0
+    }
+
+    /// What becomes of the data of this access, where it has the register.
+    pub(crate) fn change_in(&self, access: &Access) -> DataChange {
+        if access.answer == Answer::Dead || self.change == DataChange::NONE {
+            return DataChange::NONE;
+        }
         // The register's byte 0 is this many bits into the access; the other way round if it is not negative.
-        shift(self.stuck, self.info.address, access.offset) & mask_of_size(access.size)
+        let in_access = |bits: u64| shift(bits, self.info.address, access.offset) & mask_of_size(access.size);
+        let cleared = in_access(!self.change.keep & mask_of_size(self.info.size));
+        DataChange { keep: !cleared, flip: in_access(self.change.flip) }
     }
 
     /// The data of an access as bits of the register.
-    fn data_of(&self, access: &Access, value: u64) -> Seen {
-        let lanes = mask_of_size(access.size);
-        let to_register = |bits| shift(bits, access.offset, self.info.address);
-        Seen { covered: to_register(lanes), ..Seen::data(to_register(value & lanes)) }
+    fn data_of(&self, access: &Access, value: u64) -> Observed {
+        let (lanes, width) = (mask_of_size(access.size), mask_of_size(self.info.size));
+        let to_register = |bits| shift(bits, access.offset, self.info.address) & width;
+        Observed { covered: to_register(lanes), ..Observed::data(to_register(value & lanes)) }
     }
 }
 
@@ -217,7 +244,7 @@ mod tests {
             size: 4,
             busy: 0,
         };
-        RegisterWatch { stuck, ..RegisterWatch::new(info) }
+        RegisterWatch { change: DataChange::give(stuck, u64::MAX), ..RegisterWatch::new(info) }
     }
 
     fn read(offset: u64, size: u8) -> Access {
@@ -228,12 +255,13 @@ mod tests {
     #[test]
     fn stuck_bits_show_in_the_bytes_that_a_partial_read_covers() {
         let watch = watch(0x8000_00ff);
-        assert_eq!(watch.stuck_in(&read(0x10, 4)), 0x8000_00ff);
-        assert_eq!(watch.stuck_in(&read(0x13, 1)), 0x80);
-        assert_eq!(watch.stuck_in(&read(0x11, 1)), 0);
-        assert_eq!(watch.stuck_in(&read(0x0c, 8)), 0x8000_00ff_0000_0000);
-        assert_eq!(watch.stuck_in(&read(u64::MAX, 1)), 0);
-        assert_eq!(watch.stuck_in(&read(0, 8)), 0);
+        let shown = |offset, size| watch.change_in(&read(offset, size)).apply(0);
+        assert_eq!(shown(0x10, 4), 0x8000_00ff);
+        assert_eq!(shown(0x13, 1), 0x80);
+        assert_eq!(shown(0x11, 1), 0);
+        assert_eq!(shown(0x0c, 8), 0x8000_00ff_0000_0000);
+        assert_eq!(shown(u64::MAX, 1), 0);
+        assert_eq!(shown(0, 8), 0);
     }
 
     #[test]

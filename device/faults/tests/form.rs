@@ -211,6 +211,45 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
         assert_eq!(rule.actions, [expected], "{action}");
         assert_eq!(rule.to_json()["do"], action);
     }
+    // Their meaning is shown by what they do.
+    let more = [
+        json!({ "read-latency": { "mean": "1ms", "seed": "0x2a" } }),
+        json!({ "read-latency": { "trace-ns": [1500, 0, 70000] } }),
+        json!({ "read-data": { "register": "HAIMR", "give": "ones" } }),
+        json!({ "read-data": { "register": "COMMAND", "function": "port", "give": "zeros" } }),
+        json!({ "read-data": { "space": "config", "give": "stale" } }),
+        json!({ "read-data": { "space": "bar", "give": "0x2a" } }),
+        json!({ "read-data": { "space": "internal", "and": "0x0" } }),
+        json!({ "read-data": { "register": "HAIMR", "or": "0x80" } }),
+        json!({ "read-data": { "register": "HAIMR", "xor": "0x80" } }),
+        json!({ "read-data": { "register": "HAIMR", "clear": true } }),
+        json!({ "interrupt": "drop" }),
+        json!({ "interrupt": { "what": "duplicate", "times": 3 } }),
+        json!({ "interrupt": { "what": "delay", "time": "5ms", "function": "port", "vector": 0 } }),
+        json!({ "interrupt": { "what": "spurious", "vector": 2 } }),
+        json!({ "interrupt": "normal" }),
+        json!({ "dma": { "what": "drop", "direction": "write" } }),
+        json!({ "dma": { "what": "corrupt", "bits": 2, "seed": "0x7", "times": 1 } }),
+        json!({ "dma": { "what": "fail", "error": "completion-timeout" } }),
+        json!({ "dma": { "what": "delay", "time": "50ms" } }),
+        json!({ "dma": "normal" }),
+        json!({ "nvme": { "what": "fail", "status": "Internal Error", "command": "Write", "times": 2 } }),
+        json!({ "nvme": "drop-completion" }),
+        json!({ "nvme": "fatal" }),
+        json!({ "nvme": "ready-stuck" }),
+        json!({ "nvme": "normal" }),
+        json!({ "card-corrupt": { "what": "response-crc", "times": 2 } }),
+        json!({ "card-corrupt": { "what": "busy", "duration": "500ms" } }),
+        json!({ "card-corrupt": { "what": "bad-blocks", "first": 8, "count": 2 } }),
+        json!({ "card-corrupt": { "what": "heal" } }),
+        json!({ "config": "vanish" }),
+        json!({ "config": "return" }),
+        json!({ "power-state": "stuck" }),
+        json!({ "power-state": "normal" }),
+    ];
+    for action in more {
+        assert_eq!(rule(json!({ "read": "HAIMR" }), action.clone()).to_json()["do"], action);
+    }
     let list = json!([{ "bar": "vanish" }, { "link": "down" }]);
     let rule = rule(json!({ "read": "HAIMR" }), list.clone());
     assert_eq!(rule.actions, [Action::Bar(BarAction::Vanish), Action::Link(LinkAction::Down)]);
@@ -392,7 +431,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, phase"),
         (on(json!({ "delay": "5ms" })), "on: one of read, write, access, event, phase"),
@@ -547,7 +586,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
         (
             act(json!({})),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
         ),
         (act(json!([])), "do: the list is empty; a rule that only counts has no do"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
@@ -598,6 +637,79 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             act(json!({ "stuck-busy": { "register": "HAIMR", "claer": true } })),
             "do.stuck-busy: unknown key \"claer\"; did you mean \"clear\"?",
         ),
+        (
+            act(json!({ "read-latency": { "mean": "1ms", "min": "1ms" } })),
+            "do.read-latency.min: does not go with mean",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-ns": [] } })),
+            "do.read-latency.trace-ns: a trace has from 1 to 4096 latencies, not 0",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-ns": [1, "1us"] } })),
+            "do.read-latency.trace-ns[1]: a whole number from 0",
+        ),
+        (act(json!({ "read-data": { "give": "ones" } })), "do.read-data: register or space is needed"),
+        (
+            act(json!({ "read-data": { "register": "HAIMR", "space": "bar" } })),
+            "do.read-data: register and space are two targets",
+        ),
+        (
+            act(json!({ "read-data": { "space": "baar", "give": "ones" } })),
+            "do.read-data.space: unknown word \"baar\"; did you mean \"bar\"?",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar", "give": "one" } })),
+            "do.read-data.give: unknown word \"one\"; did you mean \"ones\"?; a number will do, too",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar", "or": 1, "xor": 1 } })),
+            "do.read-data: or and xor do not go together; make it two actions",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar" } })),
+            "do.read-data: one of give, and, or, xor, clear is needed",
+        ),
+        (act(json!({ "interrupt": "dorp" })), "do.interrupt: unknown word \"dorp\"; did you mean \"drop\"?"),
+        (
+            act(json!({ "interrupt": { "times": 1 } })),
+            "do.interrupt.what: one of drop, duplicate, delay, spurious, normal is needed",
+        ),
+        (act(json!({ "interrupt": "delay" })), "do.interrupt.time: is needed with delay, such as \"5ms\""),
+        (
+            act(json!({ "interrupt": { "what": "drop", "tims": 1 } })),
+            "do.interrupt: \"tims\" does not go with drop; did you mean \"times\"?",
+        ),
+        (
+            act(json!({ "interrupt": { "what": "drop", "vector": 65536 } })),
+            "do.interrupt.vector: there are no",
+        ),
+        (
+            act(json!({ "dma": { "what": "corrupt", "bits": 65 } })),
+            "do.dma.bits: 65 is above the limit of 64 a transfer",
+        ),
+        (
+            act(json!({ "dma": { "what": "fail", "error": "completer-abord" } })),
+            "do.dma.error: unknown word \"completer-abord\"; did you mean \"completer-abort\"?",
+        ),
+        (act(json!({ "nvme": "fail" })), "do.nvme.status: is needed, such as \"Internal Error\""),
+        (
+            act(json!({ "nvme": { "what": "fatal", "times": 1 } })),
+            "do.nvme: fatal stands alone, without \"times\"",
+        ),
+        (
+            act(json!({ "card-corrupt": { "what": "busy", "times": 1 } })),
+            "do.card-corrupt.duration: is needed with busy, such as \"500ms\"",
+        ),
+        (
+            act(json!({ "card-corrupt": { "what": "data-crc", "count": 1 } })),
+            "do.card-corrupt: \"count\" does not go with data-crc; known are times",
+        ),
+        (
+            act(json!({ "config": "vanishes" })),
+            "do.config: unknown word \"vanishes\"; did you mean \"vanish\"?",
+        ),
+        (act(json!({ "power-state": true })), "do.power-state: one of stuck, normal is needed, not true"),
         (
             json!({ "name": "a", "on": { "start": true }, "do": { "link": "up" }, "times": 2 }),
             "times: a rule with start, or with nth that is armed only once, hits once at most",

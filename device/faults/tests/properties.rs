@@ -97,6 +97,17 @@ fn any_json() -> impl Strategy<Value = Value> {
         "wire",
         "error",
         "truncate",
+        "read-data",
+        "space",
+        "give",
+        "interrupt",
+        "dma",
+        "nvme",
+        "card-corrupt",
+        "what",
+        "status",
+        "mean",
+        "trace-ns",
         "other",
         "phase",
         "doorbell",
@@ -243,6 +254,20 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         number().prop_map(|bytes| json!({ "wire": { "truncate": bytes } })),
         (one_of(&REGISTERS), number(), any::<bool>())
             .prop_map(|(register, mask, clear)| json!({ "stuck-busy": { "register": register, "mask": mask, "clear": clear } })),
+        (duration(), number()).prop_map(|(mean, seed)| json!({ "read-latency": { "mean": mean, "seed": seed } })),
+        (one_of(&REGISTERS), prop::sample::select(vec!["give", "and", "or", "xor"]), number())
+            .prop_map(|(register, key, value)| json!({ "read-data": { "register": register, (key): value } })),
+        (one_of(&["bar", "config", "internal"]), one_of(&["ones", "zeros", "stale"]))
+            .prop_map(|(space, give)| json!({ "read-data": { "space": space, "give": give } })),
+        (one_of(&["drop", "duplicate"]), number())
+            .prop_map(|(what, times)| json!({ "interrupt": { "what": what, "times": times } })),
+        (one_of(&["drop", "corrupt", "fail"]), one_of(&["read", "write"]))
+            .prop_map(|(what, direction)| json!({ "dma": { "what": what, "direction": direction } })),
+        one_of(&["drop-completion", "fatal", "ready-stuck", "normal"]).prop_map(|what| json!({ "nvme": what })),
+        (one_of(&["response-crc", "data-timeout"]), number())
+            .prop_map(|(what, times)| json!({ "card-corrupt": { "what": what, "times": times } })),
+        one_of(&["vanish", "return"]).prop_map(|what| json!({ "config": what })),
+        one_of(&["stuck", "normal"]).prop_map(|what| json!({ "power-state": what })),
     ];
     let actions = prop_oneof![action.clone(), prop::collection::vec(action, 1..4).prop_map(Value::Array)];
     (name, on, actions, some_of(vec![("times", nth)]))

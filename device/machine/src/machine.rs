@@ -204,6 +204,7 @@ impl Machine {
         self.call(now, |machine| {
             machine.input(Input::PowerCycled);
             machine.later.clear();
+            machine.bench.late.clear();
             machine.reset_all(ResetKind::Cold);
         });
     }
@@ -286,7 +287,8 @@ impl Machine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let slot = self.later.first().map(|(at, _)| *at);
-        [slot, self.bench.faults.next_deadline(), self.clock.wake()].into_iter().flatten().min()
+        let late = self.bench.late.first_key_value().map(|((at, _), _)| *at);
+        [slot, late, self.bench.faults.next_deadline(), self.clock.wake()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`. Every other call does so first, too.
@@ -309,6 +311,13 @@ impl Machine {
             self.later.remove(&(at, what));
             self.come_due(what);
             self.settle();
+        }
+        let late = self.bench.take_late(now);
+        if !late.is_empty() {
+            self.with_vmd(|vmd, above| {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.with_bus(&mut ctx, |_, ctx| late.iter().for_each(|message| ctx.pass_on(*message)));
+            });
         }
         let due = self.bench.faults.due(now);
         self.bench.fire(now, due);

@@ -90,5 +90,6 @@ pub fn registry() -> Registry {
     registry.add_phases(Phase::ALL.iter().map(|phase| phase.name()));
     registry.add_commands(sdmorph_sdcard::command_names());
     registry.add_commands(sdmorph_nvme::command_names());
+    registry.add_statuses(sdmorph_nvme::status::names());
     registry
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
-use sdmorph_faults::{Rule, RuleError, RuleStatus};
+use sdmorph_faults::{InterruptFault, NvmeFault, Rule, RuleError, RuleStatus};
+use sdmorph_pci::PciFunction;
 
 use crate::machine::Machine;
 use crate::morph::{Later, Phase, Skew};
@@ -70,6 +71,20 @@ impl Machine {
         self.message_watch.set(self.bench.faults.watched_messages());
     }
 
+    /// A message of the function in the slot, or of the port, that nothing has asked for.
+    fn send_spurious(&mut self, function: Option<&str>, vector: u16) {
+        self.with_port(|port, ctx| {
+            if function == Some(port.name()) {
+                return port.send_spurious(ctx, vector);
+            }
+            port.with_function(ctx, |occupant, ctx| {
+                if function.is_none_or(|function| function == occupant.name()) {
+                    occupant.send_spurious(ctx, vector);
+                }
+            });
+        });
+    }
+
     pub(crate) fn act(&mut self, action: &Action) {
         match action {
             Action::Bar(what) => {
@@ -103,8 +118,34 @@ impl Machine {
                 // There is nothing to take out, or no room.
                 CardAction::Eject | CardAction::Insert => {}
             },
-            // The rules' engine keeps these two itself.
-            Action::ReadLatency(_) | Action::StuckBusy(_) => {}
+            Action::CardCorrupt(disturbance) => {
+                // Without a card, or with one whose list of bad blocks is full, nothing happens: nobody is there to be told.
+                self.with_reader(|reader, ctx| {
+                    let _ = reader.disturb(ctx, *disturbance);
+                });
+            }
+            Action::Config(what) => {
+                let vanished = *what == BarAction::Vanish;
+                self.with_port(|port, _| port.set_config_vanished(vanished));
+            }
+            Action::PowerState { stuck } => {
+                self.with_occupant(|occupant, _| occupant.config_mut().set_power_stuck(*stuck));
+            }
+            Action::Interrupt(interrupt) if interrupt.what == InterruptFault::Spurious => {
+                self.send_spurious(interrupt.function.as_deref(), interrupt.vector.unwrap_or(0));
+            }
+            Action::Nvme(nvme) => self.with_drive_at_link(|drive, ctx| match nvme.what {
+                NvmeFault::Fatal => drive.fail_fatally(),
+                NvmeFault::ReadyStuck => drive.set_ready_stuck(ctx, true),
+                NvmeFault::Normal if nvme.command.is_none() => drive.set_ready_stuck(ctx, false),
+                // The rules' engine keeps these, and what follows, itself.
+                NvmeFault::Normal | NvmeFault::Fail(_) | NvmeFault::DropCompletion => {}
+            }),
+            Action::ReadLatency(_)
+            | Action::StuckBusy(_)
+            | Action::ReadData(_)
+            | Action::Interrupt(_)
+            | Action::Dma(_) => {}
             // Whoever asked with the message does it.
             Action::Wire(_) => {}
         }

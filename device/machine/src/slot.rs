@@ -37,13 +37,19 @@ impl Machine {
     }
 
     fn with_drive(&mut self, now: Duration, act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> bool) -> bool {
-        self.call(now, |machine| {
-            machine.with_port(|port, ctx| {
-                let act = |occupant: &mut Occupant, ctx: &mut Ctx<'_>| {
-                    occupant.drive_mut().is_some_and(|drive| act(drive, ctx))
-                };
-                port.with_function(ctx, act).unwrap_or_default()
-            })
+        self.call(now, |machine| machine.with_drive_at_link(act))
+    }
+
+    /// Calls `act` on the drive, if it is at the link.
+    pub(crate) fn with_drive_at_link<R: Default>(
+        &mut self,
+        act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> R,
+    ) -> R {
+        self.with_port(|port, ctx| {
+            let act = |occupant: &mut Occupant, ctx: &mut Ctx<'_>| {
+                occupant.drive_mut().map(|drive| act(drive, ctx)).unwrap_or_default()
+            };
+            port.with_function(ctx, act).unwrap_or_default()
         })
     }
 
@@ -131,7 +137,10 @@ impl Machine {
         for what in [Later::PresenceGoes, Later::PresenceComes, Later::LinkComes] {
             self.cancel(what);
         }
-        self.with_port(|port, ctx| port.set_bar_vanished(ctx, false));
+        self.with_port(|port, ctx| {
+            port.set_bar_vanished(ctx, false);
+            port.set_config_vanished(false);
+        });
         match self.skew {
             Skew::None => self.with_port(|port, ctx| {
                 port.set_presence(ctx, true);
@@ -172,7 +181,7 @@ impl Machine {
         })
     }
 
-    fn with_occupant(&mut self, act: impl FnOnce(&mut Occupant, &mut Ctx<'_>)) {
+    pub(crate) fn with_occupant(&mut self, act: impl FnOnce(&mut Occupant, &mut Ctx<'_>)) {
         self.with_port(|port, ctx| {
             port.with_function(ctx, act);
         });

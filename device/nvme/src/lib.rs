@@ -132,6 +132,8 @@ pub struct Nvme {
     shutdown: Shutdown,
     /// CSTS.CFS.
     fatal: bool,
+    /// CSTS.RDY does not follow CC.EN, as a fault has it.
+    ready_stuck: bool,
     /// Bytes of a memory page of the guest, from CC.MPS when the controller was enabled.
     page_bytes: u64,
     queues: Queues,
@@ -172,6 +174,7 @@ impl Nvme {
             life: Life::Disabled,
             shutdown: Shutdown::None,
             fatal: false,
+            ready_stuck: false,
             page_bytes: 4096,
             queues: Queues::new(),
             next_queue: 0,
@@ -218,6 +221,17 @@ impl Nvme {
     pub fn rest(&mut self, ctx: &mut Ctx<'_>) -> bool {
         self.polled = false;
         self.has_shadow_doorbells() && self.work(ctx)
+    }
+
+    /// The controller cannot go on, as after a fault of its own: CSTS.CFS, until a reset.
+    pub fn fail_fatally(&mut self) {
+        self.fail();
+    }
+
+    /// Whether CSTS.RDY stays what it is, whatever CC.EN becomes. No reset ends that.
+    pub fn set_ready_stuck(&mut self, ctx: &mut Ctx<'_>, stuck: bool) {
+        self.ready_stuck = stuck;
+        self.advance(ctx);
     }
 
     fn work(&mut self, ctx: &mut Ctx<'_>) -> bool {
@@ -394,6 +408,8 @@ impl PciFunction for Nvme {
             errors: _,
             smart: _,
             counters: _,
+            // The fault's, which ends when it is taken back.
+            ready_stuck: _,
         } = self;
         config.reset(kind);
         bar.reset();
@@ -402,6 +418,10 @@ impl PciFunction for Nvme {
         *wakes_at = None;
         *page_bytes = 4096;
         *has_worked = false;
+    }
+
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.interrupts.send_spurious(&self.config, ctx, vector);
     }
 
     fn snapshot(&self) -> Value {
@@ -418,6 +438,7 @@ impl PciFunction for Nvme {
             "config": self.config.snapshot(),
             "bar0": bar,
             "life": format!("{:?}", self.life),
+            "ready-stuck": self.ready_stuck,
             "shutdown": format!("{:?}", self.shutdown),
             "driver_bound": self.driver_bound,
             "queues": self.queues.snapshot(),

@@ -82,6 +82,8 @@ pub struct ConfigSpace {
     last_extended: Option<u16>,
     /// Offset of the power management capability, if any.
     pub(crate) pm: Option<u16>,
+    /// The guest's writes do not change the D-state, as a fault has it.
+    power_stuck: bool,
     /// What the function's end of its link can do, if it has one.
     pub(crate) link: Option<Link>,
 }
@@ -151,6 +153,7 @@ impl ConfigSpace {
             last_capability: offset::CAPABILITY_LIST,
             last_extended: None,
             pm: None,
+            power_stuck: false,
             link: None,
         };
         let class = u64::from(identity.class);
@@ -281,7 +284,8 @@ impl ConfigSpace {
     pub fn write(&mut self, at: u16, size: u8, value: u32) {
         let before = self.power_state();
         self.write_bytes(at, size, value);
-        if let (Some(pm), 1 | 2) = (self.pm, self.power_state()) {
+        let stays = self.power_stuck || matches!(self.power_state(), 1 | 2);
+        if let Some(pm) = self.pm.filter(|_| stays) {
             let pmcsr = self.read(pm + PM::CTRL, 1) & !PM::CTRL_STATE_MASK | u32::from(before);
             self.store(pm + PM::CTRL, 1, u64::from(pmcsr));
         }
@@ -364,6 +368,12 @@ impl ConfigSpace {
     #[must_use]
     pub fn power_state(&self) -> u8 {
         self.pm.map_or(0, |at| (self.read(at + PM::CTRL, 1) & PM::CTRL_STATE_MASK) as u8)
+    }
+
+    /// Whether the function stays in the D-state that it is in, whatever a guest writes to its PMCSR. A reset takes it to
+    /// D0 nevertheless.
+    pub fn set_power_stuck(&mut self, stuck: bool) {
+        self.power_stuck = stuck;
     }
 
     /// The function has something to wake the system for: sets PME_Status, if the function can signal it from the D-state

@@ -132,11 +132,75 @@ pub struct Access {
     pub answer: Answer,
 }
 
-/// What a rule makes of an access.
+/// What a rule makes of something that happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effect {
-    /// Bits that a read shows set whatever the register holds (a stuck busy bit).
-    pub stuck: u64,
+pub enum Effect {
+    /// Nothing.
+    #[default]
+    None,
+    /// A read answers other data.
+    Data(DataChange),
+    /// An interrupt message or a completion is lost on its way. Its sender does not know.
+    Lost,
+    /// An interrupt message arrives twice.
+    Twice,
+    /// An NVMe command that was fetched is not done and ends with this status: its code in bits 7:0, its type in 10:8.
+    Status(u16),
+}
+
+/// How the data of a read is changed: bits outside of `keep` are cleared, then those of `flip` are inverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataChange {
+    /// Bits that stay as they are.
+    pub keep: u64,
+    /// Bits that are inverted after that.
+    pub flip: u64,
+}
+
+impl Default for DataChange {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl DataChange {
+    /// No change.
+    pub const NONE: Self = Self { keep: u64::MAX, flip: 0 };
+
+    /// Bits of `mask` become as `value` has them.
+    #[must_use]
+    pub fn give(mask: u64, value: u64) -> Self {
+        Self { keep: !mask, flip: value & mask }
+    }
+
+    /// The data after the change.
+    #[must_use]
+    pub fn apply(self, data: u64) -> u64 {
+        data & self.keep ^ self.flip
+    }
+
+    /// This change, and then `next`.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self { keep: self.keep & next.keep, flip: next.apply(self.flip) }
+    }
+
+    /// The change without what it does to the bits of `mask`.
+    #[must_use]
+    pub fn without(self, mask: u64) -> Self {
+        Self { keep: self.keep | mask, flip: self.flip & !mask }
+    }
+}
+
+/// What a rule makes of a DMA that is about to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DmaFault {
+    /// What is written does not arrive, and nobody is told. What is read does not come: [`DmaError::TimedOut`].
+    Lost,
+    /// These bits of the data are inverted on their way, counted from bit 0 of the first byte.
+    Flipped(Vec<u64>),
+    /// It is not done.
+    Failed(DmaError),
 }
 
 /// Things that happen to a device which are not accesses.

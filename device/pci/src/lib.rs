@@ -40,8 +40,8 @@ pub mod topology;
 pub use card::{Bus, Card, CardError, CardResponse, DataError, DisturbError, Disturbance, Lines, SdCard};
 pub use config::ConfigSpace;
 pub use happening::{
-    Access, Answer, Direction, DmaError, Doorbell, DoorbellKind, Effect, Event, Happening, Message,
-    NvmeCommand, ResetKind, Space,
+    Access, Answer, DataChange, Direction, DmaError, DmaFault, Doorbell, DoorbellKind, Effect, Event,
+    Happening, Message, NvmeCommand, ResetKind, Space,
 };
 pub use media::{Media, MediaError, MediaRequest, MediaResult};
 pub use register::{Register, RegisterFile, mask_of_size};

@@ -106,6 +106,11 @@ impl<F: PciFunction> RootPort<F> {
         self.slot.set_bar_vanished(ctx, vanished);
     }
 
+    /// The function's configuration space stops or starts answering, likewise.
+    pub fn set_config_vanished(&mut self, vanished: bool) {
+        self.slot.set_config_vanished(vanished);
+    }
+
     /// Calls `act` on the function in the slot with the context it gets from this port.
     pub fn with_function<R>(
         &mut self,
@@ -366,6 +371,10 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
             slot.power_on(ctx);
         }
         slot.reset(ctx, kind);
+    }
+
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.msi.send_spurious(&self.config, ctx, vector);
     }
 
     fn snapshot(&self) -> Value {

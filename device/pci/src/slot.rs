@@ -22,6 +22,7 @@ pub struct Slot<F> {
     trained: bool,
     link_disabled: bool,
     bar_vanished: bool,
+    config_vanished: bool,
     stale: Option<Stale>,
 }
 
@@ -46,6 +47,7 @@ impl<F: PciFunction> Slot<F> {
             trained: true,
             link_disabled: false,
             bar_vanished: false,
+            config_vanished: false,
             stale: None,
         }
     }
@@ -80,6 +82,11 @@ impl<F: PciFunction> Slot<F> {
         self.link_active()
             && !self.bar_vanished
             && self.function.as_ref().is_some_and(|function| function.config().power_state() == 0)
+    }
+
+    /// Whether a configuration access would be answered.
+    fn answers_config(&self) -> bool {
+        self.link_active() && !self.config_vanished
     }
 
     /// Sets presence detect; true if that changed it.
@@ -121,9 +128,15 @@ impl<F: PciFunction> Slot<F> {
         }
     }
 
+    /// Makes the function's configuration space stop or start answering.
+    pub(crate) fn set_config_vanished(&mut self, vanished: bool) {
+        self.config_vanished = vanished;
+    }
+
     /// Power was off: whoever is in the slot is there again, and answers.
     pub(crate) fn power_on(&mut self, ctx: &mut Ctx<'_>) {
         self.set_bar_vanished(ctx, false);
+        self.set_config_vanished(false);
         if self.set_present(true) {
             ctx.event(Event::PresenceChanged { present: true });
         }
@@ -160,7 +173,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Configuration read of device 0 function 0.
     pub(crate) fn config_read(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
-        let reachable = self.link_active();
+        let reachable = self.answers_config();
         match &mut self.function {
             Some(function) if reachable => seam::config_read(function, above, offset, size),
             Some(function) => {
@@ -176,7 +189,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Configuration write of device 0 function 0.
     pub(crate) fn config_write(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
-        let reachable = self.link_active();
+        let reachable = self.answers_config();
         match &mut self.function {
             Some(function) if reachable => {
                 seam::config_write(function, above, offset, size, value);
@@ -255,6 +268,7 @@ impl<F: PciFunction> Slot<F> {
             "link-active": self.link_active(),
             "link-disabled": self.link_disabled,
             "bar-vanished": self.bar_vanished,
+            "config-vanished": self.config_vanished,
             "function": self.function.as_ref().map(|function| json!({
                 "name": function.name(),
                 "power-state": if function.config().power_state() == 0 { "D0" } else { "D3hot" },

@@ -28,7 +28,8 @@ fn names() -> Registry {
     names.add_table("port", Space::Config, CONFIG, &[]);
     names.add_table("nvme", Space::Config, CONFIG, &[]);
     names.add_phases(["reader", "switching", "away", "drive"]);
-    names.add_commands(["CMD0", "CMD8", "ACMD41"]);
+    names.add_commands(["CMD0", "CMD8", "CMD9", "ACMD41", "Read", "Write"]);
+    names.add_statuses([("Internal Error", 0x006), ("Namespace Not Ready", 0x082)]);
     names
 }
 

@@ -95,7 +95,8 @@ fn number_of_rules_is_bounded() {
 
 #[test]
 fn names_and_numbers_that_do_not_fit_are_refused_with_the_remedy() {
-    let stuck = |stuck: Value| rule("r", json!({ "start": true }), json!({ "stuck-busy": stuck }));
+    let does = |action: Value| rule("r", json!({ "start": true }), action);
+    let stuck = |stuck: Value| does(json!({ "stuck-busy": stuck }));
     let on = |on: Value| rule("r", on, vanish());
     let cases = [
         (
@@ -175,6 +176,34 @@ fn names_and_numbers_that_do_not_fit_are_refused_with_the_remedy() {
         (
             stuck(json!({ "register": "L1SUB_CONFIG3", "mask": "0x1ff" })),
             "do.stuck-busy: mask 0x1ff does not fit L1SUB_CONFIG3, which is 1 byte wide",
+        ),
+        (
+            does(json!({ "read-data": { "register": "HAIMRR", "give": "ones" } })),
+            "no register \"HAIMRR\"; did you mean HAIMR?",
+        ),
+        (
+            does(json!({ "read-data": { "register": "L1SUB_CONFIG3", "give": "0x1ff" } })),
+            "value 0x1ff does not fit L1SUB_CONFIG3, which is 1 byte wide",
+        ),
+        (
+            does(json!({ "read-data": { "space": "bar", "give": "0x100000000" } })),
+            "value 0x100000000 does not fit a dword of a space, which is 4 bytes wide",
+        ),
+        (
+            does(json!({ "read-data": { "space": "bar", "function": "prot", "give": "ones" } })),
+            "no function \"prot\"; did you mean port?",
+        ),
+        (
+            does(json!({ "interrupt": { "what": "drop", "function": "raeder" } })),
+            "no function \"raeder\"; did you mean reader?",
+        ),
+        (
+            does(json!({ "nvme": { "what": "drop-completion", "command": "Wriet" } })),
+            "no command \"Wriet\"; did you mean Write?",
+        ),
+        (
+            does(json!({ "nvme": { "what": "fail", "status": "Internal Eror" } })),
+            "no status \"Internal Eror\"; did you mean Internal Error?",
         ),
     ];
     for (rule, expected) in cases {

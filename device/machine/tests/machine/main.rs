@@ -6,6 +6,7 @@ mod calls;
 mod cards;
 mod chips;
 mod drive;
+mod function;
 mod guest;
 mod life;
 mod messages;

@@ -7,10 +7,10 @@ use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
 };
 use sdmorph_machine::InsertError;
-use sdmorph_machine::faults::{Rule, RuleError};
+use sdmorph_machine::faults::{Rule, RuleError, parse_disturbance};
 use sdmorph_machine::record::Recorded;
 use sdmorph_transport::Shared;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{cards, timestamp};
 
@@ -96,7 +96,7 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
-        let disturbance = cards::disturbance(&corruption).map_err(CommandError::generic)?;
+        let disturbance = parse_disturbance(&json!(corruption)).map_err(CommandError::generic)?;
         let result = self.shared.with_machine(|machine, now| machine.card_disturb(now, disturbance));
         self.forward_notices();
         result.map_err(refused)
