@@ -8,6 +8,7 @@ use crate::error::RuleError;
 use crate::nearest::Nearest;
 use crate::registry::{RegisterInfo, Registry};
 use crate::rule::{Action, Cause, Pattern, Rule, StuckBusy};
+use crate::slot::{Aer, SlotAction};
 use crate::watch::Key;
 use crate::wire::{self, MESSAGES};
 
@@ -60,8 +61,13 @@ pub(crate) fn rule(rule: &Rule, names: &Registry, rules: &HashSet<&str>) -> Resu
     };
     let after = rule.on.after.as_ref().map(|event| lookup.event(event)).transpose()?;
     for action in &rule.actions {
-        if let Action::StuckBusy(stuck) = action {
-            lookup.stuck(stuck)?;
+        match action {
+            Action::StuckBusy(stuck) => lookup.stuck(stuck)?,
+            Action::Slot(SlotAction::Aer(Aer { function: Some(function), .. })) => {
+                // Who has AER has this register.
+                lookup.register("ERR_UNCOR_STATUS", Some(function))?;
+            }
+            _ => {}
         }
     }
     Ok(Resolved { key, after, register: info })

@@ -52,6 +52,10 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if let Some(settings) = device.vendor_settings {
         let _ = writeln!(page, "| the reader's vendor settings | `{}` |", settings.words());
     }
+    let equipment = device.slot.words();
+    if !equipment.is_empty() {
+        let _ = writeln!(page, "| the slot is equipped with | {} |", codes(&equipment));
+    }
     let _ = writeln!(
         page,
         "| guest | {} vCPUs, {}, runs `guest-tests/tests/{}` |",
@@ -234,8 +238,8 @@ fn expected(expected: Expected) -> &'static str {
     }
 }
 
-fn codes(texts: &[String]) -> String {
-    let codes: Vec<_> = texts.iter().map(|text| format!("`{}`", cell(text))).collect();
+fn codes<T: AsRef<str>>(texts: &[T]) -> String {
+    let codes: Vec<_> = texts.iter().map(|text| format!("`{}`", cell(text.as_ref()))).collect();
     codes.join(", ")
 }
 

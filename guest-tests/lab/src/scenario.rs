@@ -18,7 +18,7 @@ use crate::assets::Needs;
 use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 
-pub use device::{Aspm, Device, VendorSettings};
+pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 

@@ -496,6 +496,19 @@ mod tests {
     }
 
     #[test]
+    fn slot_equipment_becomes_words_of_the_device_s_command_line() {
+        let with = |lines: &str| format!("{RACE}\n[device.slot]\n{lines}\n");
+        let words = |lines: &str| {
+            let scenario = Scenario::parse("x", "x.toml", &with(lines)).unwrap();
+            scenario.device.arguments()
+        };
+        assert_eq!(words("aer = true\nattention_button = true"), ["--slot", "attention-button,aer"]);
+        assert_eq!(words("dpc = false"), [""; 0]);
+        let message = error(&with("atention_button = true"));
+        assert!(message.contains("(did you mean `attention_button`?)"), "{message}");
+    }
+
+    #[test]
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
