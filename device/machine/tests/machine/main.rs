@@ -15,3 +15,4 @@ mod properties;
 mod race;
 mod registers;
 mod rtd3;
+mod slot;
