@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The link goes down and comes up again, and presence follows it 244 ms later, both times. Passes if the reader goes once
-# and comes once: presence that comes late is no second card.
+# The link goes down and comes up again, and presence follows it, both times. Passes if the reader goes once and comes
+# once: presence that comes late is no second card. With sdmorph.twice=1 on the kernel's command line it may be one.
 
 # Functions are called by name, through wait_for and ktap_test_result.
 # shellcheck disable=SC2317
@@ -39,8 +39,14 @@ mark "link up"
 ktap_test_result "the link comes up" slot_link_set true
 ktap_test_result "the reader is back" wait_for "the reader bound" reader_bound
 ktap_test_result "presence is back, too" wait_for "presence" slot_is present true
-# Without the wait for presence, pciehp would take the reader for removed now, and for a new one.
-ktap_test_result "the reader came once" slot_said_one_of 'Link Up,' 'Card present,Link Up,'
+# Without the wait for presence, pciehp takes the reader for removed now, and for a new one: unless presence comes while it
+# still looks at the link, as it may on a slow machine.
+if [ "$(command_line_value sdmorph.twice)" = 1 ]; then
+	ktap_test_result "the reader came once or twice" slot_said_one_of 'Link Up,Card not present,Card present,Link Up,' \
+		'Link Up,' 'Card present,Link Up,'
+else
+	ktap_test_result "the reader came once" slot_said_one_of 'Link Up,' 'Card present,Link Up,'
+fi
 
 mark "reader back"
 card_test_end

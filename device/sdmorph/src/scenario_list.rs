@@ -65,6 +65,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if !guest.append.is_empty() {
         let _ = writeln!(page, "| kernel command line | {} |", codes(&guest.append));
     }
+    if !guest.oem_strings.is_empty() {
+        let _ = writeln!(page, "| OEM strings of the machine | {} |", codes(&guest.oem_strings));
+    }
     if !guest.modules.is_empty() {
         let _ = writeln!(page, "| more kernel modules | {} |", codes(&guest.modules));
     }

@@ -20,7 +20,6 @@ pub struct Device {
 /// Equipment of the slot and its port; what is not said is not there.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a bit of a capability register")]
 pub struct Slot {
     /// An attention button.
     #[serde(default)]

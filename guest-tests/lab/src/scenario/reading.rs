@@ -496,6 +496,14 @@ mod tests {
     }
 
     #[test]
+    fn oem_strings_become_words_of_qemu_s_command_line() {
+        let text = RACE.replace("[guest]\n", "[guest]\noem_strings = [\"Dell System\", \"a,b\"]\n");
+        let scenario = Scenario::parse("x", "x.toml", &text).unwrap();
+        let expected = ["-smbios", "type=11,value=Dell System", "-smbios", "type=11,value=a,,b"];
+        assert_eq!(scenario.guest.qemu_arguments(), expected);
+    }
+
+    #[test]
     fn slot_equipment_becomes_words_of_the_device_s_command_line() {
         let with = |lines: &str| format!("{RACE}\n[device.slot]\n{lines}\n");
         let words = |lines: &str| {
