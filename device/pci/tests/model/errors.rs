@@ -106,10 +106,7 @@ fn second_error_leaves_source_and_pointer_and_says_that_there_were_several() {
     domain.port_write(AER + ERR::ROOT_STATUS, 4, 0x7f);
     assert_eq!(root_status(&mut domain), 0);
     at_port(&mut domain, "DLP");
-    assert_eq!(
-        root_status(&mut domain),
-        ERR::ROOT_UNCOR_RCV | ERR::ROOT_FATAL_RCV | ERR::ROOT_FIRST_FATAL
-    );
+    assert_eq!(root_status(&mut domain), ERR::ROOT_UNCOR_RCV | ERR::ROOT_FATAL_RCV | ERR::ROOT_FIRST_FATAL);
     assert_eq!(sources(&mut domain), (0, PORT_ID));
 }
 
@@ -148,7 +145,11 @@ fn error_that_is_masked_or_not_reported_shows_in_the_status_and_is_not_sent() {
     domain.write(CHILD, offset::COMMAND, 2, serr);
     below(&mut domain, "COMP_TIME");
     below(&mut domain, "RCVR");
-    assert_eq!(sent(&domain), [None, None, Some(Severity::NonFatal), None], "SERR# is for uncorrectable ones");
+    assert_eq!(
+        sent(&domain),
+        [None, None, Some(Severity::NonFatal), None],
+        "SERR# is for uncorrectable ones"
+    );
 }
 
 #[test]

@@ -150,7 +150,10 @@ fn power_fault_that_goes_away_gives_power_back_and_leaves_its_event() {
     assert_ne!(domain.slot_status() & EXP::SLTSTA_PFD, 0);
     domain.clear(EXP::SLTSTA_PFD);
     assert_eq!(domain.slot_status() & EXP::SLTSTA_PFD, 0);
-    assert_eq!(domain.events(), ["power-fault", "slot-power", "link-down", "reset", "reset", "slot-power", "link-up"]);
+    assert_eq!(
+        domain.events(),
+        ["power-fault", "slot-power", "link-down", "reset", "reset", "slot-power", "link-up"]
+    );
 }
 
 #[test]
