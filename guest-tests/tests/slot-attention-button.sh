@@ -101,7 +101,8 @@ ktap_test_result "the SD host becomes idle" wait_for "the SD host to be idle" re
 ktap_test_result "the slot is on" power_is 1
 
 ktap_test_result "the link's fall within the button's 5 s removes the reader" press_and_pull
-ktap_test_result "once" five_seconds_later 'off in 5 s,Link Down,'
+# Presence goes 10 ms after the link. pciehp does not ask for that, and reads it if it comes to look later.
+ktap_test_result "once" five_seconds_later 'off in 5 s,Link Down,' 'off in 5 s,Link Down,Card not present,'
 ktap_test_result "the button at an empty slot turns nothing on" press_at_an_empty_slot
 ktap_test_result "with a card it does" press_with_a_card
 ktap_test_result "pressed twice, it does nothing" press_twice
