@@ -498,6 +498,7 @@ impl Engine {
                     Action::Bar(_)
                     | Action::Link(_)
                     | Action::Presence(_)
+                    | Action::Slot(_)
                     | Action::Relink(_)
                     | Action::RelinkFails
                     | Action::PresenceLead(_)

@@ -87,6 +87,19 @@ pub enum RuleError {
         /// The register.
         register: String,
     },
+    /// The action needs what the slot or its port is not equipped with.
+    #[error(
+        "rule {rule:?}: do.{action}: the slot is without {word}; `--slot {word}` gives it one, or in a scenario [device.slot] {} = true",
+        word.replace('-', "_")
+    )]
+    NotEquipped {
+        /// The rule.
+        rule: String,
+        /// The action's key.
+        action: &'static str,
+        /// What is missing, as [`sdmorph_pci::port::Equipment::WORDS`] has it.
+        word: &'static str,
+    },
     /// A rule of this name is there already.
     #[error("rule {rule:?}: there is a rule of this name already; remove it first or choose another name")]
     Duplicate {
@@ -146,6 +159,7 @@ impl RuleError {
             | Self::AmbiguousRegister { rule, .. }
             | Self::TooWide { rule, .. }
             | Self::NoBusyBit { rule, .. }
+            | Self::NotEquipped { rule, .. }
             | Self::Duplicate { rule }
             | Self::InUse { rule, .. }
             | Self::NoSuchRule { rule, .. } => Some(rule),
@@ -166,6 +180,7 @@ impl RuleError {
             | Self::AmbiguousRegister { place, .. }
             | Self::TooWide { place, .. }
             | Self::NoBusyBit { place, .. } => place,
+            Self::NotEquipped { .. } => "do",
             Self::Duplicate { .. }
             | Self::Cycle { .. }
             | Self::Endless { .. }

@@ -7,14 +7,15 @@
 //! since the machine was made, so the same calls always have the same result.
 //!
 //! Read the modules in this order: [`rule`] (what a rule is), [`registry`] (which names it may use), [`latency`] (how
-//! slow reads are drawn), [`wire`] (messages of the client, and what can become of them), [`engine`] (when a rule
-//! matches and when it hits); [`read_data`] and [`function`] are about what functions can be made to do.
+//! slow reads are drawn), [`slot`] (actions on the slot and its port), [`wire`] (messages of the client, and what can
+//! become of them), [`engine`] (when a rule matches and when it hits); [`read_data`] and [`function`] are about what
+//! functions can be made to do.
 //!
 //! # Who does what
 //!
 //! | Action | Carried out by |
 //! |---|---|
-//! | `bar`, `link`, `presence`, `presence-lead`, `presence-lag`, `relink` | the machine, when it finds them in [`Outcome::fired`] or in what [`Engine::due`] returns |
+//! | `bar`, `link`, `presence`, `presence-lead`, `presence-lag`, `relink`, those of [`slot`] | the machine, when it finds them in [`Outcome::fired`] or in what [`Engine::due`] returns |
 //! | `read-latency` | the engine keeps it, [`Engine::read_latency`] draws it, the transport sleeps it off |
 //! | `wire` | the transport; the machine hands it the first one that a message meets |
 //! | `stuck-busy`, `read-data` | the engine: [`Outcome::effect`] says what becomes of a read |
@@ -44,6 +45,7 @@ pub mod read_data;
 pub mod registry;
 mod resolve;
 pub mod rule;
+pub mod slot;
 mod standing;
 mod state;
 mod trigger;
@@ -63,4 +65,5 @@ pub use rule::{
     Action, BarAction, CardAction, Cause, Chance, Conditions, LinkAction, Moment, Pattern, Rule, RuleName,
     SpaceKind, Span, StuckBusy, Trigger,
 };
+pub use slot::{Aer, Bounce, SlotAction};
 pub use wire::{Errno, MESSAGES, WireAction};

@@ -7,6 +7,7 @@ use sdmorph_pci::Event;
 
 use crate::error::RuleError;
 use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName};
+use crate::slot::SlotAction;
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
@@ -33,9 +34,10 @@ fn events_of(action: &Action) -> &'static [Event] {
     match action {
         Action::Bar(BarAction::Vanish) => &[Event::BarVanished],
         Action::Bar(BarAction::Return) => &[Event::BarReturned],
-        Action::Link(LinkAction::Down) => {
+        Action::Link(LinkAction::Down | LinkAction::Flap(_)) => {
             &[Event::LinkDown, Event::Reset { kind: sdmorph_pci::ResetKind::Hot }]
         }
+        Action::Slot(action) => slot_events_of(action),
         Action::Link(LinkAction::Up) => &[Event::LinkUp],
         Action::Presence(_) => &[Event::PresenceChanged { present: true }],
         Action::Card(CardAction::Eject) => &[Event::CardEjected],
@@ -43,6 +45,7 @@ fn events_of(action: &Action) -> &'static [Event] {
         Action::Card(CardAction::OverCurrent) => &[Event::OverCurrent],
         // Times of the slot have their effect later, through its timers.
         Action::ReadLatency(_)
+        | Action::Link(LinkAction::TrainFails)
         | Action::Relink(_)
         | Action::RelinkFails
         | Action::PresenceLead(_)
@@ -56,6 +59,24 @@ fn events_of(action: &Action) -> &'static [Event] {
         | Action::Config(_)
         | Action::PowerState { .. }
         | Action::Wire(_) => &[],
+    }
+}
+
+fn slot_events_of(action: &SlotAction) -> &'static [Event] {
+    const RESET: Event = Event::Reset { kind: sdmorph_pci::ResetKind::Hot };
+    match action {
+        SlotAction::PresenceBounces(_) => &[Event::PresenceChanged { present: true }],
+        SlotAction::AttentionButton => &[Event::AttentionButtonPressed],
+        SlotAction::MrlSensor { .. } => &[Event::MrlSensorChanged { open: true }],
+        SlotAction::PowerFault(true) => {
+            &[Event::PowerFault, Event::SlotPower { on: false }, Event::LinkDown, RESET]
+        }
+        SlotAction::PowerFault(false) => &[Event::SlotPower { on: true }],
+        SlotAction::Aer(_) => {
+            &[Event::ErrorDetected { error: "", message: None }, Event::Contained, Event::LinkDown, RESET]
+        }
+        SlotAction::Dpc => &[Event::Contained, Event::LinkDown, RESET],
+        SlotAction::AbsenceLead(_) | SlotAction::AbsenceLag(_) | SlotAction::CommandCompleted(_) => &[],
     }
 }
 

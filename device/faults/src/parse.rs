@@ -3,6 +3,7 @@
 //! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
 
 mod function;
+mod slot;
 mod trigger;
 
 use std::num::NonZeroU64;
@@ -14,7 +15,8 @@ use crate::duration::{self, MAX_DELAY};
 use crate::error::RuleError;
 use crate::latency::{MAX_LATENCY, ReadLatency};
 use crate::nearest::{Nearest, quoted};
-use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName, StuckBusy, Trigger};
+use crate::rule::{Action, BarAction, CardAction, Cause, Rule, RuleName, StuckBusy, Trigger};
+use crate::slot::SlotAction;
 use crate::wire::{Errno, WireAction};
 
 pub use function::disturbance;
@@ -30,6 +32,14 @@ const ACTIONS: &[&str] = &[
     "presence",
     "presence-lead",
     "presence-lag",
+    "absence-lead",
+    "absence-lag",
+    "attention-button",
+    "mrl-sensor",
+    "power-fault",
+    "command-completed",
+    "aer",
+    "dpc",
     "relink",
     "card",
     "stuck-busy",
@@ -102,13 +112,29 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             "vanish" => Action::Bar(BarAction::Vanish),
             _ => Action::Bar(BarAction::Return),
         },
-        "link" => match word(&place, value, &["down", "up"])? {
-            "down" => Action::Link(LinkAction::Down),
-            _ => Action::Link(LinkAction::Up),
-        },
-        "presence" => Action::Presence(boolean(&place, value)?),
+        "link" => Action::Link(slot::link(&place, value)?),
+        "presence" => slot::presence(&place, value)?,
         "presence-lead" => Action::PresenceLead(slot_time(&place, value, "a lead")?),
         "presence-lag" => Action::PresenceLag(slot_time(&place, value, "a lag")?),
+        "absence-lead" => Action::Slot(SlotAction::AbsenceLead(slot_time(&place, value, "a lead")?)),
+        "absence-lag" => Action::Slot(SlotAction::AbsenceLag(slot_time(&place, value, "a lag")?)),
+        "attention-button" => {
+            word(&place, value, &["press"])?;
+            Action::Slot(SlotAction::AttentionButton)
+        }
+        "mrl-sensor" => {
+            let open = word(&place, value, &["open", "closed"])? == "open";
+            Action::Slot(SlotAction::MrlSensor { open })
+        }
+        "power-fault" => Action::Slot(SlotAction::PowerFault(boolean(&place, value)?)),
+        "command-completed" => {
+            Action::Slot(SlotAction::CommandCompleted(slot::command_completed(&place, value)?))
+        }
+        "aer" => Action::Slot(SlotAction::Aer(slot::aer(&place, value)?)),
+        "dpc" => {
+            word(&place, value, &["trigger"])?;
+            Action::Slot(SlotAction::Dpc)
+        }
         "relink" if value == "fail" => Action::RelinkFails,
         "relink" => Action::Relink(slot_time(&place, value, "a relink time")?),
         "card" => match word(&place, value, &["eject", "insert", "over-current"])? {

@@ -11,6 +11,7 @@ use crate::nearest::Nearest;
 use crate::read_data::{ReadData, ReadTarget, SpaceKey};
 use crate::registry::{RegisterInfo, Registry};
 use crate::rule::{Action, Cause, Conditions, Moment, Pattern, Rule, RuleName, SpaceKind, Span, StuckBusy};
+use crate::slot::{Aer, SlotAction};
 use crate::state::{Fact, forbidden_unless, forbidden_unless_phase};
 use crate::watch::{Key, Place, RuleId};
 use crate::wire::{self, MESSAGES};
@@ -47,6 +48,10 @@ pub(crate) fn rule(
         let lookup = lookup.at(&place);
         match action {
             Action::StuckBusy(stuck) => lookup.stuck(stuck)?,
+            Action::Slot(SlotAction::Aer(Aer { function: Some(function), .. })) => {
+                // Who has AER has this register.
+                lookup.register("ERR_UNCOR_STATUS", Some(function))?;
+            }
             Action::ReadData(data) => lookup.read_data(data)?,
             Action::Interrupt(interrupt) => lookup.interrupter(interrupt.function.as_deref())?,
             Action::Nvme(nvme) => lookup.nvme(nvme)?,

@@ -23,6 +23,7 @@ use crate::error::RuleError;
 use crate::function::{DmaAction, InterruptAction, NvmeAction, disturbance_to_json};
 use crate::latency::ReadLatency;
 use crate::read_data::ReadData;
+use crate::slot::SlotAction;
 use crate::wire::WireAction;
 use crate::{duration, parse};
 
@@ -57,6 +58,8 @@ pub enum Action {
     Link(LinkAction),
     /// `presence`: the slot's presence detect state.
     Presence(bool),
+    /// More on the slot and its port.
+    Slot(SlotAction),
     /// `relink`: from the request of an SD Express switch to the link's fall, instead of what the driver programmed; for
     /// a switch that is under way from now on.
     Relink(Duration),
@@ -108,6 +111,10 @@ pub enum LinkAction {
     Down,
     /// It comes up.
     Up,
+    /// It goes down and, this long after, up again. Who is at the other end stays present.
+    Flap(Duration),
+    /// The next time that it would come up, its training does not come to an end.
+    TrainFails,
 }
 
 /// What becomes of a card.
@@ -228,7 +235,10 @@ impl Action {
             Action::ReadLatency(latency) => json!({ "read-latency": latency }),
             Action::Link(LinkAction::Down) => json!({ "link": "down" }),
             Action::Link(LinkAction::Up) => json!({ "link": "up" }),
+            Action::Link(LinkAction::Flap(time)) => json!({ "link": { "flap": duration::text(*time) } }),
+            Action::Link(LinkAction::TrainFails) => json!({ "link": "train-fail" }),
             Action::Presence(present) => json!({ "presence": present }),
+            Action::Slot(slot) => slot.to_json(),
             Action::Relink(time) => json!({ "relink": duration::text(*time) }),
             Action::RelinkFails => json!({ "relink": "fail" }),
             Action::PresenceLead(time) => json!({ "presence-lead": duration::text(*time) }),

@@ -5,9 +5,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, CardAction, Cause, Chance, Conditions, Errno, LinkAction, Moment, Pattern,
-    ReadLatency, Rule, RuleName, SpaceKind, Span, StuckBusy, Trigger, WireAction,
+    Action, Aer, BarAction, Bounce, CardAction, Cause, Chance, Conditions, Errno, LinkAction, Moment,
+    Pattern, ReadLatency, Rule, RuleName, SlotAction, SpaceKind, Span, StuckBusy, Trigger, WireAction,
 };
+use sdmorph_pci::capability::AerError;
+use sdmorph_pci::port::CommandCompletion;
 use sdmorph_pci::{Direction, DoorbellKind};
 use serde_json::{Value, json};
 
@@ -257,6 +259,95 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
 }
 
 #[test]
+fn every_action_on_the_slot_is_read_and_written_back_in_the_same_form() {
+    let ms = Duration::from_millis;
+    let aer = |name, function: Option<&str>| {
+        let error = AerError::by_name(name).unwrap();
+        SlotAction::Aer(Aer { error, function: function.map(str::to_owned) })
+    };
+    let cases = [
+        (json!({ "link": "train-fail" }), Action::Link(LinkAction::TrainFails)),
+        (json!({ "link": { "flap": "20ms" } }), Action::Link(LinkAction::Flap(ms(20)))),
+        (
+            json!({ "presence": { "bounce": 5, "every": "5ms" } }),
+            Action::Slot(SlotAction::PresenceBounces(Bounce { changes: 5, every: ms(5) })),
+        ),
+        (json!({ "absence-lead": "244ms" }), Action::Slot(SlotAction::AbsenceLead(ms(244)))),
+        (json!({ "absence-lag": "244ms" }), Action::Slot(SlotAction::AbsenceLag(ms(244)))),
+        (json!({ "attention-button": "press" }), Action::Slot(SlotAction::AttentionButton)),
+        (json!({ "mrl-sensor": "open" }), Action::Slot(SlotAction::MrlSensor { open: true })),
+        (json!({ "mrl-sensor": "closed" }), Action::Slot(SlotAction::MrlSensor { open: false })),
+        (json!({ "power-fault": true }), Action::Slot(SlotAction::PowerFault(true))),
+        (
+            json!({ "command-completed": "lost" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::Untold)),
+        ),
+        (
+            json!({ "command-completed": "500ms" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::After(ms(500)))),
+        ),
+        (
+            json!({ "command-completed": "0s" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::AtOnce)),
+        ),
+        (json!({ "aer": "COMP_TIME" }), Action::Slot(aer("COMP_TIME", None))),
+        (json!({ "aer": { "error": "SDN", "function": "port" } }), Action::Slot(aer("SDN", Some("port")))),
+        (json!({ "dpc": "trigger" }), Action::Slot(SlotAction::Dpc)),
+    ];
+    for (action, expected) in cases {
+        let rule = rule(json!({ "read": "HAIMR" }), action.clone());
+        assert_eq!(rule.actions, [expected], "{action}");
+        assert_eq!(rule.to_json()["do"], action);
+    }
+}
+
+#[test]
+fn wrong_actions_on_the_slot_are_refused_with_the_place_and_the_remedy() {
+    let cases = [
+        (json!({ "link": "flap" }), "do.link: unknown word \"flap\"; known are down, up, train-fail"),
+        (
+            json!({ "link": "train-fial" }),
+            "do.link: unknown word \"train-fial\"; did you mean \"train-fail\"?",
+        ),
+        (json!({ "link": { "flop": "1ms" } }), "do.link: unknown key \"flop\"; did you mean \"flap\"?"),
+        (json!({ "link": {} }), "do.link.flap: is needed, such as \"20ms\""),
+        (json!({ "link": { "flap": 20 } }), "do.link.flap: 20 has no unit"),
+        (json!({ "presence": { "bounce": 3 } }), "do.presence.every: is needed, such as \"5ms\""),
+        (json!({ "presence": { "every": "5ms" } }), "do.presence.bounce: is needed, such as 5"),
+        (
+            json!({ "presence": { "bounce": 0, "every": "5ms" } }),
+            "do.presence.bounce: a whole number from 1 is needed, not the number 0",
+        ),
+        (
+            json!({ "presence": { "bounce": 1001, "every": "5ms" } }),
+            "do.presence.bounce: 1001 changes are above the limit of 1000",
+        ),
+        (
+            json!({ "presence": { "bounce": 3, "every": "0s" } }),
+            "do.presence.every: 0 s: nobody could see the changes",
+        ),
+        (json!({ "absense-lag": "1ms" }), "do: unknown key \"absense-lag\"; did you mean \"absence-lag\"?"),
+        (json!({ "absence-lead": "-1ms" }), "do.absence-lead: a lead cannot be negative"),
+        (json!({ "attention-button": true }), "do.attention-button: one of press is needed, not true"),
+        (json!({ "mrl-sensor": "close" }), "do.mrl-sensor: unknown word \"close\"; did you mean \"closed\"?"),
+        (json!({ "power-fault": "yes" }), "do.power-fault: true or false is needed"),
+        (json!({ "command-completed": true }), "do.command-completed: a duration such as"),
+        (json!({ "aer": "UNSUPP" }), "do.aer: unknown error \"UNSUPP\"; did you mean \"UNSUP\"?"),
+        (json!({ "aer": { "function": "port" } }), "do.aer.error: is needed, such as \"UNSUP\""),
+        (
+            json!({ "aer": { "error": "COMP_TIMEOUT", "functon": "port" } }),
+            "do.aer: unknown key \"functon\"; did you mean \"function\"?",
+        ),
+        (json!({ "dpc": "triger" }), "do.dpc: unknown word \"triger\"; did you mean \"trigger\"?"),
+    ];
+    for (action, expected) in cases {
+        let text = action.to_string();
+        let message = refusal(json!({ "name": "slot", "on": { "start": true }, "do": action }));
+        assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
+    }
+}
+
+#[test]
 fn every_fault_at_the_wire_is_read_and_written_back_in_the_same_form() {
     let error = |number| WireAction::Error(Errno::from_number(number).unwrap());
     let cases = [
@@ -431,7 +522,11 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, absence-lead, absence-lag, attention-button, mrl-sensor, power-fault, command-completed, aer, dpc, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
+        ),
+        (
+            on(json!({ "delay": "5ms" })),
+            "on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
         (on(json!({})), "on: one of read, write, access, event, phase"),
         (on(json!({ "delay": "5ms" })), "on: one of read, write, access, event, phase"),
@@ -586,7 +681,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
         (
             act(json!({})),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, absence-lead, absence-lag, attention-button, mrl-sensor, power-fault, command-completed, aer, dpc, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
         ),
         (act(json!([])), "do: the list is empty; a rule that only counts has no do"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
@@ -599,7 +694,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "do[1]: unknown key \"lnk\"; did you mean \"link\"?",
         ),
         (act(json!({ "bar": "vanis" })), "do.bar: unknown word \"vanis\"; did you mean \"vanish\"?"),
-        (act(json!({ "link": true })), "do.link: one of down, up is needed, not true"),
+        (act(json!({ "link": true })), "do.link: one of down, up, train-fail is needed, not true"),
         (
             act(json!({ "presence-leed": "1ms" })),
             "do: unknown key \"presence-leed\"; did you mean \"presence-lead\"?",

@@ -3,6 +3,7 @@
 use sdmorph_faults::Registry;
 use sdmorph_media::RamMedia;
 use sdmorph_nvme::{Identity, Nvme};
+use sdmorph_pci::port::Equipment;
 use sdmorph_pci::{PciFunction, Register, Space};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_rtsx::model::Model;
@@ -28,9 +29,12 @@ pub struct Table {
 /// tables of what all chips have come those of what each has beside it.
 #[must_use]
 pub fn tables() -> Vec<Table> {
-    let vmd = topology(Rtsx::new());
+    let vmd = topology(Rtsx::new(), Equipment::default());
     let drive = Nvme::new(Identity::of_card(&[0; 16]), Box::new(RamMedia::new(0, 0)));
     let port = vmd.bus().port();
+    let equipped = topology(Rtsx::new(), Equipment::from_words(Equipment::WORDS.iter().copied()));
+    let plain = |row: &&Register| port.config().rows().iter().all(|other| other.name != row.name);
+    let more_of_port: Vec<_> = equipped.bus().port().config().rows().iter().filter(plain).copied().collect();
     let table = |function, title: &str, space, rows: &[Register]| Table {
         function,
         title: title.to_owned(),
@@ -63,6 +67,12 @@ pub fn tables() -> Vec<Table> {
         table("nvme", "Drive: BAR0", Space::Bar(0), sdmorph_nvme::BAR_REGISTERS),
         table("nvme", "Drive: configuration space", Space::Config, drive.config().rows()),
         table("port", "Root port and slot: configuration space", Space::Config, port.config().rows()),
+        table(
+            "port",
+            "Root port with AER and DPC: more of configuration space",
+            Space::Config,
+            &more_of_port,
+        ),
         table("vmd", "VMD: configuration space", Space::Config, vmd.config().rows()),
     ]);
     tables

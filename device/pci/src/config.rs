@@ -32,6 +32,7 @@ pub mod offset {
     pub const PREF_BASE_UPPER32: u16 = 0x28;
     pub const PREF_LIMIT_UPPER32: u16 = 0x2c;
     pub const CAPABILITY_LIST: u16 = 0x34;
+    pub const SEC_STATUS: u16 = 0x1e;
     pub const BRIDGE_CONTROL: u16 = 0x3e;
     /// Where extended capabilities begin (PCIe 7.6.2).
     pub const EXTENDED: u16 = 0x100;
@@ -43,6 +44,8 @@ pub mod command {
     pub const MEMORY: u16 = 1 << 1;
     /// Bus Master Enable.
     pub const MASTER: u16 = 1 << 2;
+    /// SERR# Enable.
+    pub const SERR: u16 = 1 << 8;
     /// What a PCI Express function lets a guest write: I/O, memory, master, parity, SERR#, interrupt disable.
     pub const WRITABLE: u16 = 0x0547;
 }
@@ -84,6 +87,10 @@ pub struct ConfigSpace {
     pub(crate) pm: Option<u16>,
     /// The guest's writes do not change the D-state, as a fault has it.
     power_stuck: bool,
+    /// Offset of the PCI Express capability, if any.
+    pub(crate) express: Option<u16>,
+    /// Offset of Advanced Error Reporting, if any.
+    pub(crate) aer: Option<u16>,
     /// What the function's end of its link can do, if it has one.
     pub(crate) link: Option<Link>,
 }
@@ -154,6 +161,8 @@ impl ConfigSpace {
             last_extended: None,
             pm: None,
             power_stuck: false,
+            express: None,
+            aer: None,
             link: None,
         };
         let class = u64::from(identity.class);

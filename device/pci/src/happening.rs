@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::capability::Severity;
+
 /// Something that happened in a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening<'a> {
@@ -234,6 +236,31 @@ pub enum Event {
         /// The new state.
         present: bool,
     },
+    /// The slot's attention button was pressed.
+    AttentionButtonPressed,
+    /// The slot's manually operated retention latch was opened or closed.
+    MrlSensorChanged {
+        /// Whether it is open now.
+        open: bool,
+    },
+    /// The slot's power controller has detected a fault of the main power, and taken that away.
+    PowerFault,
+    /// The slot got main power, or lost it.
+    SlotPower {
+        /// Whether it has power now.
+        on: bool,
+    },
+    /// A hot-plug command has completed.
+    CommandCompleted,
+    /// A function has detected an error, and has AER to tell of it.
+    ErrorDetected {
+        /// As aer-inject and QEMU call it.
+        error: &'static str,
+        /// The message that it has sent for it; `None` if it may not.
+        message: Option<Severity>,
+    },
+    /// The port has contained an error: it holds the link down until the guest lets it go (DPC).
+    Contained,
     /// What is at the slot's link, or about to be, has changed.
     Morph {
         /// Where the slot is in the switch now, as the machine calls it.
@@ -269,6 +296,13 @@ impl Event {
         "link-down",
         "link-up",
         "presence-changed",
+        "attention-button-pressed",
+        "mrl-sensor-changed",
+        "power-fault",
+        "slot-power",
+        "command-completed",
+        "error-detected",
+        "contained",
         "morph",
         "d3hot-entered",
         "d0-entered",
@@ -290,6 +324,13 @@ impl Event {
             Event::LinkDown => "link-down",
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
+            Event::AttentionButtonPressed => "attention-button-pressed",
+            Event::MrlSensorChanged { .. } => "mrl-sensor-changed",
+            Event::PowerFault => "power-fault",
+            Event::SlotPower { .. } => "slot-power",
+            Event::CommandCompleted => "command-completed",
+            Event::ErrorDetected { .. } => "error-detected",
+            Event::Contained => "contained",
             Event::Morph { .. } => "morph",
             Event::D3hotEntered => "d3hot-entered",
             Event::D0Entered => "d0-entered",

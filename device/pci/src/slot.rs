@@ -20,7 +20,13 @@ pub struct Slot<F> {
     function: Option<F>,
     present: bool,
     trained: bool,
+    /// The link's training goes on without an end.
+    training: bool,
     link_disabled: bool,
+    /// The port holds the link down since it has contained an error.
+    contained: bool,
+    /// Main power.
+    powered: bool,
     bar_vanished: bool,
     config_vanished: bool,
     stale: Option<Stale>,
@@ -45,7 +51,10 @@ impl<F: PciFunction> Slot<F> {
             function: Some(function),
             present: true,
             trained: true,
+            training: false,
             link_disabled: false,
+            contained: false,
+            powered: true,
             bar_vanished: false,
             config_vanished: false,
             stale: None,
@@ -62,9 +71,14 @@ impl<F: PciFunction> Slot<F> {
         self.present
     }
 
-    /// LNKSTA.DLLLA: the two ends have trained, the port does not hold the link down, and somebody is there.
+    /// LNKSTA.DLLLA: the two ends have trained, the port does not hold the link down, and somebody with power is there.
     pub fn link_active(&self) -> bool {
-        self.trained && !self.link_disabled && self.function.is_some()
+        self.trained && !self.link_disabled && !self.contained && self.powered && self.function.is_some()
+    }
+
+    /// LNKSTA.LT: the two ends train, and do not come to an end.
+    pub fn link_trains(&self) -> bool {
+        self.training && !self.link_disabled && !self.contained && self.powered
     }
 
     /// Whether memory accesses to the function are lost although its link may be up.
@@ -94,9 +108,41 @@ impl<F: PciFunction> Slot<F> {
         std::mem::replace(&mut self.present, present) != present
     }
 
-    /// Trains or drops the link from the function's side; true if DLLLA changed.
+    /// Trains or drops the link from the function's side; true if DLLLA changed. Without power nobody trains.
     pub(crate) fn set_trained(&mut self, ctx: &mut Ctx<'_>, trained: bool) -> bool {
-        self.change_link(ctx, |slot| slot.trained = trained)
+        self.training = false;
+        self.change_link(ctx, |slot| slot.trained = trained && slot.powered)
+    }
+
+    /// The two ends begin to train, and do not come to an end.
+    pub(crate) fn train_without_end(&mut self) {
+        self.training = !self.trained;
+    }
+
+    /// The port holds the link down, or lets it go; true if DLLLA changed.
+    pub(crate) fn set_contained(&mut self, ctx: &mut Ctx<'_>, contained: bool) -> bool {
+        self.change_link(ctx, |slot| slot.contained = contained)
+    }
+
+    /// Gives or takes main power; true if DLLLA changed. Who is in the slot has to train anew.
+    pub(crate) fn set_powered(&mut self, ctx: &mut Ctx<'_>, on: bool) -> bool {
+        if self.powered == on {
+            return false;
+        }
+        ctx.event(Event::SlotPower { on });
+        if on {
+            self.powered = true;
+            return false;
+        }
+        self.training = false;
+        let fell = self.change_link(ctx, |slot| {
+            slot.powered = false;
+            slot.trained = false;
+        });
+        let stale = self.stale.take();
+        self.reset(ctx, ResetKind::Cold);
+        self.stale = stale;
+        fell
     }
 
     /// LNKCTL.LD of the port; true if DLLLA changed.
@@ -140,6 +186,7 @@ impl<F: PciFunction> Slot<F> {
         if self.set_present(true) {
             ctx.event(Event::PresenceChanged { present: true });
         }
+        self.set_powered(ctx, true);
         self.set_trained(ctx, true);
     }
 
@@ -267,6 +314,9 @@ impl<F: PciFunction> Slot<F> {
             "present": self.present,
             "link-active": self.link_active(),
             "link-disabled": self.link_disabled,
+            "link-trains": self.link_trains(),
+            "contained": self.contained,
+            "powered": self.powered,
             "bar-vanished": self.bar_vanished,
             "config-vanished": self.config_vanished,
             "function": self.function.as_ref().map(|function| json!({

@@ -20,7 +20,7 @@ use crate::assets::Needs;
 use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 
-pub use device::{Aspm, Device, VendorSettings};
+pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
@@ -105,6 +105,9 @@ pub struct Guest {
     /// Words to add to the kernel's command line; preempt=full is in every guest's.
     #[serde(default)]
     pub append: Vec<String>,
+    /// OEM strings of the machine's SMBIOS (type 11), which some of the kernel's drivers know machines by.
+    #[serde(default)]
+    pub oem_strings: Vec<String>,
     /// Kernel modules to load after the device's drivers; what they depend on is found.
     #[serde(default)]
     pub modules: Vec<String>,
@@ -129,6 +132,13 @@ impl Guest {
     /// The test's name: its script's file name without `.sh`.
     pub fn test_name(&self) -> &str {
         self.test.strip_suffix(".sh").unwrap_or(&self.test)
+    }
+
+    /// What QEMU's command line says of the machine that is not in every guest's.
+    pub fn qemu_arguments(&self) -> Vec<String> {
+        // A comma ends a value, unless there are two.
+        let smbios = |text: &String| format!("type=11,value={}", text.replace(',', ",,"));
+        self.oem_strings.iter().flat_map(|text| ["-smbios".to_owned(), smbios(text)]).collect()
     }
 
     /// What has to be fetched for it.

@@ -179,6 +179,7 @@ impl Bench<'_> {
             config.append.push("sdmorph.place=0".to_owned());
         }
         config.append.extend(guest.append.iter().chain(self.append).cloned());
+        config.qemu_arguments = guest.qemu_arguments();
         config
     }
 

@@ -17,3 +17,4 @@ mod race;
 mod registers;
 mod rtd3;
 mod rules;
+mod slot;

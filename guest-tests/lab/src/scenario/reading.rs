@@ -497,6 +497,27 @@ mod tests {
     }
 
     #[test]
+    fn oem_strings_become_words_of_qemu_s_command_line() {
+        let text = RACE.replace("[guest]\n", "[guest]\noem_strings = [\"Dell System\", \"a,b\"]\n");
+        let scenario = Scenario::parse("x", "x.toml", &text).unwrap();
+        let expected = ["-smbios", "type=11,value=Dell System", "-smbios", "type=11,value=a,,b"];
+        assert_eq!(scenario.guest.qemu_arguments(), expected);
+    }
+
+    #[test]
+    fn slot_equipment_becomes_words_of_the_device_s_command_line() {
+        let with = |lines: &str| format!("{RACE}\n[device.slot]\n{lines}\n");
+        let words = |lines: &str| {
+            let scenario = Scenario::parse("x", "x.toml", &with(lines)).unwrap();
+            scenario.device.arguments()
+        };
+        assert_eq!(words("aer = true\nattention_button = true"), ["--slot", "attention-button,aer"]);
+        assert_eq!(words("dpc = false"), [""; 0]);
+        let message = error(&with("atention_button = true"));
+        assert!(message.contains("(did you mean `attention_button`?)"), "{message}");
+    }
+
+    #[test]
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
