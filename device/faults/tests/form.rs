@@ -518,7 +518,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (whole("times", json!(0)), "times: a whole number from 1 is needed, not the number 0"),
         (
             json!({ "name": "a", "do": { "bar": "vanish" } }),
-            "rule \"a\": on: one of read, write, access, event, rule, command, message, start is needed",
+            "rule \"a\": on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
         (
             json!({ "name": "a", "on": { "read": "X" } }),
