@@ -195,8 +195,8 @@ fn likely_rule(name: impl Strategy<Value = String>) -> impl Strategy<Value = Val
         (one_of(&REGISTERS), number(), any::<bool>())
             .prop_map(|(register, mask, clear)| json!({ "stuck-busy": { "register": register, "mask": mask, "clear": clear } })),
         (duration(), number()).prop_map(|(mean, seed)| json!({ "read-latency": { "mean": mean, "seed": seed } })),
-        (one_of(&REGISTERS), one_of(&["give", "and", "or", "xor"]), number())
-            .prop_map(|(register, key, value)| json!({ "read-data": { "register": register, key: value } })),
+        (one_of(&REGISTERS), prop::sample::select(vec!["give", "and", "or", "xor"]), number())
+            .prop_map(|(register, key, value)| json!({ "read-data": { "register": register, (key): value } })),
         (one_of(&["bar", "config", "internal"]), one_of(&["ones", "zeros", "stale"]))
             .prop_map(|(space, give)| json!({ "read-data": { "space": space, "give": give } })),
         (one_of(&["drop", "duplicate"]), number())
