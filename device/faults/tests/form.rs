@@ -521,10 +521,6 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "rule \"a\": on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
         (
-            json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, absence-lead, absence-lag, attention-button, mrl-sensor, power-fault, command-completed, aer, dpc, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
-        ),
-        (
             on(json!({ "delay": "5ms" })),
             "on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
