@@ -156,7 +156,7 @@ pub(crate) fn stuck_bits(stuck: &StuckBusy, names: &Registry) -> Option<(Registe
 /// The register of a `read-data` action; `None` if it is of a space, or the names do not have it.
 pub(crate) fn read_register(data: &ReadData, names: &Registry) -> Option<RegisterInfo> {
     let ReadTarget::Register(register) = &data.of else { return None };
-    Lookup { rule: "", names }.register(register, data.function.as_deref()).ok()
+    Lookup { rule: "", names, place: "" }.register(register, data.function.as_deref()).ok()
 }
 
 /// The space of a `read-data` action; `None` if it is of a register, or the names do not have the function.
@@ -305,7 +305,7 @@ impl<'a> Lookup<'a> {
                 (register.name, register.size)
             }
             ReadTarget::Space(_) => {
-                data.function.as_deref().map_or(Ok(()), |function| self.function(function))?;
+                data.function.as_deref().map_or(Ok(()), |function| self.function(function).map(drop))?;
                 ("a dword of a space", 4)
             }
         };
@@ -322,7 +322,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn nvme(&self, nvme: &NvmeAction) -> Result<(), RuleError> {
-        if let Some(command) = nvme.command.as_deref().filter(|command| !self.names.has_command(command)) {
+        if let Some(command) = nvme.command.as_deref().filter(|command| self.names.command_number(command).is_none()) {
             return Err(self.unknown("command", command, self.names.command_names()));
         }
         match &nvme.what {

@@ -75,6 +75,13 @@ impl State {
             Event::OverCurrent
             | Event::DriverBound
             | Event::ExpressSwitchRequested { .. }
+            | Event::AttentionButtonPressed
+            | Event::MrlSensorChanged { .. }
+            | Event::PowerFault
+            | Event::SlotPower { .. }
+            | Event::CommandCompleted
+            | Event::ErrorDetected { .. }
+            | Event::Contained
             | Event::PmeReceived { .. } => {}
         }
     }
