@@ -443,7 +443,7 @@ impl Receiver {
                 self.poller.hit();
                 return Ok(true);
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         loop {
             let Some(until) = until else {
