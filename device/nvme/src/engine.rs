@@ -46,7 +46,7 @@ impl Nvme {
             self.settle(ctx);
         }
         self.smart.set_busy(ctx.now(), !self.commands.is_empty());
-        let next_interrupt = self.interrupts.tell(&self.config, ctx);
+        let next_interrupt = self.interrupts.tell(&self.config, ctx, self.polled);
         let soon = left == 0 && self.processes_commands();
         let later = [next_interrupt, held_until].into_iter().flatten().min();
         let next = if soon { Some(ctx.now()) } else { later };
@@ -160,6 +160,9 @@ impl Nvme {
             for command in commands {
                 *left = left.saturating_sub(COMMAND_COST);
                 self.begin(ctx, id, command, left);
+            }
+            if let Some(vector) = self.queues.completion(completion).and_then(|queue| queue.vector) {
+                self.interrupts.asked(ctx.now(), vector);
             }
         }
         fetched
