@@ -73,7 +73,7 @@ same_drive() {
 }
 
 same_bytes() {
-	[ "$(disk_sha256 0 $USED)" = "$written_sha256" ]
+	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
 }
 
 ktap_print_header
@@ -81,8 +81,8 @@ ktap_set_plan 16
 card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use card
-ktap_test_result "what is written to it is read back" disk_takes_data 0 $USED
-written_sha256=$(disk_sha256 0 $USED)
+ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
+written_sha256=$(disk_sha256 0 "$USED")
 ktap_test_result "the function can be reset by its bus" only_by_bus
 load_start busy-writer busy_writer
 
