@@ -52,7 +52,7 @@ not_removed() {
 }
 
 same_bytes() {
-	[ "$(disk_sha256 0 $USED)" = "$written_sha256" ]
+	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
 }
 
 ktap_print_header
@@ -60,8 +60,8 @@ ktap_set_plan 12
 card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use card
-ktap_test_result "what is written to it is read back" disk_takes_data 0 $USED
-written_sha256=$(disk_sha256 0 $USED)
+ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
+written_sha256=$(disk_sha256 0 "$USED")
 ktap_test_result "the function can be reset by its bus" only_by_bus
 ktap_test_result "its bus is reset" reset_bus
 ktap_test_result "the kernel has reported the error" wait_for "the error's report" error_was_reported

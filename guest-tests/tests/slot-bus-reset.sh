@@ -58,12 +58,13 @@ reset_bus() {
 	echo 1 >"$reader/reset" && writer_goes_on
 }
 
-# Nothing at all is said, with all of the slot's time to say it.
-slot_says_nothing() {
+# pciehp has had all of the slot's time, and said nothing; from 6.16 on it says that it has ignored the link.
+no_removal() {
 	wait_for "pciehp to be quiet" slot_quiet || return 1
-	[ -z "$(slot_said)" ] && return 0
-	ktap_print_msg "pciehp said of the slot: $(slot_said | tr '\n' ',')"
-	return 1
+	slot_lines=$(slot_said)
+	[ -z "$slot_lines" ] && return 0
+	ktap_print_msg "pciehp said of the slot: $(echo "$slot_lines" | tr '\n' ',')"
+	! echo "$slot_lines" | grep -qv '^Link Down/Up ignored$'
 }
 
 same_drive() {
@@ -72,7 +73,7 @@ same_drive() {
 }
 
 same_bytes() {
-	[ "$(disk_sha256 0 $USED)" = "$written_sha256" ]
+	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
 }
 
 ktap_print_header
@@ -80,14 +81,14 @@ ktap_set_plan 16
 card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use card
-ktap_test_result "what is written to it is read back" disk_takes_data 0 $USED
-written_sha256=$(disk_sha256 0 $USED)
+ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
+written_sha256=$(disk_sha256 0 "$USED")
 ktap_test_result "the function can be reset by its bus" only_by_bus
 load_start busy-writer busy_writer
 
 for reset_number in first second third; do
 	ktap_test_result "the writer goes on after the $reset_number reset" reset_bus
-	ktap_test_result "pciehp takes it for no removal" slot_says_nothing
+	ktap_test_result "pciehp takes it for no removal" no_removal
 done
 
 : >/tmp/stop

@@ -48,7 +48,7 @@ drive_anew() {
 }
 
 same_bytes() {
-	[ "$(disk_sha256 0 $USED)" = "$written_sha256" ]
+	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
 }
 
 ktap_print_header
@@ -61,11 +61,11 @@ for flap_number in first second third; do
 done
 
 ktap_test_result "the card becomes a drive" drive_use card
-ktap_test_result "what is written to it is read back" disk_takes_data 0 $USED
-written_sha256=$(disk_sha256 0 $USED)
+ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
+written_sha256=$(disk_sha256 0 "$USED")
 ktap_test_result "the drive goes and comes once" drive_flaps
 ktap_test_result "it has what was written" same_bytes
-ktap_test_result "the host is told the hash" disk_tell_hash card 0 $USED
+ktap_test_result "the host is told the hash" disk_tell_hash card 0 "$USED"
 mark "drive back"
 
 card_test_end

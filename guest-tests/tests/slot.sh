@@ -43,9 +43,11 @@ slot_said_one_of() {
 	return 1
 }
 
-# The slot is empty to the guest.
+# The guest has nothing in the slot.
 slot_empty() {
-	reader_gone && [ ! -e "$reader" ]
+	# reader is reader.sh's.
+	# shellcheck disable=SC2154
+	[ ! -e "$reader" ]
 }
 
 # $1: true or false
