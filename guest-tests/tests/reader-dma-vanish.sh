@@ -55,7 +55,7 @@ still_has_data() {
 }
 
 ktap_print_header
-ktap_set_plan 16
+ktap_set_plan 18
 card_test_start
 
 card_test_use "the card becomes a disk" card sd

