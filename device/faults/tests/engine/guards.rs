@@ -149,7 +149,8 @@ fn hit_that_arms_a_rule_does_not_match_it() {
 #[test]
 fn while_looks_at_what_the_machine_is_like_at_the_match() {
     let event = |event| move |bench: &mut Bench| drop(bench.event(event));
-    let cases: [(Value, Box<dyn Fn(&mut Bench)>, Box<dyn Fn(&mut Bench)>); 9] = [
+    type Act = Box<dyn Fn(&mut Bench)>;
+    let cases: [(Value, Act, Act); 9] = [
         (json!({ "link": "down" }), Box::new(event(Event::LinkDown)), Box::new(event(Event::LinkUp))),
         (
             json!({ "presence": false }),

@@ -116,6 +116,8 @@ fn messages_of_refused_rules_stand_in_the_page_as_they_are() {
         message("bar-dies", json!({ "wrte": "HAIMR" }), vanish()),
         message("slow", read(), json!({ "read-latency": "5s" })),
         message("slow", read(), json!({ "read-latency": "-1ms" })),
+        message("gone", read(), json!({ "interrupt": { "what": "drop", "tims": 3 } })),
+        message("fails", read(), json!({ "nvme": { "status": "Internal Eror" } })),
         message("lost", json!({ "message": "region-raed" }), json!({ "wire": "drop" })),
         message("lost", read(), json!({ "wire": "drop" })),
         message(
