@@ -34,10 +34,20 @@ went_in_the_end() {
 	esac
 }
 
+# So that the link's fall has been seen once: with presence gone before, pciehp need not say that it goes.
+link_falls_alone() {
+	mark "flap"
+	slot_do '{"link":{"flap":"20ms"}}' &&
+		slot_said_one_of 'Link Down,Card present,Link Up,' 'Link Down,Card present,' &&
+		wait_for "the reader bound" reader_bound
+}
+
 ktap_print_header
-ktap_set_plan 13
+ktap_set_plan 14
 card_test_start
 ktap_test_result "the SD host becomes idle" wait_for "the SD host to be idle" reader_idle
+
+ktap_test_result "the link's fall alone is one removal" link_falls_alone
 
 mark "presence down"
 ktap_test_result "presence goes" slot_link_set false
