@@ -322,7 +322,9 @@ impl<'a> Lookup<'a> {
     }
 
     fn nvme(&self, nvme: &NvmeAction) -> Result<(), RuleError> {
-        if let Some(command) = nvme.command.as_deref().filter(|command| self.names.command_number(command).is_none()) {
+        if let Some(command) =
+            nvme.command.as_deref().filter(|command| self.names.command_number(command).is_none())
+        {
             return Err(self.unknown("command", command, self.names.command_names()));
         }
         match &nvme.what {

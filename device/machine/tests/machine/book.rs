@@ -93,7 +93,9 @@ fn triggers_and_actions_of_the_page_are_accepted() {
         for text in line.split('`').skip(1).step_by(2) {
             match text.split_once(" = ") {
                 Some(("on", on)) => accept_on(on),
-                Some((action, value)) if value != "…" => accept_do(&format!("{{ {action} = {value} }}")),
+                Some((action, value)) if value != "…" && !action.starts_with('{') => {
+                    accept_do(&format!("{{ {action} = {value} }}"))
+                }
                 _ => continue,
             }
             seen += 1;
@@ -117,7 +119,7 @@ fn messages_of_refused_rules_stand_in_the_page_as_they_are() {
         message("slow", read(), json!({ "read-latency": "5s" })),
         message("slow", read(), json!({ "read-latency": "-1ms" })),
         message("gone", read(), json!({ "interrupt": { "what": "drop", "tims": 3 } })),
-        message("fails", read(), json!({ "nvme": { "status": "Internal Eror" } })),
+        message("fails", read(), json!({ "nvme": { "what": "fail", "status": "Internal Eror" } })),
         message("lost", json!({ "message": "region-raed" }), json!({ "wire": "drop" })),
         message("lost", read(), json!({ "wire": "drop" })),
         message(
