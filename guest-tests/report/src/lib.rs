@@ -2,8 +2,9 @@
 //! Perfetto. Made of the files that a run has left, not of machines.
 //!
 //! In the order of the work:
-//! - `evidence`: `result.json`, `record.jsonl` and `console.log`, read back;
-//! - `clocks`: the guest's clock laid over the device's, and how far off that can be;
+//! - `evidence`: `result.json`, `record.jsonl` and `console.log`, read back; `ftrace`: the trace of the guest's kernel;
+//! - `clocks`: the guest's clocks laid over the device's, and how far off that can be;
+//! - `kernel`: the calls of a trace, in rows;
 //! - `story`: spans, moments and the verdict in words; everything below draws these;
 //! - `lanes`: what is drawn where, on paper and screen; `wording`: numbers and times as text;
 //! - `drawing`, made with a `pen`, and `svg`, `png`: the still picture;
@@ -20,6 +21,8 @@ mod clocks;
 mod drawing;
 mod escape;
 mod evidence;
+mod ftrace;
+mod kernel;
 mod lanes;
 mod page;
 mod pen;
