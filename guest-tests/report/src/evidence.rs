@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::ftrace::Ftrace;
 
 /// The files that a report is made of, as `sdmorph lab run` names them.
-const RESULT: &str = "result.json";
+pub(crate) const RESULT: &str = "result.json";
 const RECORD: &str = "record.jsonl";
 const CONSOLE: &str = "console.log";
 /// There only if the run was traced.
@@ -238,10 +238,7 @@ pub(crate) struct Run {
 
 impl Run {
     fn read(path: &Path, directory: String) -> Result<Self, Error> {
-        let result = path.join(RESULT);
-        let text = fs::read(&result).map_err(Error::file("read", &result))?;
-        let result =
-            serde_json::from_slice(&text).map_err(|source| Error::Result { path: result, source })?;
+        let result = read_result(path)?;
         let console = path.join(CONSOLE);
         let log = Klog::from_bytes(&fs::read(&console).map_err(Error::file("read", &console))?);
         let trace = path.join(TRACE);
@@ -253,6 +250,13 @@ impl Run {
         let (rows, cut_line) = read_record(&path.join(RECORD))?;
         Ok(Self { directory, result, rows, log, trace, cut_line })
     }
+}
+
+/// Reads the verdict's document of the run in a directory.
+pub(crate) fn read_result(path: &Path) -> Result<RunResult, Error> {
+    let path = path.join(RESULT);
+    let text = fs::read(&path).map_err(Error::file("read", &path))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Result { path, source })
 }
 
 /// Reads the device's record; says which line its last one is if that is cut off.

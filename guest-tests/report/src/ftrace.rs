@@ -125,7 +125,7 @@ impl Ftrace {
                 }
                 What::Note(text) => {
                     trace.notes.push(Note { at, cpu, pid, text: text.to_owned() });
-                    if let Some((gone, come)) = switched(text) {
+                    if let Some([gone, come]) = switched(text) {
                         trace.tasks.entry(gone.0).or_insert_with(|| gone.1.to_owned());
                         trace.tasks.entry(come.0).or_insert_with(|| come.1.to_owned());
                         away.insert(gone.0, (at, !text.contains(" prev_state=R")));
@@ -202,7 +202,7 @@ fn parse_line(line: &str) -> Option<(i64, u32, u32, What<'_>)> {
 }
 
 /// Of a `sched_switch`: the task that went, and the one that came.
-fn switched(text: &str) -> Option<((u32, &str), (u32, &str))> {
+fn switched(text: &str) -> Option<[(u32, &str); 2]> {
     let (gone, come) = text.strip_prefix("sched_switch: ")?.split_once(" ==> ")?;
     let task = |text: &'_ str, side: &str| -> Option<(u32, usize, usize)> {
         let name = text.find(&format!("{side}_comm="))? + side.len() + "_comm=".len();
@@ -212,7 +212,7 @@ fn switched(text: &str) -> Option<((u32, &str), (u32, &str))> {
     };
     let (gone_pid, from, to) = task(gone, "prev")?;
     let (come_pid, next_from, next_to) = task(come, "next")?;
-    Some(((gone_pid, gone.get(from..to)?), (come_pid, come.get(next_from..next_to)?)))
+    Some([(gone_pid, gone.get(from..to)?), (come_pid, come.get(next_from..next_to)?)])
 }
 
 #[cfg(test)]

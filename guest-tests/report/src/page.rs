@@ -43,21 +43,11 @@ const TIME: char = '\u{e001}';
 
 /// Writes the page.
 pub(crate) fn write(story: &Story) -> String {
-    let mut html = String::new();
-    let title = markup(&story.title);
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
         base64(&Sha256::digest(SCRIPT.as_bytes()))
     );
-    // Writing to a string cannot fail.
-    let _ = write!(
-        html,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}: sdmorph</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-    );
+    let mut html = start(&story.title, &policy);
     head(&mut html, story);
     timeline(&mut html, story);
     moments(&mut html, story);
@@ -70,6 +60,18 @@ pub(crate) fn write(story: &Story) -> String {
         "<script type=\"application/json\" id=\"model\">{model}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     html
+}
+
+/// A page's beginning, to its body's: `title` is text, `policy` its Content-Security-Policy.
+pub(crate) fn start(title: &str, policy: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}: sdmorph</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
+        markup(title)
+    )
 }
 
 /// What is wrong with a run's evidence, in words.

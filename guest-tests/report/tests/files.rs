@@ -322,3 +322,26 @@ fn trace_without_its_end_is_shown_with_a_warning() {
     assert!(report.warnings()[0].contains("there is none that could be shown"));
     assert!(!report.html().contains("vCPU 0"));
 }
+
+#[test]
+fn series_has_a_page_for_each_run_and_one_that_links_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, from) in [("race/6.1/with-fix-001", "with-fix"), ("race/6.1/without-fix-001", "without-fix")]
+    {
+        let run = directory.path().join(place);
+        fs::create_dir_all(&run).unwrap();
+        for name in ["result.json", "record.jsonl", "console.log"] {
+            fs::copy(race().join(from).join(name), run.join(name)).unwrap();
+        }
+    }
+    let index =
+        sdmorph_report::series(directory.path(), |path, warnings| panic!("{path:?} {warnings:?}")).unwrap();
+    let html = fs::read_to_string(index).unwrap();
+    assert!(html.contains("2 runs, all as expected"), "{html}");
+    for place in ["race/6.1/with-fix-001", "race/6.1/without-fix-001"] {
+        assert!(html.contains(&format!("href=\"{place}/report.html\"")), "{html}");
+        let page = fs::read_to_string(directory.path().join(place).join("report.html")).unwrap();
+        assert!(page.starts_with("<!doctype html>"));
+    }
+    assert!(html.contains("BUG: unable to handle page fault"), "{html}");
+}

@@ -21,7 +21,7 @@ TRACE_BUFFER_KB=4096
 TRACE_FUNCTIONS='
 - pciehp_ist pciehp_unconfigure_device pciehp_configure_device
 - pci_device_remove pm_runtime_barrier iounmap
-- pm_runtime_work rpm_idle rpm_suspend rpm_resume
+- pm_runtime_work rpm_idle
 rtsx_pci rtsx_pci_probe rtsx_pci_remove rtsx_pci_runtime_idle rtsx_pci_runtime_suspend rtsx_pci_runtime_resume
 rtsx_pci rtsx_set_l1off_sub
 rtsx_pci_sdmmc rtsx_pci_sdmmc_drv_remove
