@@ -381,4 +381,81 @@ mod tests {
         ]);
         assert_eq!(align(&rows, &log).unwrap().most_ns, None);
     }
+
+    /// A trace of 30 s, markers at both ends and the removal in the middle, and what the device saw of it, on a clock that
+    /// goes by so many parts in a million faster.
+    fn traced(ppm: i64) -> (Vec<Row>, Ftrace, i64) {
+        let device = |guest_us: i64| guest_us + 5_000_000 + (guest_us - 16_000_000) * ppm / 1_000_000;
+        let mut text = String::new();
+        let mut records = Vec::new();
+        let mut line = |us: i64, what: &str| {
+            text += &format!(
+                "{}.{:06} |   0)   task-7   |               |  {what}\n",
+                us / 1_000_000,
+                us % 1_000_000
+            );
+        };
+        let mut record = |us: i64, fields: String| records.push((u64::try_from(device(us)).unwrap(), fields));
+        let mut marker = |us: i64, name: &str| {
+            line(us, &format!("/* sdmorph-sync {name} sent */"));
+            record(us + 900, format!(r#""kind":"marker","text":"sdmorph-sync {name}""#));
+            line(us + 2_000, &format!("/* sdmorph-sync {name} answered */"));
+        };
+        marker(1_000_000, "begin 1");
+        marker(31_000_000, "end 1");
+        line(16_000_000, "rtsx_pci_remove [rtsx_pci]() {");
+        record(15_500_000, LINK_DOWN.to_owned());
+        record(16_000_080, REMOVE.to_owned());
+        line(16_004_000, "iounmap() {");
+        records.sort_by_key(|(us, _)| *us);
+        let records: Vec<(u64, &str)> = records.iter().map(|(us, fields)| (*us, fields.as_str())).collect();
+        (rows(&records), Ftrace::parse(&text), 5_000_000_000)
+    }
+
+    #[test]
+    fn trace_s_clock_may_go_faster_or_slower() {
+        for ppm in [0, 300, -300] {
+            let (rows, trace, truth) = traced(ppm);
+            let found = align_trace(&rows, &trace).unwrap();
+            let most = found.most_ns.unwrap();
+            assert!((found.least_ns..=most).contains(&truth), "{ppm}: {found:?}");
+            assert!(most - truth < 100_000 && found.because.1.unwrap().contains("BIER"), "{ppm}: {found:?}");
+            assert!(truth - found.least_ns < 3_000_000, "{ppm}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn trace_s_clock_that_no_steady_rate_fits_is_not_used() {
+        let (rows, trace, _) = traced(2000);
+        assert_eq!(align_trace(&rows, &trace), None);
+    }
+
+    #[test]
+    fn write_in_a_traced_function_bounds_the_clock_to_its_length() {
+        let (mut records, trace, truth) = traced(0);
+        let write = r#""kind":"access","space":"bar0","dir":"write","offset":"0x10","value":"0xfe8f3332""#;
+        records.extend(rows(&[(20_500_050, write)]));
+        let mut text: String = trace.lines.iter().map(|(_, line)| format!("{line}\n")).collect();
+        text += "15.500000 |   1)   task-8   | ! 100.000 us |  rtsx_set_l1off_sub [rtsx_pci]();\n";
+        let found = align_trace(&records, &Ftrace::parse(&text)).unwrap();
+        assert!((found.least_ns..=found.most_ns.unwrap()).contains(&truth), "{found:?}");
+        // Half a second away, a rate that fits makes little of it.
+        assert!(found.width_ns().unwrap() < 250_000, "{found:?}");
+    }
+
+    #[test]
+    fn line_that_is_in_the_trace_has_its_time_and_one_after_its_end_comes_after() {
+        let (rows, trace, truth) = traced(0);
+        let mut text: String = trace.lines.iter().map(|(_, line)| format!("{line}\n")).collect();
+        text += "31.010000 |   0)   task-7   |               |  /* console: hello */\n";
+        text += "31.020000 |   0)   task-7   |               |  f();\n31.030000 |   0)   task-7   |   1.0 us |  f();\n";
+        let log = log(&[("30.900000", "hello"), ("30.905000", "BUG: x")]);
+        let clock = GuestClock::of(&rows, &log, Some(&Ftrace::parse(&text))).unwrap();
+        let (least, most) = (clock.alignment.least_ns, clock.alignment.most_ns.unwrap());
+        assert!((least..=most).contains(&truth));
+        assert_eq!(clock.of_log(30_900_000_000), (31_010_000_000 + least, 31_010_000_000 + most));
+        let (from, to) = clock.of_log(30_905_000_000);
+        assert_eq!(from, 31_030_000_000 + least, "not before the trace's end");
+        assert_eq!(to, 31_034_000_000 + most);
+    }
 }
