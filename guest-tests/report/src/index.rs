@@ -37,8 +37,7 @@ pub(crate) fn find(directory: &Path) -> Result<Vec<Entry>, Error> {
         }
         below.sort();
         let is_run = |place: &PathBuf| directory.join(place).join(crate::evidence::RESULT).is_file();
-        let (runs, others) = below.into_iter().partition(is_run);
-        let runs: Vec<PathBuf> = runs;
+        let (runs, others): (Vec<PathBuf>, Vec<PathBuf>) = below.into_iter().partition(is_run);
         for place in runs {
             let result = read_result(&directory.join(&place))?;
             found.push(Entry { place, result });
