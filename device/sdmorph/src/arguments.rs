@@ -319,6 +319,9 @@ pub(crate) struct RunOptions {
     /// Do not share guest memory with the device: it reads and writes it by messages to QEMU
     #[arg(long)]
     pub(crate) no_share: bool,
+    /// Trace the guest's kernel (removal, pciehp, runtime PM) and show it in the page
+    #[arg(long)]
+    pub(crate) trace: bool,
     /// A word for the guest kernel's command line, such as a test's own parameter (sdmorph.cycles=1000); again for more
     #[arg(long, value_name = "WORD")]
     pub(crate) append: Vec<String>,
