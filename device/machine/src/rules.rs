@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
 use sdmorph_faults::{Engine, Rule, RuleError, RuleStatus};
+use sdmorph_pci::Clock;
+use serde_json::{Value, json};
 
+use crate::inputs::Call;
 use crate::machine::Machine;
 use crate::morph::{Later, Phase, Skew};
 
@@ -14,11 +17,38 @@ impl Machine {
     /// # Errors
     /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
     pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
-        self.call(now, |machine| {
+        let noted = self.inputs.is_some().then(|| rule.clone());
+        let added = self.call(now, |machine| {
             machine.bench.faults.add(rule, now)?;
             machine.watch_messages();
             Ok(())
-        })
+        });
+        self.note_rule(&added, noted, Call::RuleAdd);
+        added
+    }
+
+    /// Does `actions`, in the form of a rule's `do`, at once. In the record they stand as a rule's hit, by `name`.
+    ///
+    /// # Errors
+    /// As for [`Machine::rule_add`], of a rule with these actions; a fault at the wire has no message to happen to.
+    pub fn inject(&mut self, now: Duration, name: &str, actions: &Value) -> Result<(), RuleError> {
+        let rule = Rule::from_json(&json!({"name": name, "on": {"start": true}, "do": actions}))?;
+        let noted = self.inputs.is_some().then(|| rule.clone());
+        let injected = self.call(now, |machine| {
+            let now = machine.clock.now();
+            machine.bench.faults.add(rule, now)?;
+            let fired = machine.bench.faults.due(now);
+            machine.bench.fire(now, fired);
+            machine.bench.faults.remove(name).map(drop)
+        });
+        self.note_rule(&injected, noted, Call::Inject);
+        injected
+    }
+
+    /// A rule that was refused has done nothing, but that time went on.
+    fn note_rule(&mut self, done: &Result<(), RuleError>, rule: Option<Rule>, call: fn(Rule) -> Call) {
+        let rule = rule.filter(|_| done.is_ok());
+        self.note(|| rule.map_or(Call::Advance, call));
     }
 
     /// Removes a rule.
@@ -28,6 +58,7 @@ impl Machine {
     pub fn rule_remove(&mut self, name: &str) -> Result<Rule, RuleError> {
         let rule = self.bench.faults.remove(name)?;
         self.watch_messages();
+        self.note(|| Call::RuleRemove { name: name.to_owned() });
         Ok(rule)
     }
 
@@ -49,20 +80,32 @@ impl Machine {
         rules: Vec<Rule>,
         replace: bool,
     ) -> Result<(), RuleError> {
+        let noted = self.inputs.is_some().then(|| rules.clone());
         // What is due by the old rules comes first, and the new ones do not see it.
-        self.advance(now);
-        if replace {
-            let mut fresh = Engine::new(self.bench.faults.names().clone());
-            fresh.load(rules, now)?;
-            self.bench.faults = fresh;
-            self.relink = None;
-            self.relink_fails = false;
-            self.skew = Skew::None;
-        } else {
-            self.bench.faults.load(rules, now)?;
+        self.call(now, |_| ());
+        let loaded = self.load(now, rules, replace);
+        match (&loaded, noted) {
+            (Ok(()), noted) => {
+                self.watch_messages();
+                self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+                let (name, rules) = (name.to_owned(), noted.unwrap_or_default());
+                self.note(|| Call::ScenarioLoad { name, rules, replace });
+            }
+            (Err(_), _) => self.note(|| Call::Advance),
         }
-        self.watch_messages();
-        self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+        loaded
+    }
+
+    fn load(&mut self, now: Duration, rules: Vec<Rule>, replace: bool) -> Result<(), RuleError> {
+        if !replace {
+            return self.bench.faults.load(rules, now);
+        }
+        let mut fresh = Engine::new(self.bench.faults.names().clone());
+        fresh.load(rules, now)?;
+        self.bench.faults = fresh;
+        self.relink = None;
+        self.relink_fails = false;
+        self.skew = Skew::None;
         Ok(())
     }
 

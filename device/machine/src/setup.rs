@@ -10,12 +10,22 @@ use crate::Model;
 pub struct Setup {
     model: &'static Model,
     settings: Option<Settings>,
+    records_inputs: bool,
+}
+
+impl PartialEq for Setup {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { model, settings, records_inputs } = self;
+        model.name == other.model.name
+            && *settings == other.settings
+            && *records_inputs == other.records_inputs
+    }
 }
 
 impl Default for Setup {
     /// An RTS5261 without settings.
     fn default() -> Self {
-        Self { model: Model::DEFAULT, settings: None }
+        Self { model: Model::DEFAULT, settings: None, records_inputs: false }
     }
 }
 
@@ -26,7 +36,19 @@ impl Setup {
     /// [`SettingsError::Lacks`] if the chip has no place for one of them.
     pub fn new(model: &'static Model, settings: Option<Settings>) -> Result<Self, SettingsError> {
         settings.map_or(Ok(()), |settings| settings.check_for(model))?;
-        Ok(Self { model, settings })
+        Ok(Self { model, settings, records_inputs: false })
+    }
+
+    /// The same, but the record has what a replay needs: see [`inputs`](crate::inputs).
+    #[must_use]
+    pub fn with_inputs_recorded(self) -> Self {
+        Self { records_inputs: true, ..self }
+    }
+
+    /// Whether the record has what a replay needs.
+    #[must_use]
+    pub fn records_inputs(self) -> bool {
+        self.records_inputs
     }
 
     /// The chip.

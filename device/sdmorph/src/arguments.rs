@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Lab(LabOptions),
     /// Make a page, a picture or a trace of what runs have left
     Report(ReportOptions),
+    /// Drive the device with a record, without QEMU, and compare its answers
+    Replay(ReplayOptions),
     /// Print every register that is modelled, with reset value, masks and source
     Registers(RegistersOptions),
     /// Print a completion script for a shell
@@ -74,6 +76,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   sdmorph serve
   sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
+  sdmorph serve --record run.jsonl --record-inputs
   sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
   sdmorph serve --vendor-settings rtd3,mmc,aspm=l1
   sdmorph serve --on-disconnect keep
@@ -95,6 +98,10 @@ pub(crate) struct ServeOptions {
     /// Write the flight record to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Record what `sdmorph replay` needs as well: each access as QEMU made it, what was read from guest memory and from
+    /// images. The record becomes some three times as long, and has what the guest writes to its card
+    #[arg(long)]
+    pub(crate) record_inputs: bool,
     /// Which Realtek chip the reader is
     #[arg(long, value_name = "NAME", value_parser = chip_parser(), default_value = Model::DEFAULT.name)]
     pub(crate) chip: &'static Model,
@@ -108,6 +115,10 @@ pub(crate) struct ServeOptions {
     /// Take only images in this directory for cards; a relative path is one in it. For control sockets that others reach
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
+    /// Write records by command (record-start, record-dump) only into this directory; a relative path is one in it. Also
+    /// for control sockets that others reach. A record never replaces a file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) records: Option<PathBuf>,
     /// What becomes of the device when QEMU leaves; its memory and interrupt routes go, rules and the card stay
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_disconnect: OnDisconnect,
@@ -131,7 +142,9 @@ impl ServeOptions {
     pub(crate) fn setup(&self) -> anyhow::Result<Setup> {
         let words = self.vendor_settings.iter().map(String::as_str);
         let settings = (!self.vendor_settings.is_empty()).then(|| Settings::from_words(words)).transpose();
-        settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")
+        let setup =
+            settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")?;
+        Ok(if self.record_inputs { setup.with_inputs_recorded() } else { setup })
     }
 }
 
@@ -211,6 +224,26 @@ pub(crate) struct ReportOptions {
     /// Write everything as a trace, in the Chrome JSON trace event format
     #[arg(long, value_name = "FILE")]
     pub(crate) perfetto: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph serve --record run.jsonl --record-inputs
+  sdmorph replay run.jsonl
+  xz -k run.jsonl; sdmorph replay run.jsonl.xz --json
+  sdmorph replay run.jsonl --write now.jsonl
+
+Exit code 0: every answer is as it was; 1: one is not, and is shown; 2: the record cannot be replayed.")]
+pub(crate) struct ReplayOptions {
+    /// A record made with `serve --record-inputs`, as it is or compressed by xz
+    #[arg(value_name = "RECORD")]
+    pub(crate) record: PathBuf,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the record that the device makes now, whether it is the same or not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -309,6 +342,9 @@ pub(crate) struct RunOptions {
     /// Do not share guest memory with the device: it reads and writes it by messages to QEMU
     #[arg(long)]
     pub(crate) no_share: bool,
+    /// Have the device record what `sdmorph replay` needs
+    #[arg(long)]
+    pub(crate) record_inputs: bool,
     /// A word for the guest kernel's command line, such as a test's own parameter (sdmorph.cycles=1000); again for more
     #[arg(long, value_name = "WORD")]
     pub(crate) append: Vec<String>,

@@ -13,6 +13,7 @@ mod lab;
 mod logging;
 mod output;
 mod registers;
+mod replay;
 mod report;
 mod scenario_list;
 mod serve;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Lab(options) => lab::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::Registers(options) => registers::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -143,7 +143,7 @@ impl Guest {
     }
 
     pub(crate) fn with_setup(setup: Setup) -> Self {
-        let (machine, memory, messages) = machine_with(setup);
+        let (machine, memory, messages) = machine_with(setup.with_inputs_recorded());
         Self {
             machine,
             memory,
@@ -265,8 +265,11 @@ impl Guest {
         self.read(0, LNKSTA, 2) >> 13 & 1 != 0
     }
 
+    /// What happened. What came in, which is there for the replay, is left out.
     pub(crate) fn records(&self) -> Vec<Record> {
-        self.machine.records_since(0, usize::MAX)
+        let mut records = self.machine.records_since(0, usize::MAX);
+        records.retain(|record| !is_input(record));
+        records
     }
 
     /// Events by name and hits of rules, with their times.
@@ -293,6 +296,25 @@ impl Guest {
         }
         if let Some(at) = self.machine.next_deadline() {
             ctx.wake_after(at.saturating_sub(self.now()));
+        }
+    }
+}
+
+pub(crate) fn is_input(record: &Record) -> bool {
+    matches!(record.what, Recorded::Setup(_) | Recorded::Host(_) | Recorded::Call(_))
+}
+
+/// Records longer than this are not replayed at the end of a test: it would take longer than the test.
+const REPLAYED: usize = 20_000;
+
+/// Every test's record has to replay to the same answers.
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let records = self.machine.records_since(0, usize::MAX);
+        let whole = records.first().is_some_and(|first| first.seq == 0) && records.len() <= REPLAYED;
+        if whole && !std::thread::panicking() {
+            let outcome = crate::replay::replay(&records);
+            assert_eq!(outcome.difference, None);
         }
     }
 }

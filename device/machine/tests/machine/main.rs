@@ -14,4 +14,5 @@ mod nvme;
 mod properties;
 mod race;
 mod registers;
+mod replay;
 mod rtd3;

@@ -1,11 +1,12 @@
 //! What the commands of the control socket do.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use sdmorph_control::{
-    CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
+    CardCorruptArgs, CardInsertArgs, CommandError, EventSender, InjectArgs, JsonObject, RecordDumpArgs,
+    RecordStartArgs, RuleAdded, ScenarioLoadArgs,
 };
 use sdmorph_machine::InsertError;
 use sdmorph_machine::faults::{Rule, RuleError};
@@ -13,10 +14,13 @@ use sdmorph_machine::record::Recorded;
 use sdmorph_transport::Shared;
 use serde_json::Value;
 
+use super::recording::Recordings;
 use super::{cards, timestamp};
 
 /// Longest marker: the record is bounded by its number of entries, and so they have to be.
 const MARKER_BYTES: usize = 1024;
+/// The name of what is injected without one.
+const INJECTED: &str = "injected";
 /// Records looked through at once for notices.
 const BATCH: usize = 4096;
 
@@ -26,13 +30,19 @@ pub(crate) struct Handler {
     events: EventSender,
     /// Where images of cards have to be, if not anywhere.
     images: Option<PathBuf>,
+    recordings: Arc<Recordings>,
     /// The first record that has not been looked at for notices.
     next: Mutex<u64>,
 }
 
 impl Handler {
-    pub(crate) fn new(shared: Shared, events: EventSender, images: Option<PathBuf>) -> Self {
-        Self { shared, events, images, next: Mutex::new(0) }
+    pub(crate) fn new(
+        shared: Shared,
+        events: EventSender,
+        images: Option<PathBuf>,
+        recordings: Arc<Recordings>,
+    ) -> Self {
+        Self { shared, events, images, recordings, next: Mutex::new(0) }
     }
 
     /// Tells clients of the events and rule hits that came since the last time.
@@ -130,6 +140,14 @@ impl sdmorph_control::Handler for Handler {
         Ok(())
     }
 
+    fn inject(&self, injection: InjectArgs) -> Result<RuleAdded, CommandError> {
+        let InjectArgs { r#do: actions, name } = injection;
+        let name = name.unwrap_or_else(|| INJECTED.to_owned());
+        self.shared.with_machine(|machine, now| machine.inject(now, &name, &actions)).map_err(bad_rule)?;
+        self.forward_notices();
+        Ok(RuleAdded { name })
+    }
+
     fn query_status(&self) -> Result<Value, CommandError> {
         Ok(self.shared.with_machine(|machine, now| {
             machine.advance(now);
@@ -176,5 +194,17 @@ impl sdmorph_control::Handler for Handler {
         }
         self.shared.with_machine(|machine, now| machine.marker(now, text));
         Ok(())
+    }
+
+    fn record_start(&self, start: RecordStartArgs) -> Result<Value, CommandError> {
+        self.recordings.start(&start.file, start.past).map_err(CommandError::generic)
+    }
+
+    fn record_stop(&self) -> Result<Value, CommandError> {
+        self.recordings.stop().map_err(CommandError::generic)
+    }
+
+    fn record_dump(&self, dump: RecordDumpArgs) -> Result<Value, CommandError> {
+        self.recordings.dump(dump.file.as_deref(), dump.last).map_err(CommandError::generic)
     }
 }
