@@ -67,6 +67,7 @@ pub use event_table::{COMMON_DATA, EVENTS, EventSpec, events_markdown};
 pub use framing::{FrameError, Framer, MESSAGE_LIMIT_BYTES};
 pub use key_values::{KeyValueError, parse_key_values};
 pub use message::{CommandError, ErrorClass, RuleAdded, Triple, Version, version};
+pub use nearest::did_you_mean;
 pub use path::find_path;
 pub use request::{Request, RequestError};
 pub use schema::query_qmp_schema;

@@ -65,6 +65,12 @@ pub(crate) enum Command {
     Replay(ReplayOptions),
     /// Print every register that is modelled, with reset value, masks and source
     Registers(RegistersOptions),
+    /// Print how the last word of a command line may go on; for completion scripts
+    #[command(hide = true)]
+    Complete {
+        /// The command line up to the cursor
+        line: String,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -171,7 +177,9 @@ pub(crate) enum OnDisconnect {
   sdmorph ctl card-insert kind=sd-express
   sdmorph ctl card-insert kind=sd image=$PWD/card.img write-protect=true
   sdmorph ctl card-corrupt what=data-crc times=3
-  sdmorph ctl query-status
+  sdmorph ctl query-status path=reader.BIPR
+  sdmorph ctl watch slot
+  sdmorph ctl inject do.bar=vanish name=pulled
   sdmorph ctl rule-add 'rule={\"name\":\"slow\",\"on\":{\"event\":\"card-inserted\"},\"do\":{\"read-latency\":\"500us\"}}'
   sdmorph ctl link-set up=false
   sdmorph ctl events --follow"
@@ -189,10 +197,11 @@ pub(crate) struct CtlOptions {
     /// With `events`: go on until the server ends, instead of printing what comes within the timeout
     #[arg(long)]
     pub(crate) follow: bool,
-    /// With `commands`: as a page of the book
+    /// With `commands` and `events`: as a page of the book
     #[arg(long)]
     pub(crate) markdown: bool,
-    /// A command of the control protocol, or `commands`, or `events`
+    /// A command of the control protocol; or `commands`, which lists them, `events`, which prints events as they come (of
+    /// the names given, or all), or `watch`, which prints what changes in the status (below the path given) and events
     pub(crate) command: String,
     /// Its arguments, as key=value; a value that is JSON is taken as such, and dots nest
     #[arg(value_name = "KEY=VALUE")]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use lzma_rust2::XzReader;
 use sdmorph_machine::replay::{Difference, Outcome, Replay};
 use serde_json::{Value, json};
@@ -44,12 +44,12 @@ fn open(path: &Path) -> std::io::Result<Box<dyn BufRead>> {
 }
 
 /// To the first difference, or to the end if what the device makes is to be written.
-fn replay(record: &mut dyn BufRead, mut copy: Option<&mut Copy>) -> Result<Outcome, Failure> {
+fn replay(mut record: &mut dyn BufRead, mut copy: Option<&mut Copy>) -> Result<Outcome, Failure> {
     let mut replay = Replay::default();
     let mut line = String::new();
     loop {
         line.clear();
-        let read = record.by_ref().take(LINE_LIMIT_BYTES).read_line(&mut line);
+        let read = Read::take(&mut record, LINE_LIMIT_BYTES).read_line(&mut line);
         if read.map_err(|error| Failure::BadInput(error.into()))? == 0 {
             break;
         }

@@ -220,7 +220,7 @@ fn perform(lab: &mut Lab, drive: &mut Option<NvmeDriver>, path: &std::path::Path
         Act::Insert { image, locked } => {
             let medium = if image && !lab.guest.machine.has_card() {
                 // The one that went out is closed in its own time.
-                sdmorph_media::wait_until_closed(Duration::from_secs(600));
+                assert!(sdmorph_media::wait_until_closed(Duration::from_secs(600)));
                 let (medium, image) = Image::open(path);
                 lab.guest.image = Some(image);
                 medium
