@@ -8,9 +8,9 @@ use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, InjectArgs, JsonObject, RecordDumpArgs,
     RecordStartArgs, RuleAdded, ScenarioLoadArgs,
 };
-use sdmorph_machine::InsertError;
 use sdmorph_machine::faults::{Rule, RuleError};
 use sdmorph_machine::record::Recorded;
+use sdmorph_machine::{InsertError, Record};
 use sdmorph_transport::Shared;
 use serde_json::Value;
 
@@ -53,24 +53,30 @@ impl Handler {
             let records = self.shared.with_machine(|machine, _| machine.records_since(*next, BATCH));
             let Some(last) = records.last().map(|record| record.seq) else { return };
             for record in records.iter().filter(|record| record.what.is_notice()) {
-                let name = match &record.what {
-                    Recorded::Event(_, event) => event.name().replace('-', "_").to_uppercase(),
-                    _ => "RULE_HIT".to_owned(),
-                };
-                let mut data = match record.to_json() {
-                    Value::Object(data) => data,
-                    _ => JsonObject::new(),
-                };
-                data.remove("kind");
-                if !matches!(record.what, Recorded::Rule { .. }) {
-                    data.remove("name");
-                }
+                let (name, data) = notice(record);
                 let timestamp = timestamp(self.shared.time.wall_clock(record.time));
                 self.events.send_event(&sdmorph_control::Event { name, data, timestamp });
             }
             *next = last + 1;
         }
     }
+}
+
+/// A record of which clients are told: the event's name and its data.
+fn notice(record: &Record) -> (String, JsonObject) {
+    let name = match &record.what {
+        Recorded::Event(_, event) => event.name().replace('-', "_").to_uppercase(),
+        _ => "RULE_HIT".to_owned(),
+    };
+    let mut data = match record.to_json() {
+        Value::Object(data) => data,
+        _ => JsonObject::new(),
+    };
+    data.remove("kind");
+    if !matches!(record.what, Recorded::Rule { .. }) {
+        data.remove("name");
+    }
+    (name, data)
 }
 
 fn refused(error: InsertError) -> CommandError {
@@ -206,5 +212,55 @@ impl sdmorph_control::Handler for Handler {
 
     fn record_dump(&self, dump: RecordDumpArgs) -> Result<Value, CommandError> {
         self.recordings.dump(dump.file.as_deref(), dump.last).map_err(CommandError::generic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use sdmorph_control::{COMMON_DATA, EVENTS};
+    use sdmorph_pci::{Event, ResetKind};
+
+    use super::*;
+
+    /// One event of each kind.
+    const SAMPLES: &[Event] = &[
+        Event::CardInserted,
+        Event::CardEjected,
+        Event::OverCurrent,
+        Event::DriverBound,
+        Event::ExpressSwitchRequested { relink_time: 1 },
+        Event::BarVanished,
+        Event::BarReturned,
+        Event::LinkDown,
+        Event::LinkUp,
+        Event::PresenceChanged { present: true },
+        Event::Morph { phase: "drive" },
+        Event::D3hotEntered,
+        Event::D0Entered,
+        Event::PmeReceived { requester: 8 },
+        Event::Reset { kind: ResetKind::Hot },
+    ];
+
+    #[test]
+    fn table_of_events_has_every_event_that_clients_are_told_of_with_its_data_and_no_other() {
+        let sampled: BTreeSet<_> = SAMPLES.iter().map(Event::name).collect();
+        assert_eq!(sampled, Event::NAMES.iter().copied().collect(), "an event has no sample here");
+        let events = SAMPLES.iter().map(|event| Recorded::Event("port", *event));
+        let hit = Recorded::Rule { name: "a".to_owned(), hit: 1, actions: Vec::new() };
+        let mut told = BTreeSet::new();
+        for what in events.chain([hit]).filter(Recorded::is_notice) {
+            let record = Record { seq: 0, time: Duration::ZERO, what };
+            let (name, data) = notice(&record);
+            let spec = EVENTS.iter().find(|spec| spec.name == name);
+            let spec = spec.unwrap_or_else(|| panic!("{name} is not in the table of events"));
+            let common = COMMON_DATA.iter().filter(|member| !member.optional || name != "RULE_HIT");
+            let members: BTreeSet<_> = common.chain(spec.data).map(|member| member.name.to_owned()).collect();
+            assert_eq!(members, data.keys().cloned().collect(), "{name}");
+            told.insert(name);
+        }
+        assert_eq!(told, EVENTS.iter().map(|spec| spec.name.to_owned()).collect());
     }
 }
