@@ -31,7 +31,7 @@ pub(crate) fn run(options: &CtlOptions) -> Result<(), Failure> {
     }
     // Of these two the words are no arguments.
     let words = matches!(options.command.as_str(), EVENTS | WATCH);
-    let arguments = if words { &[] } else { options.arguments.as_slice() };
+    let arguments: &[String] = if words { &[] } else { &options.arguments };
     let arguments = parse_key_values(arguments).map_err(|error| Failure::BadInput(error.into()))?;
     if options.command == EVENTS {
         check_events(&options.arguments)?;

@@ -23,7 +23,7 @@ pub(crate) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     let name = options.record.display();
     let mut record = open(&options.record).with_context(|| name.to_string()).map_err(Failure::BadInput)?;
     let mut copy = match &options.write {
-        Some(path) => Some(Copy::create(path).map_err(Failure::Surroundings)?),
+        Some(path) => Some(NewRecord::create(path).map_err(Failure::Surroundings)?),
         None => None,
     };
     let outcome = replay(&mut record, copy.as_mut()).map_err(|failure| match failure {
@@ -44,7 +44,7 @@ fn open(path: &Path) -> std::io::Result<Box<dyn BufRead>> {
 }
 
 /// To the first difference, or to the end if what the device makes is to be written.
-fn replay(mut record: &mut dyn BufRead, mut copy: Option<&mut Copy>) -> Result<Outcome, Failure> {
+fn replay(mut record: &mut dyn BufRead, mut copy: Option<&mut NewRecord>) -> Result<Outcome, Failure> {
     let mut replay = Replay::default();
     let mut line = String::new();
     loop {
@@ -64,12 +64,12 @@ fn replay(mut record: &mut dyn BufRead, mut copy: Option<&mut Copy>) -> Result<O
 }
 
 /// The record that the device makes now.
-struct Copy {
+struct NewRecord {
     file: BufWriter<File>,
     begun: bool,
 }
 
-impl Copy {
+impl NewRecord {
     fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create(path).with_context(|| path.display().to_string())?;
         Ok(Self { file: BufWriter::new(file), begun: false })
@@ -129,12 +129,12 @@ fn as_text(outcome: &Outcome) -> String {
             |line: &Option<Value>| line.as_ref().map_or("nothing more in this call".to_owned(), brief);
         let _ = writeln!(text, "expected: {}", shown(expected));
         let _ = writeln!(text, "got:      {}", shown(got));
-        let _ = write!(text, "line {line}, in a call of {call}: ");
-        match (fields.as_slice(), astray) {
-            (_, Some(astray)) => drop(writeln!(text, "the device asks for something else: {astray}")),
-            ([], None) => drop(writeln!(text, "one more, or one less")),
-            (fields, None) => drop(writeln!(text, "{} differs", fields.join(", "))),
-        }
+        let what = match (fields.as_slice(), astray) {
+            (_, Some(astray)) => format!("the device asks for something else: {astray}"),
+            ([], None) => "one more, or one less".to_owned(),
+            (fields, None) => format!("{} differs", fields.join(", ")),
+        };
+        let _ = writeln!(text, "line {line}, in a call of {call}: {what}");
         return text;
     }
     let _ = writeln!(text, "the same: {lines} lines, {calls} calls, {:.3} s", time.as_secs_f64());

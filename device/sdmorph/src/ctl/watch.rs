@@ -18,7 +18,8 @@ const RESTLESS: &[&str] = &["time-ns", "records"];
 /// Watches until the server ends.
 pub(super) fn run(client: &mut Client, options: &CtlOptions) -> Result<(), Failure> {
     let mut arguments = JsonObject::new();
-    if let Some(path) = options.arguments.first() {
+    let path = options.arguments.first().map_or("", String::as_str);
+    if !path.is_empty() {
         arguments.insert("path".to_owned(), json!(path));
     }
     let mut before: Option<BTreeMap<String, Value>> = None;
@@ -30,7 +31,7 @@ pub(super) fn run(client: &mut Client, options: &CtlOptions) -> Result<(), Failu
         if before.is_none() && !arguments.is_empty() {
             show(&status, options.json)?;
         }
-        let now = leaves(&status);
+        let now = leaves(path, &status);
         for change in before.as_ref().map(|before| changes(before, &now)).unwrap_or_default() {
             print(&change, options.json)?;
         }
@@ -63,10 +64,10 @@ fn print(Change { path, from, to }: &Change, json: bool) -> Result<(), Failure> 
     output::print(&format!("{path}: {} -> {}\n", text(from), text(to)))
 }
 
-/// Everything in a tree that has nothing below it, by its path.
-fn leaves(tree: &Value) -> BTreeMap<String, Value> {
+/// Everything in a tree, which is at `root`, that has nothing below it, by its path.
+fn leaves(root: &str, tree: &Value) -> BTreeMap<String, Value> {
     let mut leaves = BTreeMap::new();
-    let mut left = vec![(String::new(), tree)];
+    let mut left = vec![(root.to_owned(), tree)];
     while let Some((path, value)) = left.pop() {
         let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match value {
@@ -103,8 +104,8 @@ mod tests {
 
     #[test]
     fn change_is_told_by_its_path_and_what_changes_always_is_not() {
-        let before = leaves(&json!({"time-ns": 1, "slot": {"up": true, "list": [1, 2]}, "card": null}));
-        let now = leaves(&json!({"time-ns": 2, "slot": {"up": false, "list": [1]}, "card": "sd"}));
+        let before = leaves("", &json!({"time-ns": 1, "slot": {"up": true, "list": [1, 2]}, "card": null}));
+        let now = leaves("", &json!({"time-ns": 2, "slot": {"up": false, "list": [1]}, "card": "sd"}));
         let told: Vec<_> =
             changes(&before, &now).into_iter().map(|change| (change.path, change.from, change.to)).collect();
         let some = |value: Value| Some(value);

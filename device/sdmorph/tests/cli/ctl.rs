@@ -195,7 +195,7 @@ fn watch_prints_the_value_then_what_changes_and_events_and_ends_with_the_server(
     assert_eq!(lines.next().unwrap(), "true");
     server.done(&["link-set", "up=false"]);
     assert!(lines.any(|line| line.contains(" LINK_DOWN ")));
-    assert!(lines.any(|line| line == ": true -> false"));
+    assert!(lines.any(|line| line == "slot.link-active: true -> false"));
     assert_eq!(server.quit(), Some(0));
     assert_eq!(watcher.wait().unwrap().code(), Some(0));
 }
