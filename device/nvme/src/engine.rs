@@ -45,7 +45,7 @@ impl Nvme {
             self.settle(ctx);
         }
         self.smart.set_busy(ctx.now(), !self.commands.is_empty());
-        let next_interrupt = self.interrupts.tell(&self.config, ctx);
+        let next_interrupt = self.interrupts.tell(&self.config, ctx, self.polled);
         let soon = left == 0 && self.processes_commands();
         let next = if soon { Some(ctx.now()) } else { next_interrupt };
         if let Some(at) = next.filter(|at| self.wakes_at != Some(*at)) {
@@ -158,6 +158,9 @@ impl Nvme {
             for command in commands {
                 *left = left.saturating_sub(COMMAND_COST);
                 self.begin(ctx, id, command, left);
+            }
+            if let Some(vector) = self.queues.completion(completion).and_then(|queue| queue.vector) {
+                self.interrupts.asked(ctx.now(), vector);
             }
         }
         fetched

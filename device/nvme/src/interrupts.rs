@@ -7,6 +7,7 @@ use sdmorph_pci::{ConfigSpace, Ctx};
 use serde_json::{Value, json};
 
 use crate::config::VECTORS;
+use crate::gathering::Gathering;
 
 /// The unit of the aggregation time (5.21.1.8).
 const TIME_UNIT: Duration = Duration::from_micros(100);
@@ -22,6 +23,7 @@ struct Vector {
     since: Duration,
     /// CD: its completions do not wait for others.
     never_waits: bool,
+    gathering: Gathering,
 }
 
 /// The interrupts of a controller.
@@ -115,8 +117,17 @@ impl Interrupts {
         }
     }
 
+    /// Commands were fetched whose completions a vector tells.
+    pub(crate) fn asked(&mut self, now: Duration, vector: u16) {
+        if let Some(vector) = self.vectors.get_mut(usize::from(vector)) {
+            vector.gathering.asked(now);
+        }
+    }
+
     /// Sends what is to be sent now. What nobody lets out is kept. Returns when the next one that waits is to be sent.
-    pub(crate) fn tell(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) -> Option<Duration> {
+    /// `polled` says that this is called again and again: only then what may be told better with what comes next waits
+    /// for it.
+    pub(crate) fn tell(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, polled: bool) -> Option<Duration> {
         let now = ctx.now();
         let by_msi_x = self.msi_x.enabled(config);
         let by_msi = !by_msi_x && self.msi.enabled(config) && ctx.is_bus_master();
@@ -135,6 +146,12 @@ impl Interrupts {
             if waits {
                 next = Some(next.map_or(at, |next| next.min(at)));
                 continue;
+            }
+            if polled && !vector.urgent && !vector.never_waits {
+                if vector.gathering.waits(now, vector.since, vector.untold) {
+                    continue;
+                }
+                vector.gathering.told(vector.untold);
             }
             vector.untold = 0;
             vector.urgent = false;

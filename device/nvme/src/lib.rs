@@ -53,6 +53,7 @@ mod doorbell_buffers;
 mod engine;
 mod error_log;
 mod events;
+mod gathering;
 mod identity;
 mod in_flight;
 mod interrupts;
@@ -202,10 +203,11 @@ impl Nvme {
     /// The guest is not asked to write doorbell registers from then on, so [`Nvme::rest`] is to be called before nobody
     /// looks any more. Who never calls either gets a register write for each submission.
     pub fn poll(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        self.polled = self.has_shadow_doorbells();
-        if !self.polled {
-            return false;
+        if !self.has_shadow_doorbells() {
+            // Interrupts that have waited do so no longer.
+            return std::mem::take(&mut self.polled) && self.work(ctx);
         }
+        self.polled = true;
         let worked = self.work(ctx);
         if ctx.is_bus_master() {
             self.keep_quiet(ctx);

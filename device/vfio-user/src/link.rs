@@ -124,9 +124,13 @@ pub(crate) struct Link {
     dma_timeout: Duration,
 }
 
-/// The moment `delay` from now; one that is too far to have a name is a moment that nobody lives to see.
+/// The moment `delay` from now. See [`later`].
 pub(crate) fn after(delay: Duration) -> Instant {
-    let now = Instant::now();
+    later(Instant::now(), delay)
+}
+
+/// The moment `delay` after `now`; one that is too far to have a name is a moment that nobody lives to see.
+pub(crate) fn later(now: Instant, delay: Duration) -> Instant {
     now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(1 << 31))
 }
 
@@ -439,7 +443,7 @@ impl Receiver {
                 self.poller.hit();
                 return Ok(true);
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         loop {
             let Some(until) = until else {

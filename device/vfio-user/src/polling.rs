@@ -2,7 +2,8 @@
 //!
 //! To wake a sleeping thread on an idle core takes longer than to answer a read. A client that sends its next message
 //! within some tens of microseconds is met by a thread that is still looking. A client that does not costs that time
-//! for nothing; so after a miss some messages go by without polling, and more after each further miss.
+//! for nothing; so after a miss there is no polling for a while, and for longer after each further miss: of the time in
+//! which nothing is found, at most one part in [`LONGEST_PAUSE`] is spent on looking.
 //!
 //! A client on the same core can only send while this thread does not run. Its message is there before the first look,
 //! or else polling keeps it from being sent; so what is found at the first look says nothing for polling, and the misses
@@ -10,19 +11,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::link::after;
+use crate::link::later;
 
-/// Most messages that go by without polling after misses.
-const LONGEST_PAUSE: u32 = 255;
+/// The longest pause after misses, in windows.
+const LONGEST_PAUSE: u32 = 128;
+
+/// In a pause, of so many messages one looks at the clock: that takes its time, too.
+const MESSAGES_A_LOOK: u32 = 8;
 
 /// Decides, before each sleep, how long to poll.
 #[derive(Debug)]
 pub(crate) struct Poller {
     window: Duration,
-    /// Messages that are still to go by without polling.
-    pause: u32,
-    /// How many that were after the last miss.
-    last_pause: u32,
+    /// How long the pause after the last miss was; zero after a hit.
+    pause: Duration,
+    /// Until then nothing is polled for.
+    resume: Option<Instant>,
+    /// Messages of the pause that do not look whether it is over.
+    unseen: u32,
     until: Option<Instant>,
     /// How often this wait was looked at.
     looks: u32,
@@ -31,7 +37,7 @@ pub(crate) struct Poller {
 impl Poller {
     /// Polls for at most `window` before a sleep; not at all if it is zero.
     pub(crate) fn new(window: Duration) -> Self {
-        Self { window, pause: 0, last_pause: 0, until: None, looks: 0 }
+        Self { window, pause: Duration::ZERO, resume: None, unseen: 0, until: None, looks: 0 }
     }
 
     /// Something was just received or answered: a wait begins that may be polled for.
@@ -41,29 +47,43 @@ impl Poller {
         if self.window.is_zero() {
             return;
         }
-        match self.pause.checked_sub(1) {
-            Some(pause) => self.pause = pause,
-            None => self.until = Some(after(self.window)),
+        match self.unseen.checked_sub(1) {
+            Some(unseen) => self.unseen = unseen,
+            None => self.begin_at(Instant::now()),
+        }
+    }
+
+    fn begin_at(&mut self, now: Instant) {
+        if self.resume.is_some_and(|resume| now < resume) {
+            self.unseen = MESSAGES_A_LOOK - 1;
+        } else {
+            self.resume = None;
+            self.until = Some(later(now, self.window));
         }
     }
 
     /// Is it still worth looking?
     pub(crate) fn go_on(&mut self) -> bool {
+        self.until.is_some() && self.go_on_at(Instant::now())
+    }
+
+    fn go_on_at(&mut self, now: Instant) -> bool {
         let Some(until) = self.until else { return false };
-        if Instant::now() < until {
+        if now < until {
             self.looks = self.looks.saturating_add(1);
             return true;
         }
         self.until = None;
-        self.last_pause = (self.last_pause * 2 + 1).min(LONGEST_PAUSE);
-        self.pause = self.last_pause;
+        let longest = self.window.saturating_mul(LONGEST_PAUSE);
+        self.pause = self.pause.saturating_mul(2).clamp(self.window.min(longest), longest);
+        self.resume = Some(later(now, self.pause));
         false
     }
 
     /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
         if self.looks > 1 {
-            self.last_pause = 0;
+            self.pause = Duration::ZERO;
         }
     }
 }
@@ -72,42 +92,60 @@ impl Poller {
 mod tests {
     use super::*;
 
-    /// Lets one wait pass without anything coming. True if it was polled for.
-    fn miss(poller: &mut Poller) -> bool {
-        poller.begin();
-        let polled = poller.until.is_some();
-        while poller.go_on() {}
-        polled
-    }
+    const WINDOW: Duration = Duration::from_micros(200);
 
     #[test]
     fn misses_make_pauses_that_grow_up_to_a_limit() {
-        let mut poller = Poller::new(Duration::from_nanos(1));
-        let polled: Vec<_> = (0..20).map(|_| miss(&mut poller)).collect();
-        let at: Vec<_> = polled.iter().enumerate().filter(|(_, polled)| **polled).map(|(at, _)| at).collect();
-        // Pauses of 1, 3 and 7 messages.
-        assert_eq!(at, [0, 2, 6, 14]);
-        for _ in 0..5000 {
-            miss(&mut poller);
+        let mut poller = Poller::new(WINDOW);
+        let start = Instant::now();
+        let mut now = start;
+        let mut polled = Vec::new();
+        // A message each window, and none while it is looked for.
+        for message in 0..2000u32 {
+            poller.begin_at(now);
+            if poller.until.is_some() {
+                polled.push(message);
+                assert!(poller.go_on_at(now));
+            }
+            now += WINDOW;
+            poller.until.is_some().then(|| assert!(!poller.go_on_at(now)));
+            assert!(poller.until.is_none());
         }
-        assert_eq!(poller.last_pause, LONGEST_PAUSE);
+        // What is looked at lasts a window, and then a pause of 1, 2, 4, … windows goes by.
+        assert_eq!(polled[..8], [0, 2, 5, 10, 19, 36, 69, 134]);
+        assert!(polled.windows(2).skip(8).all(|pair| pair[1] - pair[0] == LONGEST_PAUSE + 1), "{polled:?}");
     }
 
     #[test]
     fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_was_there_already_does_not() {
-        let mut poller = Poller { last_pause: 7, ..Poller::new(Duration::from_secs(3600)) };
-        for (looks, then) in [(1, 7), (2, 0)] {
-            poller.begin();
-            assert!((0..looks).all(|_| poller.go_on()));
+        let long = WINDOW * 8;
+        let mut poller = Poller { pause: long, ..Poller::new(WINDOW) };
+        for (looks, then) in [(1, long), (2, Duration::ZERO)] {
+            let now = Instant::now();
+            poller.looks = 0;
+            poller.begin_at(now);
+            assert!((0..looks).all(|_| poller.go_on_at(now)));
             poller.hit();
-            assert_eq!(poller.last_pause, then);
+            assert_eq!(poller.pause, then);
         }
     }
 
     #[test]
     fn window_of_zero_never_polls() {
         let mut poller = Poller::new(Duration::ZERO);
-        assert!((0..1000).all(|_| !miss(&mut poller)));
+        for _ in 0..1000 {
+            poller.begin();
+            assert!(!poller.go_on());
+        }
+    }
+
+    #[test]
+    fn window_without_a_nameable_end_does_not_panic() {
+        for window in [Duration::MAX, Duration::from_secs(u64::MAX / 64)] {
+            let mut poller = Poller::new(window);
+            poller.begin();
+            assert!(poller.go_on());
+        }
     }
 
     #[test]

@@ -405,7 +405,7 @@ impl Server {
                 } else if !poller.go_on() {
                     break;
                 }
-                std::hint::spin_loop();
+                std::thread::yield_now();
                 looked = device.look();
                 if looked == Look::Nowhere {
                     return Ok(false);
