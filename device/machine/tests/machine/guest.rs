@@ -228,6 +228,11 @@ impl Guest {
         self.collect();
     }
 
+    /// Whether the image has something to do, so that what the guest waits for may come.
+    pub(crate) fn image_is_at_work(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| image.status.info().under_way > 0)
+    }
+
     /// Sorts new messages by vector, when the image's threads have come to an end.
     pub(crate) fn collect(&mut self) {
         if let Some(image) = &mut self.image {
@@ -244,17 +249,19 @@ impl Guest {
         }
     }
 
-    /// pciehp's handler: reads and clears until nothing is left; what it has seen.
+    /// pciehp's handler: reads and clears until nothing is left, or until the port does not answer; what it has seen.
     pub(crate) fn slot_events(&mut self) -> u64 {
         let mut seen = 0;
-        loop {
-            let events = self.read(0, SLTSTA, 2) & (DLLSC | PDC);
-            if events == 0 {
+        for _ in 0..100 {
+            let status = self.read(0, SLTSTA, 2);
+            let events = status & (DLLSC | PDC);
+            if status == 0xffff || events == 0 {
                 return seen;
             }
             self.write(0, SLTSTA, 2, events);
             seen |= events;
         }
+        panic!("the slot's events cannot be cleared");
     }
 
     pub(crate) fn present(&mut self) -> bool {

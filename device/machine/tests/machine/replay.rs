@@ -300,10 +300,12 @@ fn perform(lab: &mut Lab, drive: &mut Option<NvmeDriver>, path: &std::path::Path
             lab.guest.machine.over_current(now);
         }
         Act::PowerCycle => {
+            *drive = None;
             lab.guest.machine.power_cycle(now);
             lab.guest.boot();
         }
         Act::Reset => {
+            *drive = None;
             lab.guest.machine.reset(now);
             lab.guest.boot();
         }
