@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{Server, program, run, sdmorph};
 
@@ -64,4 +64,27 @@ fn record_without_inputs_and_what_is_no_record_end_with_2_and_the_reason() {
     replay(&[], &server.path("empty")).fails_with(2, &["the record is empty"]);
     replay(&[], &server.path("log")).fails_with(2, &["line 1: no JSON"]);
     sdmorph(&["replay", "/no/such/record"]).fails_with(2, &["/no/such/record", "No such file"]);
+}
+
+/// Records of stock kernels, as `guest-tests/tools/record-boots.sh` makes them.
+fn boots() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records");
+    let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "xz"));
+    paths.sort();
+    paths
+}
+
+/// A change of the device that is seen in records is one to look at; then the script makes these anew.
+#[test]
+fn recorded_boots_of_stock_kernels_get_the_same_answers() {
+    let boots = boots();
+    assert_eq!(boots.len(), 3, "{boots:?}");
+    for path in boots {
+        let told = replay(&["--json"], &path);
+        assert_eq!((told.code, told.err.as_str()), (0, ""), "{}: {}", path.display(), told.out);
+        let outcome: Value = told.json();
+        assert!(outcome["calls"].as_u64().unwrap() > 1000, "{outcome}");
+        assert_eq!(outcome["unfinished"], 0, "{outcome}");
+    }
 }
