@@ -321,9 +321,10 @@ impl Machine {
     /// [notes](Self::note) it, or records with such a call cannot be replayed.
     pub(crate) fn call<R>(&mut self, now: Duration, act: impl FnOnce(&mut Self) -> R) -> R {
         self.clock.set(now);
-        let due = self.next_deadline().is_some_and(|at| at <= self.clock.now());
-        if let Some(inputs) = &mut self.inputs {
-            inputs.begin(self.bench.recorder.next_seq(), due);
+        if self.inputs.is_some() {
+            let due = self.next_deadline().is_some_and(|at| at <= self.clock.now());
+            let first = self.bench.recorder.next_seq();
+            self.inputs.iter_mut().for_each(|inputs| inputs.begin(first, due));
         }
         self.run_due();
         let result = act(self);

@@ -28,7 +28,8 @@ use crate::Setup;
 use crate::inputs::{self, Call};
 use crate::tap::{Answers, HostAnswer};
 
-/// Records kept; the oldest go first. A boot, an insertion and a removal make some 5,000.
+/// Records kept; the oldest go first. A boot, an insertion and a removal make some 9,000,
+/// or 16,000 with inputs.
 pub const CAPACITY: usize = 1 << 18;
 
 /// Bytes of contents (of guest memory, of media, of accesses) that are kept; likewise. Only inputs have any.

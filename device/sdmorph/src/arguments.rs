@@ -105,7 +105,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// Record what `sdmorph replay` needs as well: each access as QEMU made it, what was read from guest memory and from
-    /// images. The record becomes several times as long, and has what the guest writes to its card
+    /// images. The record has twice as many lines and more, and what the guest writes to its card
     #[arg(long)]
     pub(crate) record_inputs: bool,
     /// Which Realtek chip the reader is
