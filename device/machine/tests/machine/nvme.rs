@@ -32,7 +32,7 @@ pub(crate) struct NvmeDriver {
     queues: [Queue; 2],
 }
 
-/// The drive does not answer.
+/// The drive does not answer, or has been reset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
@@ -129,10 +129,13 @@ impl NvmeDriver {
                 return Ok(status);
             }
             // Reading also has the image's threads waited for: a write with Force Unit Access is two requests to it.
-            if guest.read(2, CSTS, 4) == 0xffff_ffff {
+            let status = guest.read(2, CSTS, 4);
+            if status == 0xffff_ffff || status & 1 == 0 {
                 return Err(Gone);
             }
-            assert!(guest.image.is_some(), "nothing here takes time but an image");
+            if !guest.image_is_at_work() {
+                return Ok(self.ended(guest, queue).expect("nothing here takes time but an image"));
+            }
             std::thread::yield_now();
         }
     }
