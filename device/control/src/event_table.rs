@@ -65,7 +65,11 @@ pub const EVENTS: &[EventSpec] = &[
         "The slot's manually operated retention latch is opened or closed",
         &[member("open", ArgumentType::Boolean, "whether it is open now")],
     ),
-    event("POWER_FAULT", "The slot's power controller has detected a fault, and taken the main power away", &[]),
+    event(
+        "POWER_FAULT",
+        "The slot's power controller has detected a fault, and taken the main power away",
+        &[],
+    ),
     event(
         "SLOT_POWER",
         "The slot gets main power, or loses it",
@@ -84,7 +88,11 @@ pub const EVENTS: &[EventSpec] = &[
             ),
         ],
     ),
-    event("CONTAINED", "The port has contained an error: it holds the link down until the guest lets it go", &[]),
+    event(
+        "CONTAINED",
+        "The port has contained an error: it holds the link down until the guest lets it go",
+        &[],
+    ),
     event(
         "MORPH",
         "The slot enters another phase of [the switch](morph.md)",

@@ -383,7 +383,7 @@ impl Call {
             Call::Look { worked } | Call::Rest { worked } => json!({"worked": worked}),
             Call::Marker { text } => json!({"text": text}),
             Call::CardInsert(card) | Call::CardPrepare(card) => card.to_json(),
-            Call::CardDisturb(disturbance) => disturbance_json(*disturbance),
+            Call::CardDisturb(disturbance) => Action::CardCorrupt(*disturbance).to_json(),
             Call::OverCurrent { detected } => json!({"detected": detected}),
             Call::LinkSet { up } => json!({"up": up}),
             Call::RuleAdd(rule) | Call::Inject(rule) => json!({"rule": rule.to_json()}),
@@ -398,19 +398,5 @@ impl Call {
         };
         put(&mut map, fields);
         Value::Object(map)
-    }
-}
-
-fn disturbance_json(disturbance: Disturbance) -> Value {
-    match disturbance {
-        Disturbance::ResponseCrc(times) => json!({"what": "response-crc", "times": times}),
-        Disturbance::ResponseTimeout(times) => json!({"what": "response-timeout", "times": times}),
-        Disturbance::DataCrc(times) => json!({"what": "data-crc", "times": times}),
-        Disturbance::DataTimeout(times) => json!({"what": "data-timeout", "times": times}),
-        Disturbance::Busy(time) => json!({"what": "busy", "duration_ns": time.as_nanos() as u64}),
-        Disturbance::BadBlocks { first, count } => {
-            json!({"what": "bad-blocks", "first": first, "count": count})
-        }
-        Disturbance::Heal => json!({"what": "heal"}),
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_faults::rule::Action;
-use sdmorph_faults::{Rule, WireAction};
+use sdmorph_faults::{Rule, WireAction, parse_disturbance};
+use sdmorph_pci::DmaError;
 use sdmorph_pci::media::MediaError;
 use sdmorph_pci::port::Equipment;
-use sdmorph_pci::{Disturbance, DmaError};
 use sdmorph_rtsx::vendor_config::Settings;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -256,7 +256,11 @@ pub(crate) fn call(line: &Value) -> Result<Call, ParseError> {
         "card-insert" => Call::CardInsert(card(&fields)?),
         "card-prepare" => Call::CardPrepare(card(&fields)?),
         "card-eject" => Call::CardEject,
-        "card-disturb" => Call::CardDisturb(disturbance(&fields)?),
+        "card-disturb" => {
+            let field = "card-corrupt";
+            let sense = |why| ParseError::Sense { field, why };
+            Call::CardDisturb(parse_disturbance(fields.get(field)).map_err(sense)?)
+        }
         "over-current" => Call::OverCurrent { detected: fields.flag("detected")? },
         "link-set" => Call::LinkSet { up: fields.flag("up")? },
         "rule-add" => Call::RuleAdd(fields.rule()?),
@@ -309,21 +313,5 @@ fn card(fields: &Fields<'_>) -> Result<CardPlan, ParseError> {
         write_protect: fields.flag("write-protect")?,
         serial: fields.number("serial")?,
         medium,
-    })
-}
-
-fn disturbance(fields: &Fields<'_>) -> Result<Disturbance, ParseError> {
-    let times = || fields.number("times");
-    Ok(match fields.text("what")? {
-        "response-crc" => Disturbance::ResponseCrc(times()?),
-        "response-timeout" => Disturbance::ResponseTimeout(times()?),
-        "data-crc" => Disturbance::DataCrc(times()?),
-        "data-timeout" => Disturbance::DataTimeout(times()?),
-        "busy" => Disturbance::Busy(Duration::from_nanos(fields.number("duration_ns")?)),
-        "bad-blocks" => {
-            Disturbance::BadBlocks { first: fields.number("first")?, count: fields.number("count")? }
-        }
-        "heal" => Disturbance::Heal,
-        _ => return Err(wrong("what", "a way to disturb a card", fields.get("what"))),
     })
 }

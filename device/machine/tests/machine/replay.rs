@@ -5,14 +5,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sdmorph_machine::faults::Rule;
 use sdmorph_machine::replay::{Outcome, Replay, ReplayError};
-use sdmorph_machine::{CardKind, Medium, NewCard, Record, Setup};
+use sdmorph_machine::{CardKind, Equipment, Medium, NewCard, Record, Setup};
 use sdmorph_pci::Disturbance;
 use sdmorph_testkit::RtsxDriver;
 use sdmorph_testkit::driver::data::Transfer;
 use serde_json::{Value, json};
 
-use crate::guest::{Guest, Image, Lab};
-use crate::nvme::NvmeDriver;
+use crate::guest::{Guest, Image, Lab, PORT, READER};
+use crate::nvme::{BUFFER, NvmeDriver};
 
 /// Replays a record that is whole.
 pub(crate) fn replay(records: &[Record]) -> Outcome {
@@ -142,13 +142,26 @@ fn setup_is_part_of_the_record() {
     let words = ["rtd3", "aspm=l0s-l1", "drive-1v8=2"];
     let settings = sdmorph_machine::Settings::from_words(words).unwrap();
     let model = sdmorph_machine::Model::by_name("rts5264").unwrap();
-    let setup = Setup::new(model, Some(settings)).unwrap();
+    let slot = Equipment::from_words(["mrl-sensor", "dpc"]);
+    let setup = Setup::new(model, Some(settings)).unwrap().with_slot(slot);
     let mut guest = Guest::with_setup(setup);
     guest.boot();
-    // Where the settings are.
-    guest.read(0, 1 << 20 | 0x724, 4);
-    let first = guest.machine.records_since(0, 1)[0].to_json();
+    // Where the settings are, and the slot's capabilities.
+    guest.read(0, READER | 0x724, 4);
+    guest.read(0, PORT | 0x84, 4);
+    let mut session: Vec<_> =
+        guest.machine.records_since(0, usize::MAX).iter().map(Record::to_json).collect();
+    let first = &session[0];
     assert_eq!((&first["chip"], &first["vendor-settings"]["aspm"]), (&json!("rts5264"), &json!("l0s-l1")));
+    assert_eq!(first["slot-equipment"], json!(["mrl-sensor", "aer", "dpc"]));
+    session[0]["slot-equipment"] = json!(["aer", "dpc"]);
+    let difference = replay_lines(lines(&session)).unwrap().difference.unwrap();
+    assert_eq!(difference.fields, ["value"]);
+    session[0]["slot-equipment"] = json!(["mlr-sensor"]);
+    assert_eq!(
+        replay_lines(lines(&session)).unwrap_err().to_string(),
+        "line 1: `slot-equipment`: a list of what a slot can be equipped with is needed, not [\"mlr-sensor\"]"
+    );
 }
 
 #[test]
@@ -191,8 +204,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Switch),
         3 => (0u32..64, any::<u8>()).prop_map(|(at, byte)| Act::DriveWrite(at, byte)),
         3 => (0u32..64).prop_map(Act::DriveRead),
-        1 => (0usize..5).prop_map(Act::Inject),
-        1 => (0usize..5).prop_map(Act::Rule),
+        2 => (0..ACTIONS).prop_map(Act::Inject),
+        2 => (0..ACTIONS).prop_map(Act::Rule),
         1 => (0usize..4).prop_map(Act::Corrupt),
         1 => Just(Act::OverCurrent),
         1 => Just(Act::PowerCycle),
@@ -212,12 +225,26 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     })
 }
 
+const ACTIONS: usize = 17;
+
 fn action(index: usize) -> Value {
     match index {
         0 => json!({"link": "down"}),
         1 => json!({"link": "up"}),
         2 => json!([{"bar": "vanish"}, {"read-latency": {"min": "1us", "max": "1ms", "seed": 7}}]),
         3 => json!({"bar": "return"}),
+        4 => json!({"interrupt": {"what": "delay", "time": "7ms"}}),
+        5 => json!([{"interrupt": {"what": "duplicate", "times": 1}}, {"interrupt": "spurious"}]),
+        6 => json!({"dma": {"what": "corrupt", "times": 2, "seed": 9}}),
+        7 => json!({"dma": {"what": "fail", "error": "completion-timeout", "times": 1}}),
+        8 => json!({"dma": {"what": "delay", "time": "30ms"}}),
+        9 => json!({"card-corrupt": {"what": "busy", "duration": "15ms"}}),
+        10 => json!({"presence": {"bounce": 5, "every": "2ms"}}),
+        11 => json!({"nvme": {"what": "drop-completion", "times": 1}}),
+        12 => json!({"read-data": {"space": "bar", "give": "stale"}}),
+        13 => json!({"aer": "MALF_TLP"}),
+        14 => json!([{"attention-button": "press"}, {"command-completed": "1ms"}, {"dpc": "trigger"}]),
+        15 => json!([{"power-fault": true}, {"absence-lead": "4ms"}, {"presence-lag": "3ms"}]),
         _ => json!({"card": "eject"}),
     }
 }
@@ -287,7 +314,7 @@ fn perform(lab: &mut Lab, drive: &mut Option<NvmeDriver>, path: &std::path::Path
         }
         Act::DriveRead(at) => {
             if let Some(drive) = drive {
-                let _ = drive.read(&mut lab.guest, at);
+                let _ = drive.command(&mut lab.guest, 1, [2, 1, at, 0], BUFFER);
             }
         }
         Act::Inject(index) => {
@@ -296,7 +323,7 @@ fn perform(lab: &mut Lab, drive: &mut Option<NvmeDriver>, path: &std::path::Path
         Act::Rule(index) => {
             let rule = json!({
                 "name": format!("rule-{index}"),
-                "on": {"event": "card-ejected", "delay": "3ms"},
+                "on": {"event": "reset", "probability": 0.5, "seed": 3, "delay": "3ms"},
                 "do": action(index),
             });
             let _ = lab.guest.machine.rule_add(now, Rule::from_json(&rule).unwrap());
@@ -336,7 +363,8 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("card.img");
         std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
-        let mut lab = Lab::bound();
+        let slot = Equipment::from_words(Equipment::WORDS.iter().copied());
+        let mut lab = Lab::bound_to(Setup::default().with_slot(slot));
         let mut drive = None;
         for (serial, act) in (1..).zip(acts) {
             perform(&mut lab, &mut drive, &path, act, serial);

@@ -1,6 +1,6 @@
 //! What the commands of the control socket do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sdmorph_control::{
@@ -229,7 +229,7 @@ mod tests {
         Event::PowerFault,
         Event::SlotPower { on: false },
         Event::CommandCompleted,
-        Event::ErrorDetected { error: "SURPDN", message: None },
+        Event::ErrorDetected { error: "SDN", message: None },
         Event::Contained,
         Event::Morph { phase: "drive" },
         Event::D3hotEntered,
