@@ -233,6 +233,20 @@ impl Guest {
         self.image.as_ref().is_some_and(|image| image.status.info().under_way > 0)
     }
 
+    /// Lets the image's threads go on for a while, or until they have ended something: each of a guest's polls is in the
+    /// record, which a slow disk must not fill.
+    pub(crate) fn let_image_work(&self) {
+        let Some(image) = &self.image else { return };
+        let ended = |image: &Image| image.status.info().by_worker;
+        let before = ended(image);
+        for _ in 0..10_000 {
+            if ended(image) != before {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Sorts new messages by vector, when the image's threads have come to an end.
     pub(crate) fn collect(&mut self) {
         if let Some(image) = &mut self.image {

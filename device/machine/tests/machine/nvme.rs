@@ -143,7 +143,7 @@ impl NvmeDriver {
                 let now = guest.now();
                 guest.advance_to(at.max(now));
             }
-            std::thread::yield_now();
+            guest.let_image_work();
         }
     }
 
