@@ -104,6 +104,8 @@ pub(crate) enum Part {
     SocketDrive,
     /// The drive that the card becomes, next to QEMU's own nvme
     Drive,
+    /// What fault rules cost an access that does not set them off
+    Rules,
 }
 
 /// What the device of the guest is.
@@ -176,12 +178,15 @@ mod tests {
     fn without_a_choice_all_parts_are_measured() {
         let has = |line: &[&str]| {
             let arguments = Arguments::parse_from(line);
-            [Part::Wire, Part::Reader, Part::SocketDrive, Part::Guest, Part::Drive]
+            [Part::Wire, Part::Reader, Part::SocketDrive, Part::Guest, Part::Drive, Part::Rules]
                 .map(|part| arguments.has(part))
         };
-        assert_eq!(has(&["b"]), [true; 5]);
-        assert_eq!(has(&["b", "--only", "guest"]), [false, false, false, true, false]);
-        assert_eq!(has(&["b", "--only", "guest", "--only", "wire"]), [true, false, false, true, false]);
+        assert_eq!(has(&["b"]), [true; 6]);
+        assert_eq!(has(&["b", "--only", "guest"]), [false, false, false, true, false, false]);
+        assert_eq!(
+            has(&["b", "--only", "guest", "--only", "wire"]),
+            [true, false, false, true, false, false]
+        );
     }
 
     #[test]

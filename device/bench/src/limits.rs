@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::placement::Placement;
 use crate::report::{Contest, DiskWork, Disks, Measured, MeasuredDisk, Task, ThroughQemu, Wire, of};
+use crate::rules::{Row, RuleCosts};
 use crate::servers::ServerKind;
 
 /// A ratio and its limit.
@@ -88,6 +89,27 @@ fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKi
     let ratio = values.as_ref().map(|((own, _), (other, _))| own / other);
     let rounds = values.and_then(|((_, own), (_, other))| range(own.into_iter().zip(other)));
     Limit { what: what.to_owned(), bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+}
+
+/// Judges what rules cost: an access takes its round trip, and in the machine somewhat longer than without rules. One limit
+/// for each row; a single one that is not judged if nothing was measured.
+pub(crate) fn judge_rules(measured: Option<&RuleCosts>) -> Vec<Limit> {
+    let Some(RuleCosts { without, rows }) = measured else {
+        let what = "read with rules: round trip / that without".to_owned();
+        return vec![Limit { what, bound: Bound::AtMost(1.1), ratio: None, rounds: None, met: None }];
+    };
+    let judge = |row: &Row| {
+        let medians = without.medians().zip(row.cost.medians());
+        let ratio = medians.map(|((trip, before), (_, after))| (trip + after - before) / trip);
+        let trips = without.round_trip_ns.iter().zip(&without.machine_ns);
+        let rounds = trips.zip(&row.cost.machine_ns);
+        let rounds = range(rounds.map(|((trip, before), after)| (trip + after - before, *trip)));
+        let plural = if row.rules == 1 { "rule" } else { "rules" };
+        let what = format!("read with {} {plural}, {}: time / none", row.rules, row.kind.title());
+        let bound = Bound::AtMost(if row.rules == 1 { 1.01 } else { 1.1 });
+        Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+    };
+    rows.iter().map(judge).collect()
 }
 
 /// Judges the disks of a guest: one limit for each task. None of them is judged if they were not measured.

@@ -1,4 +1,4 @@
-//! How fast the device is, in five parts, each next to others where there are others.
+//! How fast the device is, in six parts, each next to others where there are others.
 //!
 //! # What is measured
 //!
@@ -23,6 +23,8 @@
 //!
 //! The same work without a guest ([`over_socket`]): the testkit's NVMe driver over the vfio-user socket, with and without
 //! shadow doorbells.
+//!
+//! Rules ([`rules`]): what fault rules cost an access that does not set them off, one of them and a thousand.
 //!
 //! What is compared takes turns in short rounds, so that noise meets all of it alike; what is judged are medians over the
 //! rounds.
@@ -50,6 +52,7 @@ mod qemu;
 mod reader;
 mod report;
 mod rounds;
+mod rules;
 mod servers;
 mod serving;
 mod statistics;
@@ -103,6 +106,13 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
             Ok(measured) => report.over_socket = Some(measured),
             Err(error) => report.not_measured.push(format!("the drive over its socket: {error:#}")),
         }
+    }
+    if arguments.has(Part::Rules) {
+        match rules::measure(&report.settings, &arguments.guest) {
+            Ok(measured) => report.rules = Some(measured),
+            Err(error) => report.not_measured.push(format!("rules: {error:#}")),
+        }
+        report.limits.extend(limits::judge_rules(report.rules.as_ref()));
     }
     for (part, contest) in [(Part::Guest, Contest::Reader), (Part::Drive, Contest::Drive)] {
         if !arguments.has(part) {

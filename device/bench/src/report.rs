@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::disks::JobResult;
 use crate::limits::Limit;
 use crate::placement::Placement;
+use crate::rules::RuleCosts;
 use crate::servers::{Counted, ServerKind};
 use crate::statistics::{Percentiles, median};
 use crate::system_calls::SystemCalls;
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) reader: Option<InProcess>,
     /// The drive, by the testkit's driver.
     pub(crate) over_socket: Option<OverSocket>,
+    /// What fault rules cost.
+    pub(crate) rules: Option<RuleCosts>,
     /// In guests, one entry a contest.
     pub(crate) disks: Vec<Disks>,
     /// What could not be measured, and why.
@@ -44,6 +47,7 @@ impl Report {
             through_qemu: None,
             reader: None,
             over_socket: None,
+            rules: None,
             disks: Vec::new(),
             not_measured: Vec::new(),
             limits: Vec::new(),

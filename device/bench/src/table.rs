@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::limits::{Bound, Limit};
 use crate::report::{Disks, Doorbells, InProcess, Measured, MeasuredDisk, OverSocket, Report, Settings};
+use crate::rules::RuleCosts;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -59,6 +60,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     if let Some(measured) = &report.over_socket {
         over_socket(out, measured, settings)?;
+    }
+    if let Some(measured) = &report.rules {
+        rules(out, measured, settings)?;
     }
     for disks in &report.disks {
         write_disks(out, disks, settings)?;
@@ -126,6 +130,21 @@ fn steps(out: &mut String, reader: &InProcess, settings: &Settings) -> std::fmt:
         let high = step.rounds_per_s.iter().copied().fold(0.0, f64::max);
         let range = format!("{low:.0} to {high:.0}");
         writeln!(out, "  {:<39}{:>9.2}  {per_s:>9.0}  {mib:>9}  {range:>19}", step.what, 1e6 / per_s)?;
+    }
+    Ok(())
+}
+
+fn rules(out: &mut String, measured: &RuleCosts, settings: &Settings) -> std::fmt::Result {
+    let (rounds, reads) = (settings.rounds, settings.reads);
+    writeln!(out, "\na register read with fault rules that it does not set off; {rounds} rounds of {reads}")?;
+    writeln!(out, "  {:<44}{:>14}  {:>14}  {:>11}", "", "round trip µs", "machine ns", "rules ns")?;
+    let Some((trip, before)) = measured.without.medians() else { return Ok(()) };
+    writeln!(out, "  {:<44}{:>14.2}  {before:>14.0}  {:>11}", "no rules", trip / 1e3, "-")?;
+    for row in &measured.rows {
+        let Some((trip, machine)) = row.cost.medians() else { continue };
+        let what = format!("{:>4}: {}", row.rules, row.kind.title());
+        let cost = machine - before;
+        writeln!(out, "  {what:<44}{:>14.2}  {machine:>14.0}  {cost:>11.0}", trip / 1e3)?;
     }
     Ok(())
 }

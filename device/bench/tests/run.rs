@@ -91,3 +91,11 @@ fn drive_without_a_device_is_not_measured_and_says_what_to_build() {
         "{table}"
     );
 }
+
+#[test]
+fn rules_without_a_device_are_not_measured_and_not_judged() {
+    let output = bench(&["--only", "rules", "--quick", "--check", "--device", "/nonexistent/sdmorph"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("not measured: rules: there is no /nonexistent/sdmorph"), "{table}");
+}

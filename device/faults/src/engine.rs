@@ -1,10 +1,12 @@
 //! When a rule matches and when it hits.
 //!
-//! 1. A rule is *armed* when it is added, or if it has `after`, by the first event of that name from then on. The event
-//!    that arms a rule does not also match it.
-//! 2. An armed rule *matches* what its trigger describes, at the moment it is observed. Accesses match by the name of
-//!    the register that holds their first byte; one that nobody answers ([`Answer::Absent`]) never does, one that a
-//!    dead function answers does. With `nth`, only that match counts, from the moment the rule was armed.
+//! 1. A rule is *armed* when it is added, or if it has `after`, by the first event of that name or hit of that rule from
+//!    then on. `until` ends that, and the next `after` arms it anew. What arms a rule does not also match it; what ends
+//!    that still does.
+//! 2. An armed rule *matches* what its trigger describes, at the moment it is observed, if `while` holds then. Accesses
+//!    match by the name of the register that holds their first byte; one that nobody answers ([`Answer::Absent`]) never
+//!    does, one that a dead function answers does. An event has already changed what `while` looks at. Of the matches,
+//!    `probability` leaves some, and of these `nth` and `every` count from the moment the rule was armed.
 //! 3. A match is a *hit* at once, or `delay` later. Only now the hit is counted, the actions happen, and rules with
 //!    `on = { rule = … }` match: in the same step, after all rules that the same thing set off.
 //! 4. `times` bounds matches that are or will be hits; when it is used up, the rule is not armed any more.
@@ -12,26 +14,35 @@
 //! Rules hit in the order in which they were added. Delayed hits come in the order of their time, then of their match.
 //!
 //! The access that sets a rule off is answered as if there were no rule: what an action changes, the next access sees.
-//! For actions of the machine that is the machine's part (carry them out when the access is over); `read-latency` and
-//! `stuck-busy` are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
+//! For actions of the machine that is the machine's part (carry them out when the access is over); those of the engine
+//! are in force as soon as the access was observed. A message of the client ([`Engine::message`]) is shown
 //! before it is acted on: what an action changes, the accesses in that message see. A machine asks for [`Engine::read_latency`] before it
 //! hands a read to the function, not after.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use sdmorph_pci::{Access, Answer, Direction, Effect, Event, Happening, NvmeCommand};
+use sdmorph_pci::{
+    Access, Answer, DataChange, Direction, DmaFault, Doorbell, Effect, Event, Happening, NvmeCommand,
+    mask_of_size,
+};
 use serde::Serialize;
 use serde::ser::SerializeMap;
+use serde_json::{Map, Value};
 
+use crate::candidates::{Observed, Wanted};
 use crate::error::RuleError;
 use crate::latency::{Generator, ReadLatency};
 use crate::loops;
 use crate::nearest::Nearest;
+use crate::random::Random;
+use crate::read_data::{ReadAnswer, ReadData, Spaces};
 use crate::registry::Registry;
 use crate::resolve;
-use crate::rule::{Action, Cause, Rule, RuleName, StuckBusy};
-use crate::watch::{Data, Key, RuleId, Watches};
+use crate::rule::{Action, Chance, Rule, RuleName, SpaceKind, StuckBusy};
+use crate::standing::Standing;
+use crate::state::State;
+use crate::watch::{Key, Place, RegisterWatch, RuleId, Watches};
 
 /// Most rules of an engine.
 pub const MAX_RULES: usize = 4096;
@@ -46,7 +57,13 @@ pub struct Engine {
     names: Registry,
     ids: HashMap<RuleName, RuleId>,
     next_id: RuleId,
+    state: State,
     watches: Watches,
+    /// Rules that are armed by an event or a rule's hit, and those that are no longer armed from then on.
+    arming: HashMap<Place, Vec<RuleId>>,
+    disarming: HashMap<Place, Vec<RuleId>>,
+    spaces: Spaces,
+    standing: Standing,
     book: Book,
     latency: Generator,
 }
@@ -54,8 +71,10 @@ pub struct Engine {
 /// What an observed thing led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// For the read that was observed.
+    /// For what was observed.
     pub effect: Effect,
+    /// With [`Effect::Lost`], of an interrupt message: how much later it arrives nevertheless.
+    pub late: Option<Duration>,
     /// Rules that hit, in order.
     pub fired: Vec<Fired>,
 }
@@ -67,7 +86,7 @@ pub struct Fired {
     pub rule: RuleName,
     /// Which hit of the rule it is, from 1.
     pub hit: u64,
-    /// All its actions, in order. The engine has already done its own (`read-latency`, `stuck-busy`).
+    /// All its actions, in order. The engine has already done its own: see the crate's text.
     pub actions: Vec<Action>,
 }
 
@@ -79,7 +98,7 @@ pub struct RuleStatus {
     pub rule: Rule,
     /// How often it hit.
     pub hits: u64,
-    /// Whether it can match now: it does not wait for its `after` event, and `times` and `nth` are not used up.
+    /// Whether it can match now: it does not wait for its `after`, and `times` and `nth` are not used up.
     pub armed: bool,
     /// When it last hit, as time since the machine was made.
     #[serde(rename = "last-hit-ns", serialize_with = "nanoseconds", skip_serializing_if = "Option::is_none")]
@@ -96,33 +115,49 @@ pub struct RuleStatus {
 pub struct Effects {
     /// How slow reads are.
     pub read_latency: ReadLatency,
-    /// Registers with stuck bits, by function and name.
-    pub stuck_busy: Vec<StuckBits>,
+    /// Registers whose reads answer something else, by function and name.
+    pub read_data: Vec<ChangedRegister>,
+    /// Spaces whose reads do, as the actions that made them.
+    pub read_spaces: Vec<Value>,
+    /// Faults of functions, as the actions that set them: `interrupt`, `dma`, `nvme`.
+    #[serde(flatten)]
+    pub standing: Map<String, Value>,
 }
 
-/// Stuck bits of one register.
+/// A register whose reads answer something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckBits {
+pub struct ChangedRegister {
     /// The function.
     pub function: &'static str,
     /// The register.
     pub register: &'static str,
-    /// The bits that read as set.
-    pub mask: u64,
+    /// What becomes of its data.
+    pub change: DataChange,
 }
 
 impl Engine {
-    /// An engine without rules.
+    /// An engine without rules, for a machine after power-on.
     #[must_use]
     pub fn new(names: Registry) -> Self {
         Self {
             names,
             ids: HashMap::new(),
             next_id: 0,
+            state: State::after_power_on(),
             watches: Watches::default(),
+            arming: HashMap::new(),
+            disarming: HashMap::new(),
+            spaces: Spaces::default(),
+            standing: Standing::default(),
             book: Book::default(),
             latency: Generator::new(ReadLatency::Off),
         }
+    }
+
+    /// An engine without rules and faults, for the same machine as it is now.
+    #[must_use]
+    pub fn without_rules(&self) -> Self {
+        Self { state: self.state, ..Self::new(self.names.clone()) }
     }
 
     /// The names that rules may use.
@@ -149,14 +184,14 @@ impl Engine {
         if rules.len() > MAX_RULES.saturating_sub(self.ids.len()) {
             return Err(RuleError::TooMany { limit: MAX_RULES });
         }
-        let mut taken: HashSet<&str> = self.ids.keys().map(RuleName::as_str).collect();
-        for rule in &rules {
-            if !taken.insert(rule.name.as_str()) {
+        let mut ids: HashMap<&str, RuleId> = self.ids.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+        for (rule, id) in rules.iter().zip(self.next_id..) {
+            if ids.insert(rule.name.as_str(), id).is_some() {
                 return Err(RuleError::Duplicate { rule: rule.name.to_string() });
             }
         }
         let resolved: Vec<_> =
-            rules.iter().map(|rule| resolve::rule(rule, &self.names, &taken)).collect::<Result<_, _>>()?;
+            rules.iter().map(|rule| resolve::rule(rule, &self.names, &ids)).collect::<Result<_, _>>()?;
         loops::check(self.book.entries.values().map(|entry| &entry.rule).chain(&rules))?;
         for (rule, resolved) in rules.into_iter().zip(resolved) {
             self.install(rule, resolved, now);
@@ -167,17 +202,64 @@ impl Engine {
     fn install(&mut self, rule: Rule, resolved: resolve::Resolved, now: Duration) {
         let id = self.next_id;
         self.next_id += 1;
-        let resolve::Resolved { key, after, register } = resolved;
-        self.watches.add(id, &key, after, register);
+        if let Some(place) = resolved.after {
+            self.arming.entry(place).or_default().push(id);
+        }
+        if let Some(place) = resolved.until {
+            self.disarming.entry(place).or_default().push(id);
+        }
+        self.keep_for(&rule, true);
         self.ids.insert(rule.name.clone(), id);
-        let starts = key == Key::Start;
-        self.book.entries.insert(id, Entry::new(rule, key, after));
+        let starts = resolved.key == Key::Start;
+        self.book.entries.insert(id, Entry::new(rule, resolved));
+        self.relist(id);
         if starts {
             self.book.delay(id, now);
         }
     }
 
-    /// Takes a rule out, with its delayed hits, and returns it. Faults that it caused stay.
+    /// Puts a rule into the index if it is armed, and takes it out if it is not.
+    fn relist(&mut self, id: RuleId) {
+        let Some(entry) = self.book.entries.get_mut(&id) else { return };
+        let armed = entry.is_armed();
+        if std::mem::replace(&mut entry.listed, armed) == armed {
+            return;
+        }
+        if armed {
+            self.watches.add(id, &entry.key, entry.wanted);
+        } else {
+            self.watches.remove(id, &entry.key);
+        }
+    }
+
+    /// Arms and disarms the rules that wait for what has happened there.
+    fn turn(&mut self, place: Place) {
+        let of = |list: &HashMap<Place, Vec<RuleId>>| list.get(&place).cloned().unwrap_or_default();
+        let (armed, disarmed) = (of(&self.arming), of(&self.disarming));
+        let all = armed.into_iter().map(|id| (id, false)).chain(disarmed.into_iter().map(|id| (id, true)));
+        for (id, waits) in all {
+            if let Some(entry) = self.book.entries.get_mut(&id).filter(|entry| entry.waits != waits) {
+                (entry.waits, entry.seen) = (waits, 0);
+            }
+            self.relist(id);
+        }
+    }
+
+    /// A rule that may ask for stale data has come, or is gone.
+    fn keep_for(&mut self, rule: &Rule, more: bool) {
+        for action in &rule.actions {
+            let Action::ReadData(data @ ReadData { answer: ReadAnswer::Stale, .. }) = action else {
+                continue;
+            };
+            match resolve::read_register(data, &self.names) {
+                Some(register) => self.watches.keep(register, more),
+                None => self.spaces.keep(more),
+            }
+        }
+    }
+
+    /// Takes a rule out, with its delayed hits, and returns it. Faults that it caused stay; it ends (`until`) nothing any
+    /// more.
     ///
     /// # Errors
     /// [`RuleError::NoSuchRule`]; [`RuleError::InUse`] while other rules wait for its hits.
@@ -186,16 +268,21 @@ impl Engine {
             let nearest = Nearest::new(name, ids.keys().map(RuleName::as_str));
             RuleError::NoSuchRule { rule: name.chars().take(RuleName::MAX_LENGTH).collect(), nearest }
         };
-        let (known, id) = self.ids.get_key_value(name).ok_or_else(|| unknown(&self.ids))?;
-        let id = *id;
-        let waiting = self.watches.chained_to(known).first();
-        if let Some(by) = waiting.and_then(|id| self.book.entries.get(id)) {
+        let id = *self.ids.get(name).ok_or_else(|| unknown(&self.ids))?;
+        let waits = |entry: &&Entry| entry.rule.on.needs().any(|other| other.as_str() == name);
+        if let Some(by) = self.book.entries.values().find(waits) {
             return Err(RuleError::InUse { rule: name.to_owned(), by: by.rule.name.to_string() });
         }
         let entry = self.book.entries.remove(&id).ok_or_else(|| unknown(&self.ids))?;
         self.book.pending.retain(|_, pending| *pending != id);
-        self.watches.remove(id, &entry.key, entry.after);
+        self.watches.remove(id, &entry.key);
+        for list in [&mut self.arming, &mut self.disarming] {
+            list.remove(&Place::Rule(id));
+            list.values_mut().for_each(|ids| ids.retain(|other| *other != id));
+            list.retain(|_, ids| !ids.is_empty());
+        }
         self.ids.remove(name);
+        self.keep_for(&entry.rule, false);
         Ok(entry.rule)
     }
 
@@ -208,90 +295,158 @@ impl Engine {
     /// The faults that the engine keeps.
     #[must_use]
     pub fn effects(&self) -> Effects {
-        let stuck = self.watches.stuck().into_iter();
-        let stuck_busy =
-            stuck.map(|((function, register), mask)| StuckBits { function, register, mask }).collect();
-        Effects { read_latency: self.latency.latency(), stuck_busy }
+        let changes = self.watches.changes().into_iter();
+        let changed =
+            changes.map(|((function, register), change)| ChangedRegister { function, register, change });
+        Effects {
+            read_latency: self.latency.latency().clone(),
+            read_data: changed.collect(),
+            read_spaces: self.spaces.to_json(),
+            standing: self.standing.to_json(),
+        }
     }
 
-    /// Shows the engine what `function` did or suffered at `now`. An access that no rule waits for costs one look-up.
+    /// Shows the engine what `function` did or suffered at `now`. What no armed rule waits for costs a look-up or two.
     pub fn observe(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Outcome {
-        match what {
-            Happening::Access(access) => self.access(now, function, access),
+        let mut effect = Effect::default();
+        let mut late = None;
+        let fired = match what {
+            Happening::Access(access) => return self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
             Happening::Command { name, argument, .. } => self.command(now, name, *argument),
             Happening::Nvme(NvmeCommand { name, argument, status: None, .. }) => {
+                effect = self.standing.nvme(name, false);
                 self.command(now, name, (*argument & 0xffff_ffff) as u32)
             }
-            Happening::Interrupt(_) | Happening::Dma { .. } | Happening::Nvme(_) => Outcome::default(),
-        }
+            Happening::Nvme(NvmeCommand { name, .. }) => {
+                effect = self.standing.nvme(name, true);
+                Vec::new()
+            }
+            Happening::Doorbell(Doorbell { kind, queue, value }) => {
+                let seen = Observed::data((*value).into()).at((*queue).into());
+                self.seen(now, Place::Doorbell(*kind), &seen)
+            }
+            Happening::Interrupt(message) => {
+                (effect, late) = self.standing.interrupt(function, *message);
+                let seen = Observed::data(message.data.into()).at(message.vector.into());
+                self.seen(now, Place::Interrupt(function), &seen)
+            }
+            Happening::Dma { direction, address, length, .. } => {
+                let seen = Observed::PLAIN.over(*address, *length);
+                self.seen(now, Place::Memory(function, *direction), &seen)
+            }
+        };
+        Outcome { effect, late, fired }
     }
 
     fn access(&mut self, now: Duration, function: &'static str, access: &Access) -> Outcome {
-        let Some(register) = access.register else { return Outcome::default() };
-        let Some(watch) = self.watches.register((function, register)) else { return Outcome::default() };
         if access.answer == Answer::Absent {
             return Outcome::default();
         }
-        let stuck = if access.direction == Direction::Read { watch.stuck_in(access) } else { 0 };
-        let mut hits = VecDeque::new();
-        let rules = watch.rules(access.direction);
-        if !rules.is_empty() {
-            let data = watch.data_of(access, access.value | stuck);
-            for id in rules {
-                self.book.matches(*id, now, &mut hits, |cause| match cause {
-                    Cause::Access { value, .. } => data.matches(*value),
-                    _ => false,
-                });
+        let is_read = access.direction == Direction::Read;
+        let watch = access.register.and_then(|register| self.watches.register((function, register)));
+        let mut change = DataChange::NONE;
+        if is_read {
+            change = self.spaces.change(function, access);
+            if let Some(watch) = watch {
+                change = change.then(watch.change_in(access));
             }
         }
-        Outcome { effect: Effect { stuck }, fired: self.hit(hits, now) }
-    }
-
-    fn event(&mut self, now: Duration, function: &'static str, event: &Event) -> Outcome {
-        let mut hits = VecDeque::new();
-        for id in self.watches.event(event.name()) {
-            self.book.matches(*id, now, &mut hits, |cause| match cause {
-                Cause::Event { function: Some(wanted), .. } => wanted == function,
-                _ => true,
-            });
+        let value = change.apply(access.value);
+        let mut found = Vec::new();
+        if let Some(watch) = watch {
+            watch.find(access, value, self.state, &mut found);
         }
-        let fired = self.hit(hits, now);
-        for id in self.watches.armed_by(event.name()) {
-            if let Some(entry) = self.book.entries.get_mut(&id) {
-                entry.waits = false;
+        let seen = Observed::data(value).over(access.offset, access.size.into());
+        let place = Place::Space(function, SpaceKind::from(access.space), access.direction);
+        self.watches.find(place, &seen, self.state, &mut found);
+        if is_read {
+            let keeps = watch.is_some_and(RegisterWatch::keeps);
+            if let Some(register) = access.register.filter(|_| keeps) {
+                self.watches.saw((function, register), access, value);
             }
+            self.spaces.saw(function, access, value);
         }
-        Outcome { effect: Effect::default(), fired }
+        let effect = if change == DataChange::NONE { Effect::None } else { Effect::Data(change) };
+        Outcome { effect, fired: self.matched(found, now), ..Outcome::default() }
     }
 
-    fn command(&mut self, now: Duration, name: &str, argument: u32) -> Outcome {
-        let mut hits = VecDeque::new();
-        let data = Data::of_argument(argument);
-        for id in self.watches.command(name) {
-            self.book.matches(*id, now, &mut hits, |cause| match cause {
-                Cause::Command { argument, .. } => data.matches(*argument),
-                _ => false,
-            });
+    /// What becomes of a DMA of `length` bytes that `function` is about to do.
+    pub fn dma_fault(
+        &mut self,
+        function: &str,
+        direction: Direction,
+        address: u64,
+        length: u64,
+    ) -> Option<DmaFault> {
+        self.standing.dma(function, direction, address, length)
+    }
+
+    /// When `function` gets to guest memory again, if it does not at `now`.
+    #[must_use]
+    pub fn dma_held_until(&self, now: Duration, function: &str) -> Option<Duration> {
+        self.standing.dma_held_until(now, function)
+    }
+
+    fn event(&mut self, now: Duration, function: &'static str, event: &Event) -> Vec<Fired> {
+        self.state.follow(&self.names, function, event);
+        let mut found = Vec::new();
+        let number = self.names.function_number(function).map_or(u64::MAX, |number| number as u64);
+        let place = Place::Event(event.name());
+        self.watches.find(place, &Observed::PLAIN.at(number), self.state, &mut found);
+        if let Event::Morph { phase } = event {
+            self.watches.find(Place::Phase(phase), &Observed::PLAIN, self.state, &mut found);
         }
-        Outcome { effect: Effect::default(), fired: self.hit(hits, now) }
+        let fired = self.matched(found, now);
+        self.turn(place);
+        fired
+    }
+
+    fn command(&mut self, now: Duration, name: &str, argument: u32) -> Vec<Fired> {
+        let Some(number) = self.names.command_number(name) else { return Vec::new() };
+        self.seen(now, Place::Command(number), &Observed::data(argument.into()))
     }
 
     /// Shows the engine a message of the vfio-user client before it is acted on; `number` is that of its command on the
     /// wire. The hits come in order: the message meets the first [`Action::Wire`] in them. It is one look-up if no rule
     /// waits for it.
     pub fn message(&mut self, now: Duration, number: u16) -> Vec<Fired> {
+        self.seen(now, Place::Message(number), &Observed::PLAIN)
+    }
+
+    fn seen(&mut self, now: Duration, place: Place, seen: &Observed) -> Vec<Fired> {
+        let mut found = Vec::new();
+        self.watches.find(place, seen, self.state, &mut found);
+        self.matched(found, now)
+    }
+
+    /// What comes of it that these rules match.
+    fn matched(&mut self, mut found: Vec<RuleId>, now: Duration) -> Vec<Fired> {
+        found.sort_unstable();
         let mut hits = VecDeque::new();
-        for id in self.watches.message(number) {
-            self.book.matches(*id, now, &mut hits, |_| true);
-        }
+        self.count(&found, now, &mut hits);
         self.hit(hits, now)
+    }
+
+    fn count(&mut self, found: &[RuleId], now: Duration, hits: &mut VecDeque<RuleId>) {
+        for id in found {
+            self.book.matches(*id, now, hits);
+            // The last that it could have had, maybe.
+            self.relist(*id);
+        }
     }
 
     /// The messages that rules wait for: bit n stands for the command of number n.
     #[must_use]
     pub fn watched_messages(&self) -> u32 {
-        self.watches.messages().fold(0, |bits, number| bits | 1u32.checked_shl(number.into()).unwrap_or(0))
+        let places = self.book.entries.values().filter_map(|entry| match &entry.key {
+            Key::Places(places) => Some(places),
+            Key::Register(..) | Key::Start => None,
+        });
+        places.flatten().fold(0, |bits, place| match place {
+            Place::Message(number) => bits | 1u32.checked_shl((*number).into()).unwrap_or(0),
+            _ => bits,
+        })
     }
 
     /// The time of the next delayed hit.
@@ -328,21 +483,30 @@ impl Engine {
             entry.last_hit = Some(now);
             let (rule, actions) = (entry.rule.name.clone(), entry.rule.actions.clone());
             let hit = entry.hits;
-            for child in self.watches.chained_to(&rule) {
-                self.book.matches(*child, now, &mut hits, |_| true);
-            }
+            let mut children = Vec::new();
+            self.watches.find(Place::Rule(id), &Observed::PLAIN, self.state, &mut children);
+            self.count(&children, now, &mut hits);
+            self.turn(Place::Rule(id));
             for action in &actions {
                 match action {
-                    Action::ReadLatency(latency) => self.set_latency(*latency),
+                    Action::ReadLatency(latency) => self.set_latency(latency),
                     Action::StuckBusy(stuck) => self.set_stuck(stuck),
+                    Action::ReadData(data) => self.set_read_data(data),
+                    Action::Interrupt(interrupt) => self.standing.set_interrupt(interrupt),
+                    Action::Dma(dma) => self.standing.set_dma(now, dma),
+                    Action::Nvme(nvme) => self.standing.set_nvme(nvme, &self.names),
                     Action::Bar(_)
                     | Action::Link(_)
                     | Action::Presence(_)
+                    | Action::Slot(_)
                     | Action::Relink(_)
                     | Action::RelinkFails
                     | Action::PresenceLead(_)
                     | Action::PresenceLag(_)
                     | Action::Card(_)
+                    | Action::CardCorrupt(_)
+                    | Action::Config(_)
+                    | Action::PowerState { .. }
                     | Action::Wire(_) => {}
                 }
             }
@@ -351,20 +515,31 @@ impl Engine {
         fired
     }
 
-    fn set_latency(&mut self, latency: ReadLatency) {
+    fn set_latency(&mut self, latency: &ReadLatency) {
         // A rule that hits again goes on with its sequence; from its start each time, nothing would look random.
         if self.latency.latency() != latency {
-            self.latency = Generator::new(latency);
+            self.latency = Generator::new(latency.clone());
         }
     }
 
     fn set_stuck(&mut self, stuck: &StuckBusy) {
         // The rule was refused if there is no such register or no such mask.
         let Some((register, mask)) = resolve::stuck_bits(stuck, &self.names) else { return };
-        if stuck.clear {
-            self.watches.release(register, mask);
-        } else {
-            self.watches.stick(register, mask);
+        self.watches.change(register, |before, _| {
+            if stuck.clear { before.without(mask) } else { before.then(DataChange::give(mask, u64::MAX)) }
+        });
+    }
+
+    fn set_read_data(&mut self, data: &ReadData) {
+        // The rule was refused if the names do not have one of them.
+        if let Some(register) = resolve::read_register(data, &self.names) {
+            let width = mask_of_size(register.size);
+            self.watches.change(register, |before, seen| match data.answer {
+                ReadAnswer::Clear => DataChange::NONE,
+                answer => before.then(answer.change(width, seen)),
+            });
+        } else if let Some(space) = resolve::read_space(data, &self.names) {
+            self.spaces.set(space, data.answer);
         }
     }
 }
@@ -380,22 +555,19 @@ struct Book {
 
 impl Book {
     /// Something happened that a rule waits for; if it counts as a match, the rule hits now or later.
-    fn matches(
-        &mut self,
-        id: RuleId,
-        now: Duration,
-        hits: &mut VecDeque<RuleId>,
-        wanted: impl FnOnce(&Cause) -> bool,
-    ) {
+    fn matches(&mut self, id: RuleId, now: Duration, hits: &mut VecDeque<RuleId>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if !entry.is_armed() || !wanted(&entry.rule.on.cause) {
+        if !entry.is_armed() || !entry.is_lucky() {
             return;
         }
         entry.seen += 1;
-        if entry.rule.on.nth.is_some_and(|nth| nth.get() != entry.seen) {
+        let on = &entry.rule.on;
+        let passed_over = on.nth.is_some_and(|nth| nth.get() != entry.seen)
+            || on.every.is_some_and(|every| entry.seen % every.get() != 0);
+        if passed_over {
             return;
         }
-        if entry.rule.on.delay.is_zero() {
+        if on.delay.is_zero() {
             entry.matched += 1;
             hits.push_back(id);
         } else {
@@ -422,10 +594,14 @@ impl Book {
 struct Entry {
     rule: Rule,
     key: Key,
-    after: Option<&'static str>,
-    /// For its `after` event.
+    wanted: Wanted,
+    /// For its `after`.
     waits: bool,
-    /// Matches since it was armed, for `nth`.
+    /// Whether it is in the index.
+    listed: bool,
+    /// What its chance is drawn from.
+    random: Random,
+    /// Matches since it was armed, for `nth` and `every`.
     seen: u64,
     /// Matches that are or will be hits.
     matched: u64,
@@ -436,9 +612,28 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(rule: Rule, key: Key, after: Option<&'static str>) -> Self {
-        let waits = after.is_some();
-        Self { rule, key, after, waits, seen: 0, matched: 0, pending: 0, hits: 0, dropped: 0, last_hit: None }
+    fn new(rule: Rule, resolved: resolve::Resolved) -> Self {
+        let resolve::Resolved { key, wanted, after, until: _ } = resolved;
+        Self {
+            random: Random::new(rule.on.chance.map_or(0, |chance| chance.seed)),
+            rule,
+            key,
+            wanted,
+            waits: after.is_some(),
+            listed: false,
+            seen: 0,
+            matched: 0,
+            pending: 0,
+            hits: 0,
+            dropped: 0,
+            last_hit: None,
+        }
+    }
+
+    /// Draws whether a match counts, if that is left to chance.
+    fn is_lucky(&mut self) -> bool {
+        let Some(Chance { parts, .. }) = self.rule.on.chance else { return true };
+        self.random.below(Chance::WHOLE.into()) < parts.into()
     }
 
     fn is_armed(&self) -> bool {
@@ -460,12 +655,13 @@ impl Entry {
     }
 }
 
-impl Serialize for StuckBits {
+impl Serialize for ChangedRegister {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("function", self.function)?;
         map.serialize_entry("register", self.register)?;
-        map.serialize_entry("mask", &crate::rule::hexadecimal(self.mask))?;
+        map.serialize_entry("and", &crate::rule::hexadecimal(self.change.keep))?;
+        map.serialize_entry("xor", &crate::rule::hexadecimal(self.change.flip))?;
         map.end()
     }
 }

@@ -13,12 +13,14 @@ pub enum RuleError {
         /// Place and fault.
         message: String,
     },
-    /// A register, function, event, command, message or rule that does not exist.
-    #[error("rule {rule:?}: no {kind} {word:?}{nearest}")]
+    /// A register, function, event, phase, command, status, message or rule that does not exist.
+    #[error("rule {rule:?}: {place}: no {kind} {word:?}{nearest}")]
     UnknownName {
         /// The rule.
         rule: String,
-        /// What kind of name it is: `register`, `function`, `event`, `command`, `message` or `rule`.
+        /// Where in the rule.
+        place: Box<str>,
+        /// What kind of name it is, such as `register` or `event`.
         kind: &'static str,
         /// The name as written.
         word: String,
@@ -27,12 +29,14 @@ pub enum RuleError {
     },
     /// The function has no register of that name, but others have.
     #[error(
-        "rule {rule:?}: function {function:?} has no register {register:?}, but {} has",
+        "rule {rule:?}: {place}: function {function:?} has no register {register:?}, but {} has",
         alternatives(functions)
     )]
     NotInFunction {
         /// The rule.
         rule: String,
+        /// Where in the rule.
+        place: Box<str>,
         /// The register.
         register: String,
         /// The function that the rule names.
@@ -42,22 +46,26 @@ pub enum RuleError {
     },
     /// Several functions have a register of that name.
     #[error(
-        "rule {rule:?}: register {register:?} is in more than one function; add function = {}",
+        "rule {rule:?}: {place}: register {register:?} is in more than one function; add function = {}",
         alternatives(functions)
     )]
     AmbiguousRegister {
         /// The rule.
         rule: String,
+        /// Where in the rule.
+        place: Box<str>,
         /// The register.
         register: String,
         /// The functions that have it.
         functions: Vec<String>,
     },
-    /// A value or a mask has bits that the register or the argument does not have.
-    #[error("rule {rule:?}: {what} {value:#x} does not fit {target}, which is {size_bytes} byte{} wide", plural(*size_bytes))]
+    /// A value or a mask has bits that what it is compared with does not have.
+    #[error("rule {rule:?}: {place}: {what} {value:#x} does not fit {target}, which is {size_bytes} byte{} wide", plural(*size_bytes))]
     TooWide {
         /// The rule.
         rule: String,
+        /// Where in the rule.
+        place: Box<str>,
         /// `value` or `mask`.
         what: &'static str,
         /// The number that does not fit.
@@ -69,13 +77,28 @@ pub enum RuleError {
     },
     /// `stuck-busy` without a mask on a register that has no busy bit in its table.
     #[error(
-        "rule {rule:?}: register {register:?} has no known busy bit; say which bits: stuck-busy = {{ register = {register:?}, mask = 0x… }}"
+        "rule {rule:?}: {place}: register {register:?} has no known busy bit; say which bits: stuck-busy = {{ register = {register:?}, mask = 0x… }}"
     )]
     NoBusyBit {
         /// The rule.
         rule: String,
+        /// Where in the rule.
+        place: Box<str>,
         /// The register.
         register: String,
+    },
+    /// The action needs what the slot or its port is not equipped with.
+    #[error(
+        "rule {rule:?}: do.{action}: the slot is without {word}; `--slot {word}` gives it one, or in a scenario [device.slot] {} = true",
+        word.replace('-', "_")
+    )]
+    NotEquipped {
+        /// The rule.
+        rule: String,
+        /// The action's key.
+        action: &'static str,
+        /// What is missing, as [`sdmorph_pci::port::Equipment::WORDS`] has it.
+        word: &'static str,
     },
     /// A rule of this name is there already.
     #[error("rule {rule:?}: there is a rule of this name already; remove it first or choose another name")]
@@ -123,6 +146,49 @@ pub enum RuleError {
         /// The names nearest to it.
         nearest: Nearest,
     },
+}
+
+impl RuleError {
+    /// The rule that is wrong, where it is one rule and has a name.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { rule, .. } => rule.as_deref(),
+            Self::UnknownName { rule, .. }
+            | Self::NotInFunction { rule, .. }
+            | Self::AmbiguousRegister { rule, .. }
+            | Self::TooWide { rule, .. }
+            | Self::NoBusyBit { rule, .. }
+            | Self::NotEquipped { rule, .. }
+            | Self::Duplicate { rule }
+            | Self::InUse { rule, .. }
+            | Self::NoSuchRule { rule, .. } => Some(rule),
+            Self::Cycle { rules } | Self::Endless { rules } => rules.first().map(String::as_str),
+            Self::TooMany { .. } => None,
+        }
+    }
+
+    /// Where in the rule it is wrong: keys from the outside to the inside, such as `on.delay` or `do[1].link`. Empty if it
+    /// is the rule as a whole.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        match self {
+            // Its message begins with the place.
+            Self::Malformed { message, .. } => message.split(": ").next().unwrap_or_default(),
+            Self::UnknownName { place, .. }
+            | Self::NotInFunction { place, .. }
+            | Self::AmbiguousRegister { place, .. }
+            | Self::TooWide { place, .. }
+            | Self::NoBusyBit { place, .. } => place,
+            Self::NotEquipped { .. } => "do",
+            Self::Duplicate { .. }
+            | Self::Cycle { .. }
+            | Self::Endless { .. }
+            | Self::TooMany { .. }
+            | Self::InUse { .. }
+            | Self::NoSuchRule { .. } => "",
+        }
+    }
 }
 
 fn prefix(rule: Option<&str>) -> String {

@@ -6,16 +6,17 @@ use std::time::Duration;
 use sdmorph_pci::Event;
 
 use crate::error::RuleError;
-use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule};
+use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName};
+use crate::slot::SlotAction;
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
     let rules: Vec<&Rule> = rules.collect();
-    let waits = Graph::new(&rules, |_| true, |_| &[]);
+    let waits = Graph::new(&rules, |_| true, |rule| rule.on.needs().collect(), |_| &[]);
     if let Some(cycle) = waits.cycle() {
         return Err(RuleError::Cycle { rules: cycle });
     }
-    let sets_off = Graph::new(&rules, is_boundless, events_of);
+    let sets_off = Graph::new(&rules, is_boundless, |_| Vec::new(), events_of);
     match sets_off.cycle() {
         Some(cycle) => Err(RuleError::Endless { rules: cycle }),
         None => Ok(()),
@@ -33,9 +34,10 @@ fn events_of(action: &Action) -> &'static [Event] {
     match action {
         Action::Bar(BarAction::Vanish) => &[Event::BarVanished],
         Action::Bar(BarAction::Return) => &[Event::BarReturned],
-        Action::Link(LinkAction::Down) => {
+        Action::Link(LinkAction::Down | LinkAction::Flap(_)) => {
             &[Event::LinkDown, Event::Reset { kind: sdmorph_pci::ResetKind::Hot }]
         }
+        Action::Slot(action) => slot_events_of(action),
         Action::Link(LinkAction::Up) => &[Event::LinkUp],
         Action::Presence(_) => &[Event::PresenceChanged { present: true }],
         Action::Card(CardAction::Eject) => &[Event::CardEjected],
@@ -43,12 +45,38 @@ fn events_of(action: &Action) -> &'static [Event] {
         Action::Card(CardAction::OverCurrent) => &[Event::OverCurrent],
         // Times of the slot have their effect later, through its timers.
         Action::ReadLatency(_)
+        | Action::Link(LinkAction::TrainFails)
         | Action::Relink(_)
         | Action::RelinkFails
         | Action::PresenceLead(_)
         | Action::PresenceLag(_)
         | Action::StuckBusy(_)
+        | Action::ReadData(_)
+        | Action::Interrupt(_)
+        | Action::Dma(_)
+        | Action::Nvme(_)
+        | Action::CardCorrupt(_)
+        | Action::Config(_)
+        | Action::PowerState { .. }
         | Action::Wire(_) => &[],
+    }
+}
+
+fn slot_events_of(action: &SlotAction) -> &'static [Event] {
+    const RESET: Event = Event::Reset { kind: sdmorph_pci::ResetKind::Hot };
+    match action {
+        SlotAction::PresenceBounces(_) => &[Event::PresenceChanged { present: true }],
+        SlotAction::AttentionButton => &[Event::AttentionButtonPressed],
+        SlotAction::MrlSensor { .. } => &[Event::MrlSensorChanged { open: true }],
+        SlotAction::PowerFault(true) => {
+            &[Event::PowerFault, Event::SlotPower { on: false }, Event::LinkDown, RESET]
+        }
+        SlotAction::PowerFault(false) => &[Event::SlotPower { on: true }],
+        SlotAction::Aer(_) => {
+            &[Event::ErrorDetected { error: "", message: None }, Event::Contained, Event::LinkDown, RESET]
+        }
+        SlotAction::Dpc => &[Event::Contained, Event::LinkDown, RESET],
+        SlotAction::AbsenceLead(_) | SlotAction::AbsenceLag(_) | SlotAction::CommandCompleted(_) => &[],
     }
 }
 
@@ -62,6 +90,7 @@ impl<'a> Graph<'a> {
     fn new(
         rules: &'a [&'a Rule],
         counts: impl Fn(&Rule) -> bool,
+        needs: impl Fn(&'a Rule) -> Vec<&'a RuleName>,
         events: impl Fn(&Action) -> &'static [Event],
     ) -> Self {
         let mut next = vec![Vec::new(); rules.len() + Event::NAMES.len()];
@@ -76,10 +105,21 @@ impl<'a> Graph<'a> {
             }
         };
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| counts(rule)) {
+            for name in needs(rule) {
+                edge(by_name.get(name.as_str()).copied(), Some(index));
+            }
             match &rule.on.cause {
                 Cause::Rule(name) => edge(by_name.get(name.as_str()).copied(), Some(index)),
                 Cause::Event { name, .. } => edge(event_node(name), Some(index)),
-                Cause::Access { .. } | Cause::Command { .. } | Cause::Message(_) | Cause::Start => {}
+                Cause::Phase(_) => edge(event_node("morph"), Some(index)),
+                Cause::Access { .. }
+                | Cause::AnyAccess { .. }
+                | Cause::Command { .. }
+                | Cause::Doorbell { .. }
+                | Cause::Interrupt { .. }
+                | Cause::Dma { .. }
+                | Cause::Message(_)
+                | Cause::Start => {}
             }
             for event in rule.actions.iter().flat_map(&events) {
                 edge(Some(index), event_node(event.name()));

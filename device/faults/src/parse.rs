@@ -2,31 +2,29 @@
 //!
 //! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
 
+mod function;
+mod slot;
+mod trigger;
+
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use sdmorph_pci::Direction;
 use serde_json::{Map, Value};
 
 use crate::duration::{self, MAX_DELAY};
 use crate::error::RuleError;
 use crate::latency::{MAX_LATENCY, ReadLatency};
 use crate::nearest::{Nearest, quoted};
-use crate::rule::{
-    Action, BarAction, CardAction, Cause, LinkAction, Pattern, Rule, RuleName, StuckBusy, Trigger,
-    hexadecimal,
-};
+use crate::rule::{Action, BarAction, CardAction, Cause, Rule, RuleName, StuckBusy, Trigger};
+use crate::slot::SlotAction;
 use crate::wire::{Errno, WireAction};
+
+pub use function::disturbance;
 
 type Table = Map<String, Value>;
 type Parsed<T> = Result<T, String>;
 
 const RULE_KEYS: &[&str] = &["name", "on", "do", "times"];
-const CAUSES: &[&str] = &["read", "write", "access", "event", "rule", "command", "message", "start"];
-const ON_KEYS: &[&str] = &[
-    "read", "write", "access", "event", "rule", "command", "message", "start", "function", "value", "mask",
-    "nth", "after", "delay",
-];
 const ACTIONS: &[&str] = &[
     "bar",
     "read-latency",
@@ -34,12 +32,27 @@ const ACTIONS: &[&str] = &[
     "presence",
     "presence-lead",
     "presence-lag",
+    "absence-lead",
+    "absence-lag",
+    "attention-button",
+    "mrl-sensor",
+    "power-fault",
+    "command-completed",
+    "aer",
+    "dpc",
     "relink",
     "card",
     "stuck-busy",
+    "read-data",
+    "interrupt",
+    "dma",
+    "nvme",
+    "card-corrupt",
+    "config",
+    "power-state",
     "wire",
 ];
-const UNIFORM_KEYS: &[&str] = &["min", "max", "seed"];
+const LATENCY_KEYS: &[&str] = &["min", "max", "mean", "seed", "trace-ns"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
 
@@ -61,103 +74,21 @@ fn rule_parts(value: &Value) -> Parsed<Rule> {
         None => return Err("name: a rule needs a name, such as \"bar-dies\"".into()),
         Some(name) => rule_name("name", name)?,
     };
-    let on = table.get("on").ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
-    let on = trigger(on)?;
-    let actions = table.get("do").ok_or_else(|| format!("do: one of {} is needed", ACTIONS.join(", ")))?;
-    let actions = action_list(actions)?;
+    let on = trigger::trigger(table.get("on").unwrap_or(&Value::Object(Table::new())))?;
+    let actions = table.get("do").map_or(Ok(Vec::new()), action_list)?;
     wire_fits(&on, &actions)?;
     let times = table.get("times").map(|value| count("times", value)).transpose()?;
-    let once = on.nth.is_some() || on.cause == Cause::Start;
+    let once = on.nth.is_some() && !on.comes_again() || on.cause == Cause::Start;
     if once && times.is_some_and(|times| times.get() > 1) {
-        return Err("times: a rule with nth or start hits once at most".into());
+        return Err("times: a rule with start, or with nth that is armed only once, hits once at most".into());
     }
     Ok(Rule { name, on, actions, times })
-}
-
-fn trigger(value: &Value) -> Parsed<Trigger> {
-    let table = table("on", value, ON_KEYS)?;
-    let mut causes = table.iter().filter(|(key, _)| CAUSES.contains(&key.as_str()));
-    let (key, target) = causes.next().ok_or_else(|| format!("on: one of {} is needed", CAUSES.join(", ")))?;
-    if let Some((other, _)) = causes.next() {
-        let hint = if matches!((key.as_str(), other.as_str()), ("read", "write")) {
-            "; access is both"
-        } else {
-            "; make it two rules"
-        };
-        return Err(format!("on: only one trigger is possible, not {key} and {other}{hint}"));
-    }
-    let place = format!("on.{key}");
-    let allow = |qualifiers: &[&str]| -> Parsed<()> {
-        let refused = table
-            .keys()
-            .find(|name| *name != key && *name != "delay" && !qualifiers.contains(&name.as_str()));
-        refused.map_or(Ok(()), |name| Err(format!("on.{name}: does not go with {key}")))
-    };
-    let function = || table.get("function").map(|value| text("on.function", value)).transpose();
-    let cause = match key.as_str() {
-        "event" => {
-            allow(&["function", "nth", "after"])?;
-            Cause::Event { name: text(&place, target)?, function: function()? }
-        }
-        "rule" => {
-            allow(&["nth", "after"])?;
-            Cause::Rule(rule_name(&place, target)?)
-        }
-        "command" => {
-            allow(&["value", "mask", "nth", "after"])?;
-            Cause::Command { name: text(&place, target)?, argument: pattern(table)? }
-        }
-        "message" => {
-            allow(&["nth", "after"])?;
-            Cause::Message(text(&place, target)?)
-        }
-        "start" => {
-            allow(&[])?;
-            if *target != Value::Bool(true) {
-                return Err(format!("on.start: true is needed, not {}", describe(target)));
-            }
-            Cause::Start
-        }
-        register => {
-            allow(&["function", "value", "mask", "nth", "after"])?;
-            let direction = match register {
-                "read" => Some(Direction::Read),
-                "write" => Some(Direction::Write),
-                _ => None,
-            };
-            let register = text(&place, target)?;
-            Cause::Access { direction, register, function: function()?, value: pattern(table)? }
-        }
-    };
-    let nth = table.get("nth").map(|value| count("on.nth", value)).transpose()?;
-    let after = table.get("after").map(|value| text("on.after", value)).transpose()?;
-    let delay = table
-        .get("delay")
-        .map_or(Ok(Duration::ZERO), |value| time("on.delay", value, "a delay", MAX_DELAY, "24 h"))?;
-    Ok(Trigger { cause, nth, after, delay })
-}
-
-fn pattern(table: &Table) -> Parsed<Option<Pattern>> {
-    let mask = table.get("mask").map(|value| mask("on.mask", value)).transpose()?;
-    let Some(value) = table.get("value") else {
-        return match mask {
-            Some(_) => Err("on.mask: it says which bits of value count, and there is no value".into()),
-            None => Ok(None),
-        };
-    };
-    let value = number("on.value", value)?;
-    let outside = value & !mask.unwrap_or(u64::MAX);
-    if outside != 0 {
-        let outside = hexadecimal(outside);
-        return Err(format!("on.value: bits {outside} are outside of mask, so that nothing could match"));
-    }
-    Ok(Some(Pattern { value, mask }))
 }
 
 fn action_list(value: &Value) -> Parsed<Vec<Action>> {
     let Value::Array(list) = value else { return Ok(vec![action("do", value)?]) };
     if list.is_empty() {
-        return Err("do: a rule needs an action; the list is empty".into());
+        return Err("do: the list is empty; a rule that only counts has no do".into());
     }
     if list.len() > MAX_ACTIONS {
         return Err(format!("do: {} actions are above the limit of {MAX_ACTIONS} a rule", list.len()));
@@ -181,13 +112,29 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             "vanish" => Action::Bar(BarAction::Vanish),
             _ => Action::Bar(BarAction::Return),
         },
-        "link" => match word(&place, value, &["down", "up"])? {
-            "down" => Action::Link(LinkAction::Down),
-            _ => Action::Link(LinkAction::Up),
-        },
-        "presence" => Action::Presence(boolean(&place, value)?),
+        "link" => Action::Link(slot::link(&place, value)?),
+        "presence" => slot::presence(&place, value)?,
         "presence-lead" => Action::PresenceLead(slot_time(&place, value, "a lead")?),
         "presence-lag" => Action::PresenceLag(slot_time(&place, value, "a lag")?),
+        "absence-lead" => Action::Slot(SlotAction::AbsenceLead(slot_time(&place, value, "a lead")?)),
+        "absence-lag" => Action::Slot(SlotAction::AbsenceLag(slot_time(&place, value, "a lag")?)),
+        "attention-button" => {
+            word(&place, value, &["press"])?;
+            Action::Slot(SlotAction::AttentionButton)
+        }
+        "mrl-sensor" => {
+            let open = word(&place, value, &["open", "closed"])? == "open";
+            Action::Slot(SlotAction::MrlSensor { open })
+        }
+        "power-fault" => Action::Slot(SlotAction::PowerFault(boolean(&place, value)?)),
+        "command-completed" => {
+            Action::Slot(SlotAction::CommandCompleted(slot::command_completed(&place, value)?))
+        }
+        "aer" => Action::Slot(SlotAction::Aer(slot::aer(&place, value)?)),
+        "dpc" => {
+            word(&place, value, &["trigger"])?;
+            Action::Slot(SlotAction::Dpc)
+        }
         "relink" if value == "fail" => Action::RelinkFails,
         "relink" => Action::Relink(slot_time(&place, value, "a relink time")?),
         "card" => match word(&place, value, &["eject", "insert", "over-current"])? {
@@ -197,6 +144,16 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
         },
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
         "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
+        "read-data" => Action::ReadData(function::read_data(&place, value)?),
+        "interrupt" => Action::Interrupt(function::interrupt(&place, value)?),
+        "dma" => Action::Dma(function::dma(&place, value)?),
+        "nvme" => Action::Nvme(function::nvme(&place, value)?),
+        "card-corrupt" => Action::CardCorrupt(function::card_corrupt(&place, value)?),
+        "config" => match word(&place, value, &["vanish", "return"])? {
+            "vanish" => Action::Config(BarAction::Vanish),
+            _ => Action::Config(BarAction::Return),
+        },
+        "power-state" => Action::PowerState { stuck: word(&place, value, &["stuck", "normal"])? == "stuck" },
         _ => Action::Wire(wire(&place, value)?),
     })
 }
@@ -211,7 +168,25 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
         let latency = latency(place, value, "a latency")?;
         return Ok(if latency.is_zero() { ReadLatency::Off } else { ReadLatency::Fixed(latency) });
     };
-    let table = table(place, value, UNIFORM_KEYS)?;
+    let table = table(place, value, LATENCY_KEYS)?;
+    // Each of these says which kind it is; a range is the one without such a key.
+    let kind = ["trace-ns", "mean"].into_iter().find(|kind| table.contains_key(*kind));
+    let allowed: &[&str] = match kind {
+        Some("trace-ns") => &["trace-ns"],
+        Some(_) => &["mean", "seed"],
+        None => &["min", "max", "seed"],
+    };
+    if let (Some(kind), Some(other)) = (kind, table.keys().find(|key| !allowed.contains(&key.as_str()))) {
+        return Err(format!("{place}.{other}: does not go with {kind}"));
+    }
+    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
+    if let Some(trace) = table.get("trace-ns") {
+        return Ok(ReadLatency::Trace(function::trace(&format!("{place}.trace-ns"), trace)?));
+    }
+    if let Some(mean) = table.get("mean") {
+        let mean = latency(&format!("{place}.mean"), mean, "a latency")?;
+        return Ok(ReadLatency::Exponential { mean, seed });
+    }
     let end = |key: &str| {
         let place = format!("{place}.{key}");
         let value = table.get(key).ok_or_else(|| format!("{place}: is needed, such as \"500us\""))?;
@@ -221,7 +196,6 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
     if min > max {
         return Err(format!("{place}: min ({}) is above max ({})", spaced(min), spaced(max)));
     }
-    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
     Ok(ReadLatency::Uniform { min, max, seed })
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use sdmorph_pci::{Event, Register, Space};
 
+use crate::state::{MAX_FUNCTIONS, MAX_PHASES};
+
 /// One register of one function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegisterInfo {
@@ -21,15 +23,21 @@ pub struct RegisterInfo {
     pub busy: u64,
 }
 
-/// All register, event and command names of a machine.
+/// All names of a machine: of registers and functions, events, phases of the switch and commands.
 ///
 /// A register is known by its function and its name; if a function has the name twice, the first one counts.
 #[derive(Debug, Clone)]
 pub struct Registry {
     /// By name; one of each function.
     registers: HashMap<&'static str, Vec<RegisterInfo>>,
+    /// Those that have registers, in the order they came; [`MAX_FUNCTIONS`] at most.
+    functions: Vec<&'static str>,
+    /// [`MAX_PHASES`] at most; a machine begins in the first.
+    phases: Vec<&'static str>,
     events: &'static [&'static str],
     commands: Vec<String>,
+    /// Status codes of NVMe commands by name.
+    statuses: Vec<(&'static str, u16)>,
 }
 
 impl Default for Registry {
@@ -39,14 +47,24 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// No registers, no commands, and the events of [`Event::NAMES`].
+    /// No registers, no phases, no commands, and the events of [`Event::NAMES`].
     #[must_use]
     pub fn new() -> Self {
-        Self { registers: HashMap::new(), events: Event::NAMES, commands: Vec::new() }
+        Self {
+            registers: HashMap::new(),
+            functions: Vec::new(),
+            phases: Vec::new(),
+            events: Event::NAMES,
+            commands: Vec::new(),
+            statuses: Vec::new(),
+        }
     }
 
     /// Adds one register.
     pub fn add_register(&mut self, register: RegisterInfo) {
+        if self.functions.len() < MAX_FUNCTIONS && !self.functions.contains(&register.function) {
+            self.functions.push(register.function);
+        }
         let namesakes = self.registers.entry(register.name).or_default();
         if namesakes.iter().all(|other| other.function != register.function) {
             namesakes.push(register);
@@ -75,11 +93,22 @@ impl Registry {
         }
     }
 
+    /// Adds the phases of the switch, as [`Event::Morph`] names them; a machine begins in the first.
+    pub fn add_phases(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.phases.extend(names);
+        self.phases.truncate(MAX_PHASES);
+    }
+
     /// Adds the names of storage commands, such as `CMD8`.
     pub fn add_commands<S: Into<String>>(&mut self, names: impl IntoIterator<Item = S>) {
         self.commands.extend(names.into_iter().map(Into::into));
         self.commands.sort_unstable();
         self.commands.dedup();
+    }
+
+    /// Adds the names of statuses that an NVMe command can end with, and their codes.
+    pub fn add_statuses(&mut self, statuses: impl IntoIterator<Item = (&'static str, u16)>) {
+        self.statuses.extend(statuses);
     }
 
     /// The register `name` of `function`.
@@ -98,6 +127,11 @@ impl Registry {
         self.registers.values().flatten()
     }
 
+    /// The function of that name.
+    pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
+        self.registers().map(|register| register.function).find(|function| *function == name)
+    }
+
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {
         self.events.iter().find(|event| **event == name).copied()
     }
@@ -106,8 +140,32 @@ impl Registry {
         self.events.iter().copied()
     }
 
-    pub(crate) fn has_command(&self, name: &str) -> bool {
-        self.commands.iter().any(|command| command == name)
+    pub(crate) fn functions(&self) -> &[&'static str] {
+        &self.functions
+    }
+
+    pub(crate) fn function_number(&self, name: &str) -> Option<usize> {
+        self.functions.iter().position(|function| *function == name)
+    }
+
+    pub(crate) fn phases(&self) -> &[&'static str] {
+        &self.phases
+    }
+
+    pub(crate) fn phase_number(&self, name: &str) -> Option<usize> {
+        self.phases.iter().position(|phase| *phase == name)
+    }
+
+    pub(crate) fn command_number(&self, name: &str) -> Option<usize> {
+        self.commands.binary_search_by(|command| command.as_str().cmp(name)).ok()
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Option<u16> {
+        self.statuses.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+    }
+
+    pub(crate) fn status_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.statuses.iter().map(|(name, _)| *name)
     }
 
     pub(crate) fn command_names(&self) -> impl Iterator<Item = &str> {

@@ -15,14 +15,19 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use sdmorph_pci::Direction;
+use sdmorph_pci::Disturbance;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::RuleError;
+use crate::function::{DmaAction, InterruptAction, NvmeAction, disturbance_to_json};
 use crate::latency::ReadLatency;
+use crate::read_data::ReadData;
+use crate::slot::SlotAction;
 use crate::wire::WireAction;
 use crate::{duration, parse};
+
+pub use crate::trigger::{Cause, Chance, Conditions, Moment, Pattern, SpaceKind, Span, Trigger};
 
 /// When something happens, do something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub struct Rule {
     pub name: RuleName,
     /// `on`: when.
     pub on: Trigger,
-    /// `do`: what, in this order; one or more.
+    /// `do`: what, in this order; a rule without any only counts, for other rules to refer to.
     pub actions: Vec<Action>,
     /// The most hits it may have; `None` is without limit.
     pub times: Option<NonZeroU64>,
@@ -41,64 +46,6 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct RuleName(String);
-
-/// When a rule matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trigger {
-    /// What must happen.
-    pub cause: Cause,
-    /// Only the n-th match counts, 1 being the first since the rule was armed; the rule then has one hit at most.
-    pub nth: Option<NonZeroU64>,
-    /// The rule is armed by the first event of this name after it was added; `None` arms it at once.
-    pub after: Option<String>,
-    /// How long after the match the rule hits.
-    pub delay: Duration,
-}
-
-/// What a rule waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// `read`, `write`, `access`: an access to a register.
-    Access {
-        /// Which kind of access; `None` is both.
-        direction: Option<Direction>,
-        /// The register.
-        register: String,
-        /// Its function, where several have a register of that name.
-        function: Option<String>,
-        /// The data; `None` is any.
-        value: Option<Pattern>,
-    },
-    /// `event`: an event of that name.
-    Event {
-        /// One of [`sdmorph_pci::Event::NAMES`].
-        name: String,
-        /// Only this function's; `None` is anybody's.
-        function: Option<String>,
-    },
-    /// `command`: a storage command that reached the card.
-    Command {
-        /// Name as its specification spells it.
-        name: String,
-        /// Its argument; `None` is any.
-        argument: Option<Pattern>,
-    },
-    /// `message`: a message of the vfio-user client, before it is acted on.
-    Message(String),
-    /// `rule`: another rule's hit.
-    Rule(RuleName),
-    /// `start`: the moment the rule is added.
-    Start,
-}
-
-/// Which numbers match: those that have the bits of `mask` as `value` has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pattern {
-    /// The bits wanted; none outside of `mask`.
-    pub value: u64,
-    /// The bits compared; `None` is all.
-    pub mask: Option<u64>,
-}
 
 /// What a rule does when it hits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +58,8 @@ pub enum Action {
     Link(LinkAction),
     /// `presence`: the slot's presence detect state.
     Presence(bool),
+    /// More on the slot and its port.
+    Slot(SlotAction),
     /// `relink`: from the request of an SD Express switch to the link's fall, instead of what the driver programmed; for
     /// a switch that is under way from now on.
     Relink(Duration),
@@ -124,12 +73,29 @@ pub enum Action {
     Card(CardAction),
     /// `stuck-busy`: bits of a register read as set from now on, or no longer.
     StuckBusy(StuckBusy),
+    /// `read-data`: reads answer something else from now on, or no longer.
+    ReadData(ReadData),
+    /// `interrupt`: what becomes of interrupt messages.
+    Interrupt(InterruptAction),
+    /// `dma`: what becomes of the DMA of the function in the slot.
+    Dma(DmaAction),
+    /// `nvme`: what becomes of the drive in the slot and of its commands.
+    Nvme(NvmeAction),
+    /// `card-corrupt`: the card in the reader is disturbed.
+    CardCorrupt(Disturbance),
+    /// `config`: the configuration space of the function in the slot stops answering, or answers again.
+    Config(BarAction),
+    /// `power-state`: the function in the slot stays in the D-state that it is in, or no longer.
+    PowerState {
+        /// It stays.
+        stuck: bool,
+    },
     /// `wire`: what becomes of the message that the rule waits for. Only in a rule with [`Cause::Message`] and without
     /// `delay`, and once in it.
     Wire(WireAction),
 }
 
-/// What becomes of a BAR.
+/// What becomes of a BAR, or of configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarAction {
     /// Reads are all-ones and writes are lost.
@@ -145,6 +111,10 @@ pub enum LinkAction {
     Down,
     /// It comes up.
     Up,
+    /// It goes down and, this long after, up again. Who is at the other end stays present.
+    Flap(Duration),
+    /// The next time that it would come up, its training does not come to an end.
+    TrainFails,
 }
 
 /// What becomes of a card.
@@ -186,9 +156,11 @@ impl Rule {
         let mut table = Map::new();
         table.insert("name".into(), json!(self.name));
         table.insert("on".into(), self.on.to_json());
-        let actions: Vec<Value> = self.actions.iter().map(Action::to_json).collect();
-        let only = if actions.len() == 1 { actions.first().cloned() } else { None };
-        table.insert("do".into(), only.unwrap_or(Value::Array(actions)));
+        match self.actions.as_slice() {
+            [] => {}
+            [only] => drop(table.insert("do".into(), only.to_json())),
+            several => drop(table.insert("do".into(), several.iter().map(Action::to_json).collect())),
+        }
         if let Some(times) = self.times {
             table.insert("times".into(), json!(times));
         }
@@ -253,53 +225,6 @@ impl std::borrow::Borrow<str> for RuleName {
     }
 }
 
-impl Trigger {
-    fn to_json(&self) -> Value {
-        let mut table = Map::new();
-        let pattern = match &self.cause {
-            Cause::Access { direction, register, function, value } => {
-                let key = match direction {
-                    Some(Direction::Read) => "read",
-                    Some(Direction::Write) => "write",
-                    None => "access",
-                };
-                table.insert(key.into(), json!(register));
-                insert_some(&mut table, "function", function.as_ref());
-                *value
-            }
-            Cause::Event { name, function } => {
-                table.insert("event".into(), json!(name));
-                insert_some(&mut table, "function", function.as_ref());
-                None
-            }
-            Cause::Command { name, argument } => {
-                table.insert("command".into(), json!(name));
-                *argument
-            }
-            Cause::Message(name) => {
-                table.insert("message".into(), json!(name));
-                None
-            }
-            Cause::Rule(name) => {
-                table.insert("rule".into(), json!(name));
-                None
-            }
-            Cause::Start => {
-                table.insert("start".into(), json!(true));
-                None
-            }
-        };
-        insert_some(&mut table, "value", pattern.map(|pattern| hexadecimal(pattern.value)));
-        insert_some(&mut table, "mask", pattern.and_then(|pattern| pattern.mask).map(hexadecimal));
-        insert_some(&mut table, "nth", self.nth);
-        insert_some(&mut table, "after", self.after.as_ref());
-        if !self.delay.is_zero() {
-            table.insert("delay".into(), json!(duration::text(self.delay)));
-        }
-        Value::Object(table)
-    }
-}
-
 impl Action {
     /// The action in its JSON form.
     #[must_use]
@@ -310,7 +235,10 @@ impl Action {
             Action::ReadLatency(latency) => json!({ "read-latency": latency }),
             Action::Link(LinkAction::Down) => json!({ "link": "down" }),
             Action::Link(LinkAction::Up) => json!({ "link": "up" }),
+            Action::Link(LinkAction::Flap(time)) => json!({ "link": { "flap": duration::text(*time) } }),
+            Action::Link(LinkAction::TrainFails) => json!({ "link": "train-fail" }),
             Action::Presence(present) => json!({ "presence": present }),
+            Action::Slot(slot) => slot.to_json(),
             Action::Relink(time) => json!({ "relink": duration::text(*time) }),
             Action::RelinkFails => json!({ "relink": "fail" }),
             Action::PresenceLead(time) => json!({ "presence-lead": duration::text(*time) }),
@@ -319,6 +247,16 @@ impl Action {
             Action::Card(CardAction::Insert) => json!({ "card": "insert" }),
             Action::Card(CardAction::OverCurrent) => json!({ "card": "over-current" }),
             Action::StuckBusy(stuck) => json!({ "stuck-busy": stuck.to_json() }),
+            Action::ReadData(data) => json!({ "read-data": data.to_json() }),
+            Action::Interrupt(interrupt) => json!({ "interrupt": interrupt.to_json() }),
+            Action::Dma(dma) => json!({ "dma": dma.to_json() }),
+            Action::Nvme(nvme) => json!({ "nvme": nvme.to_json() }),
+            Action::CardCorrupt(disturbance) => json!({ "card-corrupt": disturbance_to_json(*disturbance) }),
+            Action::Config(BarAction::Vanish) => json!({ "config": "vanish" }),
+            Action::Config(BarAction::Return) => json!({ "config": "return" }),
+            Action::PowerState { stuck } => {
+                json!({ "power-state": if *stuck { "stuck" } else { "normal" } })
+            }
             Action::Wire(wire) => json!({ "wire": wire.to_json() }),
         }
     }
@@ -333,11 +271,18 @@ impl Serialize for Action {
 impl Serialize for ReadLatency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = duration::text;
-        let value = match *self {
+        let value = match self {
             ReadLatency::Off => json!("0s"),
-            ReadLatency::Fixed(latency) => json!(text(latency)),
+            ReadLatency::Fixed(latency) => json!(text(*latency)),
             ReadLatency::Uniform { min, max, seed } => {
-                json!({ "min": text(min), "max": text(max), "seed": hexadecimal(seed) })
+                json!({ "min": text(*min), "max": text(*max), "seed": hexadecimal(*seed) })
+            }
+            ReadLatency::Exponential { mean, seed } => {
+                json!({ "mean": text(*mean), "seed": hexadecimal(*seed) })
+            }
+            ReadLatency::Trace(trace) => {
+                let nanoseconds: Vec<u64> = trace.iter().map(|time| time.as_nanos() as u64).collect();
+                json!({ "trace-ns": nanoseconds })
             }
         };
         value.serialize(serializer)
@@ -360,7 +305,8 @@ impl StuckBusy {
     }
 }
 
-fn insert_some(table: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
+/// Writes what is there.
+pub(crate) fn insert_some(table: &mut Map<String, Value>, key: &str, value: Option<impl Serialize>) {
     if let Some(value) = value {
         table.insert(key.into(), json!(value));
     }

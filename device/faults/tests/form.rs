@@ -5,10 +5,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sdmorph_faults::{
-    Action, BarAction, CardAction, Cause, Errno, LinkAction, Pattern, ReadLatency, Rule, RuleName, StuckBusy,
-    Trigger, WireAction,
+    Action, Aer, BarAction, Bounce, CardAction, Cause, Chance, Conditions, Errno, LinkAction, Moment,
+    Pattern, ReadLatency, Rule, RuleName, SlotAction, SpaceKind, Span, StuckBusy, Trigger, WireAction,
 };
-use sdmorph_pci::Direction;
+use sdmorph_pci::capability::AerError;
+use sdmorph_pci::port::CommandCompletion;
+use sdmorph_pci::{Direction, DoorbellKind};
 use serde_json::{Value, json};
 
 fn rule(on: Value, action: Value) -> Rule {
@@ -23,8 +25,12 @@ fn access(direction: Option<Direction>, value: Option<Pattern>) -> Cause {
     Cause::Access { direction, register: "HAIMR".into(), function: None, value }
 }
 
+fn any_access(direction: Option<Direction>, function: Option<String>, space: Option<SpaceKind>) -> Cause {
+    Cause::AnyAccess { direction, function, space, offset: None, value: None }
+}
+
 fn once(cause: Cause) -> Trigger {
-    Trigger { cause, nth: None, after: None, delay: Duration::ZERO }
+    Trigger::from(cause)
 }
 
 #[test]
@@ -43,10 +49,106 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
         (
             json!({ "event": "reset", "function": "reader", "nth": 3, "after": "link-up", "delay": "5ms" }),
             Trigger {
-                cause: Cause::Event { name: "reset".into(), function: Some("reader".into()) },
                 nth,
-                after: Some("link-up".into()),
+                after: Some(Moment::Event("link-up".into())),
                 delay: Duration::from_millis(5),
+                ..once(Cause::Event { name: "reset".into(), function: Some("reader".into()) })
+            },
+        ),
+        (json!({ "event": "morph" }), once(Cause::Event { name: "morph".into(), function: None })),
+        (json!({ "phase": "drive" }), once(Cause::Phase("drive".into()))),
+        (json!({ "read": "*" }), once(any_access(Some(Direction::Read), None, None))),
+        (
+            json!({ "access": "*", "function": "port", "space": "config", "offset": { "from": "0x80", "to": "0x8b" } }),
+            once(Cause::AnyAccess {
+                function: Some("port".into()),
+                direction: None,
+                space: Some(SpaceKind::Config),
+                offset: Some(Span { from: 0x80, to: 0x8b }),
+                value: None,
+            }),
+        ),
+        (
+            json!({ "write": "*", "space": "bar", "offset": "0x10", "value": "0x1", "mask": "0x1" }),
+            once(Cause::AnyAccess {
+                value: Some(Pattern { value: 1, mask: Some(1) }),
+                direction: Some(Direction::Write),
+                function: None,
+                space: Some(SpaceKind::Bar),
+                offset: Some(Span { from: 0x10, to: 0x10 }),
+            }),
+        ),
+        (
+            json!({ "doorbell": "sq", "queue": 1, "value": "0x0" }),
+            once(Cause::Doorbell {
+                kind: Some(DoorbellKind::SubmissionTail),
+                queue: Some(1),
+                value: Some(Pattern { value: 0, mask: None }),
+            }),
+        ),
+        (json!({ "doorbell": "*" }), once(Cause::Doorbell { kind: None, queue: None, value: None })),
+        (
+            json!({ "interrupt": 2, "function": "nvme" }),
+            once(Cause::Interrupt { vector: Some(2), function: Some("nvme".into()), data: None }),
+        ),
+        (
+            json!({ "interrupt": "*", "value": "0x21" }),
+            once(Cause::Interrupt {
+                vector: None,
+                function: None,
+                data: Some(Pattern { value: 0x21, mask: None }),
+            }),
+        ),
+        (
+            json!({ "dma": "write", "function": "reader", "address": { "from": "0x1000" } }),
+            once(Cause::Dma {
+                direction: Some(Direction::Write),
+                function: Some("reader".into()),
+                address: Some(Span { from: 0x1000, to: u64::MAX }),
+            }),
+        ),
+        (json!({ "dma": "*" }), once(Cause::Dma { direction: None, function: None, address: None })),
+        (
+            json!({ "dma": "*", "probability": 0.25, "seed": "0x7", "every": 3 }),
+            Trigger {
+                chance: Some(Chance { parts: 250_000_000, seed: 7 }),
+                every: nth,
+                ..once(Cause::Dma { direction: None, function: None, address: None })
+            },
+        ),
+        (
+            json!({
+                "phase": "drive", "after": { "rule": "a" }, "until": "link-down",
+                "while": {
+                    "phase": ["away", "drive"], "link": "up", "presence": false, "bar": "vanished", "card": "ejected",
+                    "d0": "port", "d3hot": "reader",
+                },
+            }),
+            Trigger {
+                after: Some(Moment::Rule(RuleName::new("a").unwrap())),
+                until: Some(Moment::Event("link-down".into())),
+                conditions: Conditions {
+                    phase: vec!["away".into(), "drive".into()],
+                    link_up: Some(true),
+                    presence: Some(false),
+                    bar_answers: Some(false),
+                    card_in: Some(false),
+                    d0: Some("port".into()),
+                    d3hot: Some("reader".into()),
+                },
+                ..once(Cause::Phase("drive".into()))
+            },
+        ),
+        (
+            json!({ "phase": "drive", "while": { "phase": "drive", "bar": "answers", "card": "inserted" } }),
+            Trigger {
+                conditions: Conditions {
+                    phase: vec!["drive".into()],
+                    bar_answers: Some(true),
+                    card_in: Some(true),
+                    ..Conditions::default()
+                },
+                ..once(Cause::Phase("drive".into()))
             },
         ),
         (json!({ "rule": "other-one" }), once(Cause::Rule(RuleName::new("other-one").unwrap()))),
@@ -59,7 +161,11 @@ fn every_trigger_is_read_and_written_back_in_the_same_form() {
         ),
         (
             json!({ "message": "region-read", "nth": 3, "after": "link-up" }),
-            Trigger { nth, after: Some("link-up".into()), ..once(Cause::Message("region-read".into())) },
+            Trigger {
+                nth,
+                after: Some(Moment::Event("link-up".into())),
+                ..once(Cause::Message("region-read".into()))
+            },
         ),
         (
             json!({ "start": true, "delay": "1500us" }),
@@ -107,10 +213,138 @@ fn every_action_is_read_and_written_back_in_the_same_form() {
         assert_eq!(rule.actions, [expected], "{action}");
         assert_eq!(rule.to_json()["do"], action);
     }
+    // Their meaning is shown by what they do.
+    let more = [
+        json!({ "read-latency": { "mean": "1ms", "seed": "0x2a" } }),
+        json!({ "read-latency": { "trace-ns": [1500, 0, 70000] } }),
+        json!({ "read-data": { "register": "HAIMR", "give": "ones" } }),
+        json!({ "read-data": { "register": "COMMAND", "function": "port", "give": "zeros" } }),
+        json!({ "read-data": { "space": "config", "give": "stale" } }),
+        json!({ "read-data": { "space": "bar", "give": "0x2a" } }),
+        json!({ "read-data": { "space": "internal", "and": "0x0" } }),
+        json!({ "read-data": { "register": "HAIMR", "or": "0x80" } }),
+        json!({ "read-data": { "register": "HAIMR", "xor": "0x80" } }),
+        json!({ "read-data": { "register": "HAIMR", "clear": true } }),
+        json!({ "interrupt": "drop" }),
+        json!({ "interrupt": { "what": "duplicate", "times": 3 } }),
+        json!({ "interrupt": { "what": "delay", "time": "5ms", "function": "port", "vector": 0 } }),
+        json!({ "interrupt": { "what": "spurious", "vector": 2 } }),
+        json!({ "interrupt": "normal" }),
+        json!({ "dma": { "what": "drop", "direction": "write" } }),
+        json!({ "dma": { "what": "corrupt", "bits": 2, "seed": "0x7", "times": 1 } }),
+        json!({ "dma": { "what": "fail", "error": "completion-timeout" } }),
+        json!({ "dma": { "what": "delay", "time": "50ms" } }),
+        json!({ "dma": "normal" }),
+        json!({ "nvme": { "what": "fail", "status": "Internal Error", "command": "Write", "times": 2 } }),
+        json!({ "nvme": "drop-completion" }),
+        json!({ "nvme": "fatal" }),
+        json!({ "nvme": "ready-stuck" }),
+        json!({ "nvme": "normal" }),
+        json!({ "card-corrupt": { "what": "response-crc", "times": 2 } }),
+        json!({ "card-corrupt": { "what": "busy", "duration": "500ms" } }),
+        json!({ "card-corrupt": { "what": "bad-blocks", "first": 8, "count": 2 } }),
+        json!({ "card-corrupt": { "what": "heal" } }),
+        json!({ "config": "vanish" }),
+        json!({ "config": "return" }),
+        json!({ "power-state": "stuck" }),
+        json!({ "power-state": "normal" }),
+    ];
+    for action in more {
+        assert_eq!(rule(json!({ "read": "HAIMR" }), action.clone()).to_json()["do"], action);
+    }
     let list = json!([{ "bar": "vanish" }, { "link": "down" }]);
     let rule = rule(json!({ "read": "HAIMR" }), list.clone());
     assert_eq!(rule.actions, [Action::Bar(BarAction::Vanish), Action::Link(LinkAction::Down)]);
     assert_eq!(rule.to_json()["do"], list);
+}
+
+#[test]
+fn every_action_on_the_slot_is_read_and_written_back_in_the_same_form() {
+    let ms = Duration::from_millis;
+    let aer = |name, function: Option<&str>| {
+        let error = AerError::by_name(name).unwrap();
+        SlotAction::Aer(Aer { error, function: function.map(str::to_owned) })
+    };
+    let cases = [
+        (json!({ "link": "train-fail" }), Action::Link(LinkAction::TrainFails)),
+        (json!({ "link": { "flap": "20ms" } }), Action::Link(LinkAction::Flap(ms(20)))),
+        (
+            json!({ "presence": { "bounce": 5, "every": "5ms" } }),
+            Action::Slot(SlotAction::PresenceBounces(Bounce { changes: 5, every: ms(5) })),
+        ),
+        (json!({ "absence-lead": "244ms" }), Action::Slot(SlotAction::AbsenceLead(ms(244)))),
+        (json!({ "absence-lag": "244ms" }), Action::Slot(SlotAction::AbsenceLag(ms(244)))),
+        (json!({ "attention-button": "press" }), Action::Slot(SlotAction::AttentionButton)),
+        (json!({ "mrl-sensor": "open" }), Action::Slot(SlotAction::MrlSensor { open: true })),
+        (json!({ "mrl-sensor": "closed" }), Action::Slot(SlotAction::MrlSensor { open: false })),
+        (json!({ "power-fault": true }), Action::Slot(SlotAction::PowerFault(true))),
+        (
+            json!({ "command-completed": "lost" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::Untold)),
+        ),
+        (
+            json!({ "command-completed": "500ms" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::After(ms(500)))),
+        ),
+        (
+            json!({ "command-completed": "0s" }),
+            Action::Slot(SlotAction::CommandCompleted(CommandCompletion::AtOnce)),
+        ),
+        (json!({ "aer": "COMP_TIME" }), Action::Slot(aer("COMP_TIME", None))),
+        (json!({ "aer": { "error": "SDN", "function": "port" } }), Action::Slot(aer("SDN", Some("port")))),
+        (json!({ "dpc": "trigger" }), Action::Slot(SlotAction::Dpc)),
+    ];
+    for (action, expected) in cases {
+        let rule = rule(json!({ "read": "HAIMR" }), action.clone());
+        assert_eq!(rule.actions, [expected], "{action}");
+        assert_eq!(rule.to_json()["do"], action);
+    }
+}
+
+#[test]
+fn wrong_actions_on_the_slot_are_refused_with_the_place_and_the_remedy() {
+    let cases = [
+        (json!({ "link": "flap" }), "do.link: unknown word \"flap\"; known are down, up, train-fail"),
+        (
+            json!({ "link": "train-fial" }),
+            "do.link: unknown word \"train-fial\"; did you mean \"train-fail\"?",
+        ),
+        (json!({ "link": { "flop": "1ms" } }), "do.link: unknown key \"flop\"; did you mean \"flap\"?"),
+        (json!({ "link": {} }), "do.link.flap: is needed, such as \"20ms\""),
+        (json!({ "link": { "flap": 20 } }), "do.link.flap: 20 has no unit"),
+        (json!({ "presence": { "bounce": 3 } }), "do.presence.every: is needed, such as \"5ms\""),
+        (json!({ "presence": { "every": "5ms" } }), "do.presence.bounce: is needed, such as 5"),
+        (
+            json!({ "presence": { "bounce": 0, "every": "5ms" } }),
+            "do.presence.bounce: a whole number from 1 is needed, not the number 0",
+        ),
+        (
+            json!({ "presence": { "bounce": 1001, "every": "5ms" } }),
+            "do.presence.bounce: 1001 changes are above the limit of 1000",
+        ),
+        (
+            json!({ "presence": { "bounce": 3, "every": "0s" } }),
+            "do.presence.every: 0 s: nobody could see the changes",
+        ),
+        (json!({ "absense-lag": "1ms" }), "do: unknown key \"absense-lag\"; did you mean \"absence-lag\"?"),
+        (json!({ "absence-lead": "-1ms" }), "do.absence-lead: a lead cannot be negative"),
+        (json!({ "attention-button": true }), "do.attention-button: one of press is needed, not true"),
+        (json!({ "mrl-sensor": "close" }), "do.mrl-sensor: unknown word \"close\"; did you mean \"closed\"?"),
+        (json!({ "power-fault": "yes" }), "do.power-fault: true or false is needed"),
+        (json!({ "command-completed": true }), "do.command-completed: a duration such as"),
+        (json!({ "aer": "UNSUPP" }), "do.aer: unknown error \"UNSUPP\"; did you mean \"UNSUP\"?"),
+        (json!({ "aer": { "function": "port" } }), "do.aer.error: is needed, such as \"UNSUP\""),
+        (
+            json!({ "aer": { "error": "COMP_TIMEOUT", "functon": "port" } }),
+            "do.aer: unknown key \"functon\"; did you mean \"function\"?",
+        ),
+        (json!({ "dpc": "triger" }), "do.dpc: unknown word \"triger\"; did you mean \"trigger\"?"),
+    ];
+    for (action, expected) in cases {
+        let text = action.to_string();
+        let message = refusal(json!({ "name": "slot", "on": { "start": true }, "do": action }));
+        assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
+    }
 }
 
 #[test]
@@ -284,17 +518,14 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (whole("times", json!(0)), "times: a whole number from 1 is needed, not the number 0"),
         (
             json!({ "name": "a", "do": { "bar": "vanish" } }),
-            "rule \"a\": on: one of read, write, access, event, rule, command, message, start is needed",
+            "rule \"a\": on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
-        (
-            json!({ "name": "a", "on": { "read": "X" } }),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
-        ),
-        (on(json!({})), "on: one of read, write, access, event, rule, command, message, start is needed"),
         (
             on(json!({ "delay": "5ms" })),
-            "on: one of read, write, access, event, rule, command, message, start is needed",
+            "on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
         ),
+        (on(json!({})), "on: one of read, write, access, event, phase"),
+        (on(json!({ "delay": "5ms" })), "on: one of read, write, access, event, phase"),
         (on(json!({ "wrte": "HAIMR" })), "on: unknown key \"wrte\"; did you mean \"write\"?"),
         (
             on(json!({ "read": "HAIMR", "xyzzy": 1 })),
@@ -335,6 +566,110 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "on.nth: a whole number from 1 is needed, not the number 0",
         ),
         (
+            on(json!({})),
+            "on: one of read, write, access, event, phase, command, doorbell, interrupt, dma, message, rule, start is needed",
+        ),
+        (on(json!({ "reed": "HAIMR" })), "on: unknown key \"reed\"; did you mean \"read\"?"),
+        (on(json!({ "read": "HAIMR", "wile": {} })), "on: unknown key \"wile\"; did you mean \"while\"?"),
+        (
+            on(json!({ "read": "HAIMR", "space": "bar" })),
+            "on.space: goes with read = \"*\", not with a register's name",
+        ),
+        (on(json!({ "write": "HAIMR", "offset": 4 })), "on.offset: goes with write = \"*\""),
+        (on(json!({ "read": "*", "space": "br" })), "on.space: unknown word \"br\"; did you mean \"bar\"?"),
+        (
+            on(json!({ "read": "*", "offset": 4 })),
+            "on.space: is needed, since offsets are in one: config, bar, internal",
+        ),
+        (
+            on(json!({ "read": "*", "space": "bar", "offset": { "to": 4 } })),
+            "on.offset.from: is needed, such as \"0x10\"",
+        ),
+        (
+            on(json!({ "read": "*", "space": "bar", "offset": { "from": 4, "two": 5 } })),
+            "on.offset: unknown key \"two\"; did you mean \"to\"?",
+        ),
+        (
+            on(json!({ "dma": "*", "address": { "from": 5, "to": 4 } })),
+            "on.address: from (0x5) is above to (0x4)",
+        ),
+        (on(json!({ "dma": "reed" })), "on.dma: unknown word \"reed\"; did you mean \"read\"?"),
+        (on(json!({ "dma": "*", "value": 1 })), "on.value: does not go with dma"),
+        (on(json!({ "doorbell": "sqq" })), "on.doorbell: unknown word \"sqq\"; did you mean \"sq\"?"),
+        (
+            on(json!({ "doorbell": "sq", "queue": 65536 })),
+            "on.queue: 65536 is above the highest that there is, 65535",
+        ),
+        (
+            on(json!({ "interrupt": "all" })),
+            "on.interrupt: a whole number from 0 or a text such as \"0x80\" is needed",
+        ),
+        (on(json!({ "interrupt": 65536 })), "on.interrupt: 65536 is above"),
+        (on(json!({ "phase": 3 })), "on.phase: a name is needed, not the number 3"),
+        (on(json!({ "read": "HAIMR", "nth": 2, "every": 2 })), "on.every: does not go with nth"),
+        (on(json!({ "read": "HAIMR", "every": 0 })), "on.every: a whole number from 1 is needed"),
+        (
+            on(json!({ "read": "HAIMR", "probability": 1.5 })),
+            "on.probability: a number above 0 and up to 1 is needed, such as 0.25, not the number 1.5",
+        ),
+        (on(json!({ "read": "HAIMR", "probability": "often" })), "on.probability: a number above 0"),
+        (
+            on(json!({ "read": "HAIMR", "probability": 0 })),
+            "on.probability: 0 is 0 to nine decimals, so that nothing could match",
+        ),
+        (on(json!({ "read": "HAIMR", "seed": 7 })), "on.seed: it goes with probability, and there is none"),
+        (
+            on(json!({ "read": "HAIMR", "after": 7 })),
+            "on.after: the name of an event or { rule = … } is needed, not the number 7",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "until": { "rle": "a" } })),
+            "on.until: unknown key \"rle\"; did you mean \"rule\"?",
+        ),
+        (on(json!({ "read": "HAIMR", "until": {} })), "on.until.rule: is needed"),
+        (
+            on(json!({ "read": "HAIMR", "until": { "rule": "A" } })),
+            "on.until.rule: \"A\" is not a rule's name",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "after": "reset", "until": "reset" })),
+            "on.until: it is the same as after, so that nothing could match",
+        ),
+        (on(json!({ "start": true, "until": "reset" })), "on.until: does not go with start"),
+        (on(json!({ "start": true, "while": { "link": "up" } })), "on.while: does not go with start"),
+        (
+            on(json!({ "read": "HAIMR", "while": {} })),
+            "on.while: one of phase, link, presence, bar, card, d0, d3hot is needed",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "lnik": "up" } })),
+            "on.while: unknown key \"lnik\"; did you mean \"link\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "link": "dwon" } })),
+            "on.while.link: unknown word \"dwon\"; did you mean \"down\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "bar": "vanish" } })),
+            "on.while.bar: unknown word \"vanish\"; did you mean \"vanished\"?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "card": true } })),
+            "on.while.card: one of inserted, ejected is needed, not true",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "presence": "up" } })),
+            "on.while.presence: true or false is needed",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "phase": [] } })),
+            "on.while.phase: the list is empty, so that nothing could match",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "phase": [1] } })),
+            "on.while.phase: a name is needed, not the number 1",
+        ),
+        (
             on(json!({ "read": "HAIMR", "delay": 5 })),
             "on.delay: 5 has no unit; write a text with ns, us, ms or s, such as \"5ms\"",
         ),
@@ -342,9 +677,9 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         (on(json!({ "read": "HAIMR", "delay": "86401s" })), "on.delay: 86401 s is above the limit of 24 h"),
         (
             act(json!({})),
-            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, relink, card, stuck-busy, wire is needed",
+            "do: one of bar, read-latency, link, presence, presence-lead, presence-lag, absence-lead, absence-lag, attention-button, mrl-sensor, power-fault, command-completed, aer, dpc, relink, card, stuck-busy, read-data, interrupt, dma, nvme, card-corrupt, config, power-state, wire is needed",
         ),
-        (act(json!([])), "do: a rule needs an action; the list is empty"),
+        (act(json!([])), "do: the list is empty; a rule that only counts has no do"),
         (act(json!("vanish")), "do: a table is needed, not the text \"vanish\""),
         (
             act(json!({ "bar": "vanish", "link": "down" })),
@@ -355,7 +690,7 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "do[1]: unknown key \"lnk\"; did you mean \"link\"?",
         ),
         (act(json!({ "bar": "vanis" })), "do.bar: unknown word \"vanis\"; did you mean \"vanish\"?"),
-        (act(json!({ "link": true })), "do.link: one of down, up is needed, not true"),
+        (act(json!({ "link": true })), "do.link: one of down, up, train-fail is needed, not true"),
         (
             act(json!({ "presence-leed": "1ms" })),
             "do: unknown key \"presence-leed\"; did you mean \"presence-lead\"?",
@@ -394,8 +729,81 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "do.stuck-busy: unknown key \"claer\"; did you mean \"clear\"?",
         ),
         (
+            act(json!({ "read-latency": { "mean": "1ms", "min": "1ms" } })),
+            "do.read-latency.min: does not go with mean",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-ns": [] } })),
+            "do.read-latency.trace-ns: a trace has from 1 to 4096 latencies, not 0",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-ns": [1, "1us"] } })),
+            "do.read-latency.trace-ns[1]: a whole number from 0",
+        ),
+        (act(json!({ "read-data": { "give": "ones" } })), "do.read-data: register or space is needed"),
+        (
+            act(json!({ "read-data": { "register": "HAIMR", "space": "bar" } })),
+            "do.read-data: register and space are two targets",
+        ),
+        (
+            act(json!({ "read-data": { "space": "baar", "give": "ones" } })),
+            "do.read-data.space: unknown word \"baar\"; did you mean \"bar\"?",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar", "give": "one" } })),
+            "do.read-data.give: unknown word \"one\"; did you mean \"ones\"?; a number will do, too",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar", "or": 1, "xor": 1 } })),
+            "do.read-data: or and xor do not go together; make it two actions",
+        ),
+        (
+            act(json!({ "read-data": { "space": "bar" } })),
+            "do.read-data: one of give, and, or, xor, clear is needed",
+        ),
+        (act(json!({ "interrupt": "dorp" })), "do.interrupt: unknown word \"dorp\"; did you mean \"drop\"?"),
+        (
+            act(json!({ "interrupt": { "times": 1 } })),
+            "do.interrupt.what: one of drop, duplicate, delay, spurious, normal is needed",
+        ),
+        (act(json!({ "interrupt": "delay" })), "do.interrupt.time: is needed with delay, such as \"5ms\""),
+        (
+            act(json!({ "interrupt": { "what": "drop", "tims": 1 } })),
+            "do.interrupt: \"tims\" does not go with drop; did you mean \"times\"?",
+        ),
+        (
+            act(json!({ "interrupt": { "what": "drop", "vector": 65536 } })),
+            "do.interrupt.vector: there are no",
+        ),
+        (
+            act(json!({ "dma": { "what": "corrupt", "bits": 65 } })),
+            "do.dma.bits: 65 is above the limit of 64 a transfer",
+        ),
+        (
+            act(json!({ "dma": { "what": "fail", "error": "completer-abord" } })),
+            "do.dma.error: unknown word \"completer-abord\"; did you mean \"completer-abort\"?",
+        ),
+        (act(json!({ "nvme": "fail" })), "do.nvme.status: is needed, such as \"Internal Error\""),
+        (
+            act(json!({ "nvme": { "what": "fatal", "times": 1 } })),
+            "do.nvme: fatal stands alone, without \"times\"",
+        ),
+        (
+            act(json!({ "card-corrupt": { "what": "busy", "times": 1 } })),
+            "do.card-corrupt.duration: is needed with busy, such as \"500ms\"",
+        ),
+        (
+            act(json!({ "card-corrupt": { "what": "data-crc", "count": 1 } })),
+            "do.card-corrupt: \"count\" does not go with data-crc; known are times",
+        ),
+        (
+            act(json!({ "config": "vanishes" })),
+            "do.config: unknown word \"vanishes\"; did you mean \"vanish\"?",
+        ),
+        (act(json!({ "power-state": true })), "do.power-state: one of stuck, normal is needed, not true"),
+        (
             json!({ "name": "a", "on": { "start": true }, "do": { "link": "up" }, "times": 2 }),
-            "times: a rule with nth or start hits once at most",
+            "times: a rule with start, or with nth that is armed only once, hits once at most",
         ),
     ];
     for (value, expected) in cases {
@@ -403,6 +811,28 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
         let message = refusal(value);
         assert!(message.contains(expected), "{text}\n  says: {message}\n  not:  {expected}");
     }
+}
+
+#[test]
+fn nth_may_hit_again_in_a_rule_that_is_armed_again() {
+    let on =
+        |on: Value| Rule::from_json(&json!({ "name": "a", "on": on, "times": 2 })).map(|rule| rule.times);
+    let again = json!({ "read": "HAIMR", "nth": 3, "after": "link-down", "until": "link-up" });
+    assert_eq!(on(again).unwrap(), NonZeroU64::new(2));
+    assert!(on(json!({ "read": "HAIMR", "nth": 3, "until": "link-up" })).is_err());
+}
+
+#[test]
+fn place_of_what_is_wrong_is_told_apart_from_the_message() {
+    let place = |value: Value| Rule::from_json(&value).unwrap_err().place().to_owned();
+    let rule = |on: Value| json!({ "name": "a", "on": on });
+    assert_eq!(place(rule(json!({ "read": "HAIMR", "delay": "5" }))), "on.delay");
+    assert_eq!(place(rule(json!({ "read": "HAIMR", "while": { "link": 1 } }))), "on.while.link");
+    assert_eq!(
+        place(json!({ "name": "a", "on": { "start": true }, "do": [{ "link": "up" }, { "bar": "x" }] })),
+        "do[1].bar"
+    );
+    assert_eq!(place(json!({ "name": "A" })), "name");
 }
 
 #[test]

@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sdmorph_faults::{Action, Engine, Fired, WireAction};
-use sdmorph_pci::{Answer, Direction, Effect, Event, Happening, Observer, Space};
+use sdmorph_pci::{
+    Access, Answer, Direction, DmaFault, Effect, Event, Happening, Message, Observer, Space, mask_of_size,
+};
 use serde::Serialize;
 
 use crate::record::{Recorded, Recorder, space_name};
 
 /// Unmodelled registers told apart; more are counted together.
 const MAX_UNMODELLED_NAMES: usize = 256;
+
+/// Interrupt messages that may be late at the same time.
+const MAX_LATE: usize = 4096;
 
 /// How often things happened since the machine was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -50,6 +55,11 @@ pub(crate) struct Bench {
     pub(crate) events: VecDeque<Event>,
     /// Latency that the current access has been given.
     pub(crate) delay: Duration,
+    /// Interrupt messages that arrive later than they were sent, by their time and order.
+    pub(crate) late: BTreeMap<(Duration, u64), (&'static str, Message)>,
+    late_sent: u64,
+    /// What became of the DMA that is being done.
+    dma_met: Option<&'static str>,
 }
 
 impl Bench {
@@ -61,6 +71,9 @@ impl Bench {
             fired: VecDeque::new(),
             events: VecDeque::new(),
             delay: Duration::ZERO,
+            late: BTreeMap::new(),
+            late_sent: 0,
+            dma_met: None,
         }
     }
 
@@ -83,6 +96,30 @@ impl Bench {
         });
         self.fire(now, fired);
         wire
+    }
+
+    /// Takes the interrupt messages that arrive at `now`.
+    pub(crate) fn take_late(&mut self, now: Duration) -> Vec<Message> {
+        let mut due = Vec::new();
+        while let Some(entry) = self.late.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (function, message) = entry.remove();
+            self.recorder.push(now, Recorded::Interrupt(function, message));
+            due.push(message);
+        }
+        due
+    }
+
+    /// Keeps an interrupt message for later. With too many, they are lost.
+    fn keep_late(&mut self, at: Duration, function: &'static str, message: Message) {
+        if self.late.len() < MAX_LATE {
+            self.late.insert((at, self.late_sent), (function, message));
+            self.late_sent += 1;
+        }
+    }
+
+    /// Records what a fault has made of the thing recorded before.
+    fn record_fault(&mut self, now: Duration, function: &'static str, what: &'static str) {
+        self.recorder.push(now, Recorded::Fault(function, what));
     }
 
     fn count(&mut self, function: &'static str, what: &Happening<'_>) {
@@ -113,7 +150,8 @@ impl Bench {
                     add(&mut counters.dma_errors);
                 }
             }
-            Happening::Command { .. } | Happening::Nvme(_) | Happening::Event(_) => {}
+            Happening::Command { .. } | Happening::Nvme(_) | Happening::Doorbell(_) | Happening::Event(_) => {
+            }
         }
     }
 }
@@ -121,9 +159,37 @@ impl Bench {
 impl Observer for Bench {
     fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect {
         self.count(function, what);
-        self.recorder.push(now, Recorded::of(function, what));
-        if let Happening::Event(event) = what {
-            self.events.push_back(*event);
+        let outcome = self.faults.observe(now, function, what);
+        let recorded = match (what, outcome.effect) {
+            // What the guest gets.
+            (Happening::Access(access), Effect::Data(change)) => {
+                let value = change.apply(access.value) & mask_of_size(access.size);
+                Some(Recorded::Access(function, Access { value, ..*access }))
+            }
+            _ => Recorded::of(function, what),
+        };
+        if let Some(recorded) = recorded {
+            self.recorder.push(now, recorded);
+        }
+        match (what, outcome.effect) {
+            (Happening::Event(event), _) => self.events.push_back(*event),
+            (Happening::Interrupt(message), effect) => match (effect, outcome.late) {
+                (Effect::Lost, Some(after)) => {
+                    self.keep_late(now.saturating_add(after), function, *message);
+                    self.record_fault(now, function, "interrupt-delayed");
+                }
+                (Effect::Lost, None) => self.record_fault(now, function, "interrupt-lost"),
+                (Effect::Twice, _) => self.record_fault(now, function, "interrupt-duplicated"),
+                _ => {}
+            },
+            (Happening::Nvme(_), Effect::Lost) => self.record_fault(now, function, "completion-lost"),
+            (Happening::Nvme(_), Effect::Status(_)) => self.record_fault(now, function, "command-failed"),
+            (Happening::Dma { .. }, _) => {
+                if let Some(met) = self.dma_met.take() {
+                    self.record_fault(now, function, met);
+                }
+            }
+            _ => {}
         }
         // Latency is that of the function in the slot, the only one below the port with a BAR.
         if let Happening::Access(access) = what {
@@ -135,8 +201,27 @@ impl Observer for Bench {
                 self.delay += self.faults.read_latency().unwrap_or_default();
             }
         }
-        let outcome = self.faults.observe(now, function, what);
         self.fire(now, outcome.fired);
         outcome.effect
+    }
+
+    fn dma_fault(
+        &mut self,
+        function: &'static str,
+        direction: Direction,
+        address: u64,
+        length: u64,
+    ) -> Option<DmaFault> {
+        let fault = self.faults.dma_fault(function, direction, address, length)?;
+        self.dma_met = Some(match fault {
+            DmaFault::Lost => "dma-lost",
+            DmaFault::Flipped(_) => "dma-corrupted",
+            DmaFault::Failed(_) => "dma-failed",
+        });
+        Some(fault)
+    }
+
+    fn dma_held_until(&self, now: Duration, function: &'static str) -> Option<Duration> {
+        self.faults.dma_held_until(now, function)
     }
 }

@@ -41,6 +41,7 @@ pub use card::{CardKind, InsertError, MEMORY_LIMIT_BYTES, Medium, NewCard};
 pub use machine::{Host, Machine, Region};
 pub use messages::MessageWatch;
 pub use record::{Record, Recorder};
+pub use sdmorph_pci::port::Equipment;
 pub use sdmorph_rtsx::model::Model;
 pub use sdmorph_rtsx::vendor_config::{Settings, SettingsError};
 pub use sdmorph_vmd::{BAR_SIZES as HOST_BAR_SIZES, VECTORS as HOST_VECTORS};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_faults::{Engine, MAX_LATENCY, WireAction};
-use sdmorph_pci::port::{PortProfile, RootPort};
+use sdmorph_pci::port::{Equipment, PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, Counters};
 use crate::card::{Inserted, Ready};
 use crate::messages::MessageWatch;
-use crate::morph::{Input, Later, Phase, Skew};
+use crate::morph::{Bouncing, Input, Later, Phase, Skew};
 use crate::names;
 use crate::occupant::Occupant;
 use crate::record::{Record, Recorded};
@@ -72,6 +72,12 @@ pub struct Machine {
     pub(crate) relink_fails: bool,
     /// How presence comes with the link.
     pub(crate) skew: Skew,
+    /// How it goes with the link.
+    pub(crate) absence: Skew,
+    /// The next time that the link would come up, its training does not end, because a rule says so.
+    pub(crate) training_fails: bool,
+    /// Presence that goes on changing.
+    pub(crate) bouncing: Option<Bouncing>,
     /// The messages that rules wait for, for whoever serves the client.
     pub(crate) message_watch: MessageWatch,
     /// What the slot does later. No entry stands twice: asking again replaces.
@@ -79,8 +85,9 @@ pub struct Machine {
 }
 
 /// A VMD with a root port, slot 8 and `reader` in it.
-pub(crate) fn topology(reader: Rtsx) -> Vmd<Occupant> {
-    Vmd::new(RootBus::new(0, RootPort::new(PortProfile::default(), Occupant::new(reader))))
+pub(crate) fn topology(reader: Rtsx, equipment: Equipment) -> Vmd<Occupant> {
+    let profile = PortProfile { equipment, ..PortProfile::default() };
+    Vmd::new(RootBus::new(0, RootPort::new(profile, Occupant::new(reader))))
 }
 
 impl Machine {
@@ -95,7 +102,7 @@ impl Machine {
     pub fn with_setup(host: Host, setup: Setup) -> Self {
         Self {
             setup,
-            vmd: topology(setup.reader()),
+            vmd: topology(setup.reader(), setup.slot()),
             bench: Bench::new(Engine::new(names::registry())),
             clock: CallClock::default(),
             host,
@@ -106,6 +113,9 @@ impl Machine {
             relink: None,
             relink_fails: false,
             skew: Skew::None,
+            absence: Skew::None,
+            training_fails: false,
+            bouncing: None,
             message_watch: MessageWatch::default(),
             later: BTreeSet::new(),
         }
@@ -204,6 +214,8 @@ impl Machine {
         self.call(now, |machine| {
             machine.input(Input::PowerCycled);
             machine.later.clear();
+            machine.bench.late.clear();
+            machine.bouncing = None;
             machine.reset_all(ResetKind::Cold);
         });
     }
@@ -246,6 +258,7 @@ impl Machine {
             "time-ns": self.clock.now().as_nanos() as u64,
             "chip": self.setup.model().name,
             "vendor-settings": self.setup.settings().map(Settings::snapshot),
+            "slot-equipment": self.setup.slot().words(),
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
             "card-at-hand": self.at_hand.as_ref().map(|ready| ready.inserted.kind.name()),
@@ -286,7 +299,8 @@ impl Machine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let slot = self.later.first().map(|(at, _)| *at);
-        [slot, self.bench.faults.next_deadline(), self.clock.wake()].into_iter().flatten().min()
+        let late = self.bench.late.first_key_value().map(|((at, _), _)| *at);
+        [slot, late, self.bench.faults.next_deadline(), self.clock.wake()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`. Every other call does so first, too.
@@ -309,6 +323,13 @@ impl Machine {
             self.later.remove(&(at, what));
             self.come_due(what);
             self.settle();
+        }
+        let late = self.bench.take_late(now);
+        if !late.is_empty() {
+            self.with_vmd(|vmd, above| {
+                let mut ctx = seam::inside(vmd, above);
+                vmd.with_bus(&mut ctx, |_, ctx| late.iter().for_each(|message| ctx.pass_on(*message)));
+            });
         }
         let due = self.bench.faults.due(now);
         self.bench.fire(now, due);

@@ -283,6 +283,10 @@ pub(crate) enum Later {
     RelinkOver,
     /// In-band presence follows the link down.
     PresenceGoes,
+    /// The link, where it follows presence down.
+    LinkGoes,
+    /// Presence changes once more.
+    PresenceBounces,
     /// Training is over.
     TrainingOver,
     /// Presence, where it does not come with the link.
@@ -291,7 +295,16 @@ pub(crate) enum Later {
     LinkComes,
 }
 
-/// When presence is detected, next to the link that comes up.
+/// Presence that changes again and again, because a rule says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bouncing {
+    /// Changes to come, one or more.
+    pub(crate) left: u32,
+    /// From one to the next.
+    pub(crate) every: Duration,
+}
+
+/// When presence is detected, next to the link that comes up; and when it is lost, next to the one that goes down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Skew {
     /// In the same moment, and latched first.

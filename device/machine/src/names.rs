@@ -3,12 +3,14 @@
 use sdmorph_faults::Registry;
 use sdmorph_media::RamMedia;
 use sdmorph_nvme::{Identity, Nvme};
+use sdmorph_pci::port::Equipment;
 use sdmorph_pci::{PciFunction, Register, Space};
 use sdmorph_rtsx::Rtsx;
 use sdmorph_rtsx::model::Model;
 use sdmorph_rtsx::registers::COMMON;
 
 use crate::machine::topology;
+use crate::morph::Phase;
 
 /// A table of registers of one function.
 #[derive(Debug, Clone)]
@@ -27,9 +29,12 @@ pub struct Table {
 /// tables of what all chips have come those of what each has beside it.
 #[must_use]
 pub fn tables() -> Vec<Table> {
-    let vmd = topology(Rtsx::new());
+    let vmd = topology(Rtsx::new(), Equipment::default());
     let drive = Nvme::new(Identity::of_card(&[0; 16]), Box::new(RamMedia::new(0, 0)));
     let port = vmd.bus().port();
+    let equipped = topology(Rtsx::new(), Equipment::from_words(Equipment::WORDS.iter().copied()));
+    let plain = |row: &&Register| port.config().rows().iter().all(|other| other.name != row.name);
+    let more_of_port: Vec<_> = equipped.bus().port().config().rows().iter().filter(plain).copied().collect();
     let table = |function, title: &str, space, rows: &[Register]| Table {
         function,
         title: title.to_owned(),
@@ -62,6 +67,12 @@ pub fn tables() -> Vec<Table> {
         table("nvme", "Drive: BAR0", Space::Bar(0), sdmorph_nvme::BAR_REGISTERS),
         table("nvme", "Drive: configuration space", Space::Config, drive.config().rows()),
         table("port", "Root port and slot: configuration space", Space::Config, port.config().rows()),
+        table(
+            "port",
+            "Root port with AER and DPC: more of configuration space",
+            Space::Config,
+            &more_of_port,
+        ),
         table("vmd", "VMD: configuration space", Space::Config, vmd.config().rows()),
     ]);
     tables
@@ -86,7 +97,9 @@ pub fn registry() -> Registry {
     for table in tables() {
         registry.add_table(table.function, table.space, &table.rows, BUSY);
     }
+    registry.add_phases(Phase::ALL.iter().map(|phase| phase.name()));
     registry.add_commands(sdmorph_sdcard::command_names());
     registry.add_commands(sdmorph_nvme::command_names());
+    registry.add_statuses(sdmorph_nvme::status::names());
     registry
 }

@@ -123,6 +123,10 @@ impl PciFunction for Occupant {
         }
     }
 
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.at_link_mut().send_spurious(ctx, vector);
+    }
+
     fn in_turn(&self, name: &str) -> Option<&dyn PciFunction> {
         let drive = self.drive.as_ref().map(|drive| drive as &dyn PciFunction);
         [Some(&self.reader as &dyn PciFunction), drive]

@@ -11,6 +11,7 @@
 //! | `command` | `fn`, `name`, `argument`, `response` (hexadecimal bytes, or null for none) |
 //! | `nvme` | `fn`, `name`, `queue`, `id`, `namespace`, `argument`; `status`, once the command has ended |
 //! | `event` | `fn`, `name`, and the event's own fields |
+//! | `fault` | `fn`, `what`: what a rule has made of the record before: `interrupt-lost`, `interrupt-delayed`, `interrupt-duplicated`, `dma-lost`, `dma-corrupted`, `dma-failed`, `command-failed`, `completion-lost` |
 //! | `rule` | `name`, `hit` (counts from 1), `actions` |
 //! | `marker` | `text` |
 //!
@@ -71,6 +72,8 @@ pub enum Recorded {
     Nvme(&'static str, NvmeCommand),
     /// An event of a function, or of the slot.
     Event(&'static str, Event),
+    /// What a rule's action has made of the thing recorded before.
+    Fault(&'static str, &'static str),
     /// A rule hit, and what it did.
     Rule {
         /// The rule.
@@ -85,8 +88,9 @@ pub enum Recorded {
 }
 
 impl Recorded {
-    pub(crate) fn of(function: &'static str, what: &Happening<'_>) -> Self {
-        match what {
+    /// `None` if it is not kept: of doorbells, the record has the registers' accesses, and the commands that are fetched.
+    pub(crate) fn of(function: &'static str, what: &Happening<'_>) -> Option<Self> {
+        Some(match what {
             Happening::Access(access) => Recorded::Access(function, *access),
             Happening::Interrupt(message) => Recorded::Interrupt(function, *message),
             Happening::Dma { direction, address, length, result } => Recorded::Dma {
@@ -104,7 +108,8 @@ impl Recorded {
             },
             Happening::Nvme(command) => Recorded::Nvme(function, *command),
             Happening::Event(event) => Recorded::Event(function, *event),
-        }
+            Happening::Doorbell(_) => return None,
+        })
     }
 }
 
@@ -211,6 +216,7 @@ impl Record {
                 // Brings the name and the event's own fields.
                 put(serde_json::to_value(event).unwrap_or_default());
             }
+            Recorded::Fault(function, what) => put(json!({"kind": "fault", "fn": function, "what": what})),
             Recorded::Rule { name, hit, actions } => {
                 put(json!({"kind": "rule", "name": name, "hit": hit, "actions": actions}));
             }

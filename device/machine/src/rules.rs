@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
-use sdmorph_faults::{Engine, Rule, RuleError, RuleStatus};
+use sdmorph_faults::{Aer, Bounce, InterruptFault, NvmeFault, Rule, RuleError, RuleStatus, SlotAction};
+use sdmorph_pci::PciFunction;
+use sdmorph_pci::port::CommandCompletion;
 
 use crate::machine::Machine;
-use crate::morph::{Later, Phase, Skew};
+use crate::morph::{Bouncing, Later, Phase, Skew};
 
 impl Machine {
     /// Adds a rule.
@@ -14,6 +16,7 @@ impl Machine {
     /// # Errors
     /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
     pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
+        self.is_equipped_for(&rule)?;
         self.call(now, |machine| {
             machine.bench.faults.add(rule, now)?;
             machine.watch_messages();
@@ -49,15 +52,19 @@ impl Machine {
         rules: Vec<Rule>,
         replace: bool,
     ) -> Result<(), RuleError> {
+        rules.iter().try_for_each(|rule| self.is_equipped_for(rule))?;
         // What is due by the old rules comes first, and the new ones do not see it.
         self.advance(now);
         if replace {
-            let mut fresh = Engine::new(self.bench.faults.names().clone());
+            let mut fresh = self.bench.faults.without_rules();
             fresh.load(rules, now)?;
             self.bench.faults = fresh;
             self.relink = None;
             self.relink_fails = false;
             self.skew = Skew::None;
+            self.absence = Skew::None;
+            self.training_fails = false;
+            self.with_port(|port, _| port.set_command_completion(CommandCompletion::AtOnce));
         } else {
             self.bench.faults.load(rules, now)?;
         }
@@ -66,8 +73,36 @@ impl Machine {
         Ok(())
     }
 
+    /// A rule that wants of the slot what that does not have would hit, and nothing would come of it.
+    fn is_equipped_for(&self, rule: &Rule) -> Result<(), RuleError> {
+        let equipment = self.vmd.bus().port().equipment();
+        let missing = rule.actions.iter().find_map(|action| match action {
+            Action::Slot(action) => {
+                action.needs().filter(|word| !equipment.has(word)).map(|word| (action.key(), word))
+            }
+            _ => None,
+        });
+        missing.map_or(Ok(()), |(action, word)| {
+            Err(RuleError::NotEquipped { rule: rule.name.to_string(), action, word })
+        })
+    }
+
     fn watch_messages(&self) {
         self.message_watch.set(self.bench.faults.watched_messages());
+    }
+
+    /// A message of the function in the slot, or of the port, that nothing has asked for.
+    fn send_spurious(&mut self, function: Option<&str>, vector: u16) {
+        self.with_port(|port, ctx| {
+            if function == Some(port.name()) {
+                return port.send_spurious(ctx, vector);
+            }
+            port.with_function(ctx, |occupant, ctx| {
+                if function.is_none_or(|function| function == occupant.name()) {
+                    occupant.send_spurious(ctx, vector);
+                }
+            });
+        });
     }
 
     pub(crate) fn act(&mut self, action: &Action) {
@@ -76,11 +111,15 @@ impl Machine {
                 let vanished = *what == BarAction::Vanish;
                 self.with_port(|port, ctx| port.set_bar_vanished(ctx, vanished));
             }
-            Action::Link(what) => self.force_link(*what == LinkAction::Up),
+            Action::Link(LinkAction::Down) => self.force_link(false),
+            Action::Link(LinkAction::Up) => self.force_link(true),
+            Action::Link(LinkAction::Flap(time)) => self.flap(*time),
+            Action::Link(LinkAction::TrainFails) => self.training_fails = true,
             Action::Presence(present) => {
-                self.cancel(Later::PresenceGoes);
+                self.hold_presence();
                 self.set_presence(*present);
             }
+            Action::Slot(action) => self.act_on_slot(action),
             Action::PresenceLead(time) => self.skew = Skew::Lead(*time),
             Action::PresenceLag(time) => self.skew = Skew::Lag(*time),
             Action::Relink(after) => {
@@ -103,10 +142,64 @@ impl Machine {
                 // There is nothing to take out, or no room.
                 CardAction::Eject | CardAction::Insert => {}
             },
-            // The rules' engine keeps these two itself.
-            Action::ReadLatency(_) | Action::StuckBusy(_) => {}
+            Action::CardCorrupt(disturbance) => {
+                // Without a card, or with one whose list of bad blocks is full, nothing happens: nobody is there to be told.
+                self.with_reader(|reader, ctx| {
+                    let _ = reader.disturb(ctx, *disturbance);
+                });
+            }
+            Action::Config(what) => {
+                let vanished = *what == BarAction::Vanish;
+                self.with_port(|port, _| port.set_config_vanished(vanished));
+            }
+            Action::PowerState { stuck } => {
+                self.with_occupant(|occupant, _| occupant.config_mut().set_power_stuck(*stuck));
+            }
+            Action::Interrupt(interrupt) if interrupt.what == InterruptFault::Spurious => {
+                self.send_spurious(interrupt.function.as_deref(), interrupt.vector.unwrap_or(0));
+            }
+            Action::Nvme(nvme) => self.with_drive_at_link(|drive, ctx| match nvme.what {
+                NvmeFault::Fatal => drive.fail_fatally(),
+                NvmeFault::ReadyStuck => drive.set_ready_stuck(ctx, true),
+                NvmeFault::Normal if nvme.command.is_none() => drive.set_ready_stuck(ctx, false),
+                // The rules' engine keeps these, and what follows, itself.
+                NvmeFault::Normal | NvmeFault::Fail(_) | NvmeFault::DropCompletion => {}
+            }),
+            Action::ReadLatency(_)
+            | Action::StuckBusy(_)
+            | Action::ReadData(_)
+            | Action::Interrupt(_)
+            | Action::Dma(_) => {}
             // Whoever asked with the message does it.
             Action::Wire(_) => {}
+        }
+    }
+
+    fn act_on_slot(&mut self, action: &SlotAction) {
+        match action {
+            SlotAction::PresenceBounces(Bounce { changes, every }) => {
+                self.hold_presence();
+                self.bouncing = Some(Bouncing { left: *changes, every: *every });
+                self.bounce();
+            }
+            SlotAction::AbsenceLead(time) => self.absence = Skew::Lead(*time),
+            SlotAction::AbsenceLag(time) => self.absence = Skew::Lag(*time),
+            SlotAction::AttentionButton => self.with_port(|port, ctx| port.press_attention_button(ctx)),
+            SlotAction::MrlSensor { open } => self.with_port(|port, ctx| port.set_mrl_open(ctx, *open)),
+            SlotAction::PowerFault(fault) => self.with_port(|port, ctx| port.set_power_fault(ctx, *fault)),
+            SlotAction::CommandCompleted(when) => {
+                self.with_port(|port, _| port.set_command_completion(*when));
+            }
+            SlotAction::Aer(Aer { error, function }) => self.with_port(|port, ctx| {
+                let at_link = port.slot().function().map(PciFunction::name);
+                match function.as_deref() {
+                    Some(Aer::PORT) => port.detect_error(ctx, error),
+                    // The one that is not at the link does nothing there.
+                    Some(name) if at_link != Some(name) => {}
+                    _ => port.detect_error_below(ctx, error),
+                }
+            }),
+            SlotAction::Dpc => self.with_port(|port, ctx| port.trigger_containment(ctx)),
         }
     }
 }

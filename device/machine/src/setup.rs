@@ -1,21 +1,24 @@
 //! What a machine is made as.
 
+use sdmorph_pci::port::Equipment;
 use sdmorph_rtsx::Rtsx;
 use sdmorph_rtsx::vendor_config::{Settings, SettingsError};
 
 use crate::Model;
 
-/// The reader: which chip it is, and what a firmware has set for the board that it is on.
+/// The reader: which chip it is, and what a firmware has set for the board that it is on. And what its slot is equipped
+/// with.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     model: &'static Model,
     settings: Option<Settings>,
+    equipment: Equipment,
 }
 
 impl Default for Setup {
-    /// An RTS5261 without settings.
+    /// An RTS5261 without settings, in a slot that has nothing but presence and link.
     fn default() -> Self {
-        Self { model: Model::DEFAULT, settings: None }
+        Self { model: Model::DEFAULT, settings: None, equipment: Equipment::default() }
     }
 }
 
@@ -26,7 +29,19 @@ impl Setup {
     /// [`SettingsError::Lacks`] if the chip has no place for one of them.
     pub fn new(model: &'static Model, settings: Option<Settings>) -> Result<Self, SettingsError> {
         settings.map_or(Ok(()), |settings| settings.check_for(model))?;
-        Ok(Self { model, settings })
+        Ok(Self { model, settings, equipment: Equipment::default() })
+    }
+
+    /// The same in a slot that is equipped like this.
+    #[must_use]
+    pub fn with_slot(self, equipment: Equipment) -> Self {
+        Self { equipment, ..self }
+    }
+
+    /// What the slot and its port are equipped with.
+    #[must_use]
+    pub fn slot(self) -> Equipment {
+        self.equipment
     }
 
     /// The chip.

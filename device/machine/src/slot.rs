@@ -8,7 +8,7 @@ use sdmorph_pci::{Clock, Ctx, Event, seam};
 use sdmorph_rtsx::Rtsx;
 
 use crate::machine::Machine;
-use crate::morph::{self, Input, Later, Phase, Skew, Step};
+use crate::morph::{self, Bouncing, Input, Later, Phase, Skew, Step};
 use crate::occupant::Occupant;
 
 impl Machine {
@@ -37,13 +37,19 @@ impl Machine {
     }
 
     fn with_drive(&mut self, now: Duration, act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> bool) -> bool {
-        self.call(now, |machine| {
-            machine.with_port(|port, ctx| {
-                let act = |occupant: &mut Occupant, ctx: &mut Ctx<'_>| {
-                    occupant.drive_mut().is_some_and(|drive| act(drive, ctx))
-                };
-                port.with_function(ctx, act).unwrap_or_default()
-            })
+        self.call(now, |machine| machine.with_drive_at_link(act))
+    }
+
+    /// Calls `act` on the drive, if it is at the link.
+    pub(crate) fn with_drive_at_link<R: Default>(
+        &mut self,
+        act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> R,
+    ) -> R {
+        self.with_port(|port, ctx| {
+            let act = |occupant: &mut Occupant, ctx: &mut Ctx<'_>| {
+                occupant.drive_mut().map(|drive| act(drive, ctx)).unwrap_or_default()
+            };
+            port.with_function(ctx, act).unwrap_or_default()
         })
     }
 
@@ -59,6 +65,14 @@ impl Machine {
                 self.input(Input::SwitchRequested);
             }
             Event::LinkDown => self.input(Input::LinkFell),
+            // The card is no drive any more, and the reader trains when power is back.
+            Event::SlotPower { on: false } => {
+                for what in [Later::LinkGoes, Later::LinkComes] {
+                    self.cancel(what);
+                }
+                self.input(Input::PowerCycled);
+            }
+            Event::SlotPower { on: true } => self.do_later(morph::TRAINING, Later::LinkComes),
             Event::Reset { .. } => self.input(Input::Reset),
             _ => {}
         }
@@ -74,7 +88,56 @@ impl Machine {
             Later::TrainingOver => self.input(Input::TrainingOver),
             Later::PresenceGoes => self.set_presence(false),
             Later::PresenceComes => self.set_presence(true),
-            Later::LinkComes => self.with_port(|port, ctx| port.set_link(ctx, true)),
+            Later::LinkComes => self.bring_link_up(),
+            Later::LinkGoes => self.disconnect(),
+            Later::PresenceBounces => self.bounce(),
+        }
+    }
+
+    /// The two ends of the link begin to train; they have done so at once, or never will.
+    fn bring_link_up(&mut self) {
+        if self.link_active() {
+            return;
+        }
+        let fails = std::mem::take(&mut self.training_fails);
+        self.with_port(|port, ctx| {
+            port.set_bar_vanished(ctx, false);
+            if fails {
+                port.train_without_end();
+            } else {
+                port.set_link(ctx, true);
+            }
+        });
+    }
+
+    /// The link goes down and comes up again by itself, with who is at its other end. A link that is down stays so.
+    pub(crate) fn flap(&mut self, time: Duration) {
+        if self.link_active() {
+            self.with_port(|port, ctx| port.set_link(ctx, false));
+            self.do_later(time, Later::LinkComes);
+        }
+    }
+
+    fn link_active(&self) -> bool {
+        self.vmd.bus().port().slot().link_active()
+    }
+
+    /// Presence changes, and does so again if it is not the last time.
+    pub(crate) fn bounce(&mut self) {
+        let Some(Bouncing { left, every }) = self.bouncing.take() else { return };
+        let present = self.vmd.bus().port().slot().is_present();
+        self.set_presence(!present);
+        if left > 1 {
+            self.bouncing = Some(Bouncing { left: left - 1, every });
+            self.do_later(every, Later::PresenceBounces);
+        }
+    }
+
+    /// Presence is what it is set to from now on, and does not change by itself.
+    pub(crate) fn hold_presence(&mut self) {
+        self.bouncing = None;
+        for what in [Later::PresenceGoes, Later::PresenceComes, Later::PresenceBounces] {
+            self.cancel(what);
         }
     }
 
@@ -100,10 +163,18 @@ impl Machine {
     fn take(&mut self, step: Step) {
         match step {
             Step::BeginRelink => self.do_later(self.relink.unwrap_or(self.programmed), Later::RelinkOver),
-            Step::EndRelink => self.cancel(Later::RelinkOver),
+            Step::EndRelink => {
+                self.cancel(Later::RelinkOver);
+                // Presence may have gone first: it is back with the link that stays.
+                if self.later.iter().any(|(_, what)| *what == Later::LinkGoes) {
+                    self.cancel(Later::LinkGoes);
+                    self.set_presence(true);
+                }
+            }
             Step::Train => {
-                let gone = self.later.iter().find(|(_, what)| *what == Later::PresenceGoes);
-                let begins = gone.map_or(self.clock.now(), |(at, _)| *at);
+                let goes = [Later::PresenceGoes, Later::LinkGoes];
+                let going = self.later.iter().filter(|(_, what)| goes.contains(what)).map(|(at, _)| *at);
+                let begins = going.max().unwrap_or(self.clock.now());
                 self.cancel(Later::TrainingOver);
                 self.later.insert((begins.saturating_add(morph::TRAINING), Later::TrainingOver));
             }
@@ -115,12 +186,7 @@ impl Machine {
             }
             Step::PutReader => self.with_occupant(|occupant, _| occupant.put_reader()),
             Step::Connect => self.connect(),
-            Step::Disconnect => {
-                self.cancel(Later::PresenceComes);
-                self.cancel(Later::LinkComes);
-                self.with_port(|port, ctx| port.set_link(ctx, false));
-                self.do_later(morph::PRESENCE_LAG, Later::PresenceGoes);
-            }
+            Step::Disconnect => self.disconnect(),
             Step::ForgetRequest => self.with_reader(|reader, _| reader.forget_express_request()),
             Step::TellFailure => self.with_reader(|reader, _| reader.set_express_link_failed(true)),
             Step::ForgetFailure => self.with_reader(|reader, _| reader.set_express_link_failed(false)),
@@ -128,24 +194,46 @@ impl Machine {
     }
 
     fn connect(&mut self) {
-        for what in [Later::PresenceGoes, Later::PresenceComes, Later::LinkComes] {
+        self.hold_presence();
+        for what in [Later::LinkComes, Later::LinkGoes] {
             self.cancel(what);
         }
-        self.with_port(|port, ctx| port.set_bar_vanished(ctx, false));
+        self.with_port(|port, ctx| {
+            port.set_bar_vanished(ctx, false);
+            port.set_config_vanished(false);
+        });
         match self.skew {
-            Skew::None => self.with_port(|port, ctx| {
-                port.set_presence(ctx, true);
-                port.set_link(ctx, true);
-            }),
+            Skew::None => {
+                self.set_presence(true);
+                self.bring_link_up();
+            }
             Skew::Lead(time) => {
                 self.set_presence(true);
                 self.do_later(time, Later::LinkComes);
             }
             Skew::Lag(time) => {
-                self.with_port(|port, ctx| port.set_link(ctx, true));
+                self.bring_link_up();
                 self.do_later(time, Later::PresenceComes);
             }
         }
+    }
+
+    fn disconnect(&mut self) {
+        self.hold_presence();
+        self.cancel(Later::LinkComes);
+        let lag = match self.absence {
+            // Presence goes first; the link's turn comes when this is called again.
+            Skew::Lead(time) if self.link_active() && self.vmd.bus().port().slot().is_present() => {
+                self.set_presence(false);
+                return self.do_later(time, Later::LinkGoes);
+            }
+            Skew::None => morph::PRESENCE_LAG,
+            Skew::Lead(_) => Duration::ZERO,
+            Skew::Lag(time) => time,
+        };
+        self.cancel(Later::LinkGoes);
+        self.with_port(|port, ctx| port.set_link(ctx, false));
+        self.do_later(lag, Later::PresenceGoes);
     }
 
     pub(crate) fn set_presence(&mut self, present: bool) {
@@ -172,7 +260,7 @@ impl Machine {
         })
     }
 
-    fn with_occupant(&mut self, act: impl FnOnce(&mut Occupant, &mut Ctx<'_>)) {
+    pub(crate) fn with_occupant(&mut self, act: impl FnOnce(&mut Occupant, &mut Ctx<'_>)) {
         self.with_port(|port, ctx| {
             port.with_function(ctx, act);
         });

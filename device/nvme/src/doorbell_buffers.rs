@@ -5,7 +5,7 @@
 //! the value that it is at asks it to write the next one. Linux keeps the admin queue out of this: its doorbells are
 //! always the registers.
 
-use sdmorph_pci::{Ctx, DmaError};
+use sdmorph_pci::{Ctx, DmaError, DoorbellKind};
 
 /// Bytes of a doorbell.
 const DOORBELL_BYTES: u64 = 4;
@@ -27,6 +27,15 @@ impl Doorbell {
             Doorbell::Head(queue) => (queue, 1),
         };
         (2 * u64::from(queue) + second) * DOORBELL_BYTES
+    }
+
+    /// As recorders and rules are told that the queue is at `value` now, which is below the number of its entries.
+    pub(crate) fn rung(self, value: u32) -> sdmorph_pci::Doorbell {
+        let (kind, queue) = match self {
+            Doorbell::Tail(queue) => (DoorbellKind::SubmissionTail, queue),
+            Doorbell::Head(queue) => (DoorbellKind::CompletionHead, queue),
+        };
+        sdmorph_pci::Doorbell { kind, queue, value: value as u16 }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use sdmorph_pci::{Ctx, DmaError, MediaRequest, MediaResult, NvmeCommand};
+use sdmorph_pci::{Ctx, DmaError, Effect, MediaRequest, MediaResult, NvmeCommand};
 
 use crate::Nvme;
 use crate::command::{Command, Completion, Ended};
@@ -32,7 +32,8 @@ impl Nvme {
         let mut left = MAX_BYTES_A_CALL;
         self.collect();
         self.settle(ctx);
-        if ctx.is_bus_master() {
+        let held_until = ctx.dma_held_until();
+        if ctx.is_bus_master() && held_until.is_none() {
             loop {
                 let worked = self.turn(ctx, &mut left);
                 if left == 0 || !self.processes_commands() {
@@ -47,7 +48,8 @@ impl Nvme {
         self.smart.set_busy(ctx.now(), !self.commands.is_empty());
         let next_interrupt = self.interrupts.tell(&self.config, ctx, self.polled);
         let soon = left == 0 && self.processes_commands();
-        let next = if soon { Some(ctx.now()) } else { next_interrupt };
+        let later = [next_interrupt, held_until].into_iter().flatten().min();
+        let next = if soon { Some(ctx.now()) } else { later };
         if let Some(at) = next.filter(|at| self.wakes_at != Some(*at)) {
             self.wakes_at = Some(at);
             ctx.wake_after(at.saturating_sub(ctx.now()));
@@ -168,8 +170,12 @@ impl Nvme {
 
     /// Begins a command that was fetched.
     fn begin(&mut self, ctx: &mut Ctx<'_>, queue: u16, command: Command, left: &mut u64) {
-        record(ctx, queue, &command, None);
+        let effect = record(ctx, queue, &command, None);
         self.counters.commands += 1;
+        if let Effect::Status(status) = effect {
+            self.complete(ctx, queue, &command, Err(Status::of_field(status)));
+            return;
+        }
         let conflict =
             self.commands.has(queue, command.id) || queue == 0 && self.events.has_request(command.id);
         if conflict {
@@ -232,7 +238,9 @@ impl Nvme {
         }
         self.smart.media_errors += u64::from(status.is_media_error());
         let status = status.field(logged);
-        record(ctx, queue, command, Some(status));
+        if record(ctx, queue, command, Some(status)) == Effect::Lost {
+            return;
+        }
         let completion = Completion { result, queue, id: command.id, status };
         let to = self.queues.submission(queue).map(|queue| queue.completion);
         if let Some(queue) = to.and_then(|id| self.queues.completion(id)) {
@@ -281,7 +289,7 @@ impl Nvme {
         for id in self.queues.submission_ids().filter(|id| *id != 0) {
             let Ok(tail) = buffers.shadow(ctx, Doorbell::Tail(id)) else { return self.fail() };
             let set = self.queues.submission(id).map(|queue| queue.set_shadow_tail(tail));
-            self.doorbell_set(set.unwrap_or(Ok(())));
+            self.doorbell_set(ctx, Doorbell::Tail(id), tail, set.unwrap_or(Ok(false)));
         }
         // The commands are looked at after the doorbells that announce them.
         fence(Ordering::Acquire);
@@ -291,7 +299,7 @@ impl Nvme {
             if stuck {
                 let Ok(head) = buffers.shadow(ctx, Doorbell::Head(id)) else { return self.fail() };
                 let set = self.queues.completion(id).map(|queue| queue.set_shadow_head(head));
-                self.doorbell_set(set.unwrap_or(Ok(())));
+                self.doorbell_set(ctx, Doorbell::Head(id), head, set.unwrap_or(Ok(false)));
             }
         }
     }
@@ -342,17 +350,27 @@ impl Nvme {
             if let Some(index) = queue.index_to_keep_quiet() {
                 asked = asked.and_then(|()| buffers.ask_for(ctx, Doorbell::Head(id), index));
             }
-            self.doorbell_set(set);
+            self.doorbell_set(ctx, Doorbell::Head(id), head, set);
         }
         if asked.is_err() {
             self.fail();
         }
     }
 
-    /// What a doorbell's new value was to its queue.
-    pub(crate) fn doorbell_set(&mut self, set: Result<(), InvalidDoorbell>) {
-        if set.is_err() {
-            self.doorbell_error(AsyncEvent::InvalidDoorbellValue, Status::INVALID_FIELD);
+    /// What a doorbell's `value` was to its queue: `set` is what that said.
+    pub(crate) fn doorbell_set(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        doorbell: Doorbell,
+        value: u32,
+        set: Result<bool, InvalidDoorbell>,
+    ) {
+        match set {
+            Ok(true) => ctx.doorbell(doorbell.rung(value)),
+            Ok(false) => {}
+            Err(InvalidDoorbell) => {
+                self.doorbell_error(AsyncEvent::InvalidDoorbellValue, Status::INVALID_FIELD);
+            }
         }
     }
 
@@ -365,7 +383,7 @@ impl Nvme {
     }
 }
 
-fn record(ctx: &mut Ctx<'_>, queue: u16, command: &Command, status: Option<u16>) {
+fn record(ctx: &mut Ctx<'_>, queue: u16, command: &Command, status: Option<u16>) -> Effect {
     ctx.nvme_command(NvmeCommand {
         name: opcode::name(queue == 0, command.opcode),
         queue,
@@ -373,5 +391,5 @@ fn record(ctx: &mut Ctx<'_>, queue: u16, command: &Command, status: Option<u16>)
         namespace: command.namespace,
         argument: command.argument(),
         status,
-    });
+    })
 }

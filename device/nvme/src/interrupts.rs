@@ -167,6 +167,15 @@ impl Interrupts {
         next
     }
 
+    /// Sends a message though no completion was posted.
+    pub(crate) fn send_spurious(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>, vector: u16) {
+        if self.msi_x.enabled(config) {
+            self.msi_x.fire(config, ctx, vector);
+        } else {
+            self.msi.send_spurious(config, ctx, vector);
+        }
+    }
+
     /// The guest wrote configuration space.
     pub(crate) fn config_written(&mut self, config: &ConfigSpace, ctx: &mut Ctx<'_>) {
         self.msi.config_written(config, ctx);

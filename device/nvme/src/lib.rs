@@ -81,7 +81,7 @@ use sdmorph_pci::{
 use serde_json::{Map, Value, json};
 
 use crate::admin::features::Features;
-use crate::doorbell_buffers::DoorbellBuffers;
+use crate::doorbell_buffers::{Doorbell, DoorbellBuffers};
 use crate::error_log::ErrorLog;
 use crate::events::{AsyncEvent, Events};
 use crate::in_flight::Commands;
@@ -133,6 +133,8 @@ pub struct Nvme {
     shutdown: Shutdown,
     /// CSTS.CFS.
     fatal: bool,
+    /// CSTS.RDY does not follow CC.EN, as a fault has it.
+    ready_stuck: bool,
     /// Bytes of a memory page of the guest, from CC.MPS when the controller was enabled.
     page_bytes: u64,
     queues: Queues,
@@ -173,6 +175,7 @@ impl Nvme {
             life: Life::Disabled,
             shutdown: Shutdown::None,
             fatal: false,
+            ready_stuck: false,
             page_bytes: 4096,
             queues: Queues::new(),
             next_queue: 0,
@@ -220,6 +223,17 @@ impl Nvme {
     pub fn rest(&mut self, ctx: &mut Ctx<'_>) -> bool {
         self.polled = false;
         self.has_shadow_doorbells() && self.work(ctx)
+    }
+
+    /// The controller cannot go on, as after a fault of its own: CSTS.CFS, until a reset.
+    pub fn fail_fatally(&mut self) {
+        self.fail();
+    }
+
+    /// Whether CSTS.RDY stays what it is, whatever CC.EN becomes. No reset ends that.
+    pub fn set_ready_stuck(&mut self, ctx: &mut Ctx<'_>, stuck: bool) {
+        self.ready_stuck = stuck;
+        self.advance(ctx);
     }
 
     fn work(&mut self, ctx: &mut Ctx<'_>) -> bool {
@@ -275,23 +289,17 @@ impl Nvme {
         let id = u16::try_from(index / 2).unwrap_or(u16::MAX);
         // With shadow doorbells, the memory has the value, and maybe a newer one than this (7.13).
         let shadowed = self.doorbell_buffers.is_some() && (1..=MAX_IO_QUEUES).contains(&id);
-        let set = if index % 2 == 0 {
-            let queue = self.queues.submission(id);
-            queue.map(
-                |queue| {
-                    if shadowed && value < queue.entries() { Ok(()) } else { queue.set_tail(value) }
-                },
-            )
-        } else {
-            let queue = self.queues.completion(id);
-            queue.map(
-                |queue| {
-                    if shadowed && value < queue.entries() { Ok(()) } else { queue.set_head(value) }
-                },
-            )
+        let doorbell = if index % 2 == 0 { Doorbell::Tail(id) } else { Doorbell::Head(id) };
+        let set = match doorbell {
+            Doorbell::Tail(_) => self.queues.submission(id).map(|queue| {
+                if shadowed && value < queue.entries() { Ok(false) } else { queue.set_tail(value) }
+            }),
+            Doorbell::Head(_) => self.queues.completion(id).map(|queue| {
+                if shadowed && value < queue.entries() { Ok(false) } else { queue.set_head(value) }
+            }),
         };
         match set {
-            Some(set) => self.doorbell_set(set),
+            Some(set) => self.doorbell_set(ctx, doorbell, value, set),
             None => self.doorbell_error(AsyncEvent::InvalidDoorbell, Status::INVALID_QUEUE_ID),
         }
         self.advance(ctx);
@@ -402,6 +410,8 @@ impl PciFunction for Nvme {
             errors: _,
             smart: _,
             counters: _,
+            // The fault's, which ends when it is taken back.
+            ready_stuck: _,
         } = self;
         config.reset(kind);
         bar.reset();
@@ -410,6 +420,10 @@ impl PciFunction for Nvme {
         *wakes_at = None;
         *page_bytes = 4096;
         *has_worked = false;
+    }
+
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.interrupts.send_spurious(&self.config, ctx, vector);
     }
 
     fn snapshot(&self) -> Value {
@@ -426,6 +440,7 @@ impl PciFunction for Nvme {
             "config": self.config.snapshot(),
             "bar0": bar,
             "life": format!("{:?}", self.life),
+            "ready-stuck": self.ready_stuck,
             "shutdown": format!("{:?}", self.shutdown),
             "driver_bound": self.driver_bound,
             "queues": self.queues.snapshot(),

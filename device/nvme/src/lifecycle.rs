@@ -95,6 +95,7 @@ impl Nvme {
     pub(crate) fn settle(&mut self, ctx: &mut Ctx<'_>) {
         let idle = self.medium.under_way() == 0;
         match self.life {
+            Life::Starting | Life::Stopping if self.ready_stuck => {}
             Life::Starting if idle => {
                 self.life = Life::Ready;
                 if !self.driver_bound {

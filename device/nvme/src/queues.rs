@@ -59,15 +59,14 @@ impl SubmissionQueue {
         self.entries
     }
 
-    /// The guest's new tail. It cannot be outside the queue, and cannot take back what was submitted.
-    pub(crate) fn set_tail(&mut self, tail: u32) -> Result<(), InvalidDoorbell> {
+    /// The guest's new tail. It cannot be outside the queue, and cannot take back what was submitted. True if it is news.
+    pub(crate) fn set_tail(&mut self, tail: u32) -> Result<bool, InvalidDoorbell> {
         if tail >= self.entries || distance(self.head, tail, self.entries) < self.submitted() {
             self.refused = Some(tail);
             return Err(InvalidDoorbell);
         }
         self.refused = None;
-        self.tail = tail;
-        Ok(())
+        Ok(std::mem::replace(&mut self.tail, tail) != tail)
     }
 
     /// The event index that makes the guest announce the next command; `None` if it has it.
@@ -82,8 +81,8 @@ impl SubmissionQueue {
     }
 
     /// The same for a shadow doorbell, which is read again and again: a bad value is refused once.
-    pub(crate) fn set_shadow_tail(&mut self, tail: u32) -> Result<(), InvalidDoorbell> {
-        if self.refused == Some(tail) { Ok(()) } else { self.set_tail(tail) }
+    pub(crate) fn set_shadow_tail(&mut self, tail: u32) -> Result<bool, InvalidDoorbell> {
+        if self.refused == Some(tail) { Ok(false) } else { self.set_tail(tail) }
     }
 
     /// Fetches up to `most` of the commands that are submitted, as far as they lie one behind another.
@@ -178,21 +177,20 @@ impl CompletionQueue {
         !self.waiting.is_empty() && self.is_full()
     }
 
-    /// The guest's new head: it has taken the completions before it, which must be there.
-    pub(crate) fn set_head(&mut self, head: u32) -> Result<(), InvalidDoorbell> {
+    /// The guest's new head: it has taken the completions before it, which must be there. True if it is news.
+    pub(crate) fn set_head(&mut self, head: u32) -> Result<bool, InvalidDoorbell> {
         let posted = distance(self.head, self.tail, self.entries);
         if head >= self.entries || distance(self.head, head, self.entries) > posted {
             self.refused = Some(head);
             return Err(InvalidDoorbell);
         }
         self.refused = None;
-        self.head = head;
-        Ok(())
+        Ok(std::mem::replace(&mut self.head, head) != head)
     }
 
     /// The same for a shadow doorbell.
-    pub(crate) fn set_shadow_head(&mut self, head: u32) -> Result<(), InvalidDoorbell> {
-        if self.refused == Some(head) { Ok(()) } else { self.set_head(head) }
+    pub(crate) fn set_shadow_head(&mut self, head: u32) -> Result<bool, InvalidDoorbell> {
+        if self.refused == Some(head) { Ok(false) } else { self.set_head(head) }
     }
 
     /// Writes the oldest completion that waits, if there is room. `submission_head` is that of its submission queue.

@@ -24,6 +24,9 @@ macro_rules! statuses {
                     _ => "Unknown",
                 }
             }
+
+            /// All of these.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
 }
@@ -39,10 +42,14 @@ statuses! {
     COMMAND_ID_CONFLICT = 0x003, "Command ID Conflict";
     /// 00h/04h.
     DATA_TRANSFER_ERROR = 0x004, "Data Transfer Error";
+    /// 00h/05h.
+    POWER_LOSS = 0x005, "Commands Aborted due to Power Loss Notification";
     /// 00h/06h.
     INTERNAL_ERROR = 0x006, "Internal Error";
     /// 00h/07h.
     ABORT_REQUESTED = 0x007, "Command Abort Requested";
+    /// 00h/08h.
+    SQ_DELETED = 0x008, "Command Aborted due to SQ Deletion";
     /// 00h/0bh.
     INVALID_NAMESPACE = 0x00b, "Invalid Namespace or Format";
     /// 00h/0ch.
@@ -63,6 +70,10 @@ statuses! {
     LBA_OUT_OF_RANGE = 0x080, "LBA Out of Range";
     /// 00h/81h.
     CAPACITY_EXCEEDED = 0x081, "Capacity Exceeded";
+    /// 00h/82h.
+    NAMESPACE_NOT_READY = 0x082, "Namespace Not Ready";
+    /// 00h/83h.
+    RESERVATION_CONFLICT = 0x083, "Reservation Conflict";
     /// 00h/84h.
     FORMAT_IN_PROGRESS = 0x084, "Format In Progress";
     /// 01h/00h.
@@ -89,8 +100,25 @@ statuses! {
     WRITE_FAULT = 0x280, "Write Fault";
     /// 02h/81h.
     UNRECOVERED_READ_ERROR = 0x281, "Unrecovered Read Error";
+    /// 02h/82h.
+    GUARD_CHECK_ERROR = 0x282, "End-to-end Guard Check Error";
+    /// 02h/83h.
+    APPLICATION_TAG_CHECK_ERROR = 0x283, "End-to-end Application Tag Check Error";
+    /// 02h/84h.
+    REFERENCE_TAG_CHECK_ERROR = 0x284, "End-to-end Reference Tag Check Error";
     /// 02h/85h.
     COMPARE_FAILURE = 0x285, "Compare Failure";
+    /// 02h/86h.
+    ACCESS_DENIED = 0x286, "Access Denied";
+    /// 02h/87h.
+    UNWRITTEN_BLOCK = 0x287, "Deallocated or Unwritten Logical Block";
+    /// 03h/00h.
+    INTERNAL_PATH_ERROR = 0x300, "Internal Path Error";
+}
+
+/// The names of all statuses but success, as the specification spells them, with their codes: type in bits 10:8.
+pub fn names() -> impl Iterator<Item = (&'static str, u16)> {
+    Status::ALL.iter().filter(|status| **status != Status::SUCCESS).map(|status| (status.text(), status.0))
 }
 
 impl Status {
@@ -104,6 +132,9 @@ impl Status {
                 | Self::DATA_TRANSFER_ERROR
                 | Self::INTERNAL_ERROR
                 | Self::ABORT_REQUESTED
+                | Self::SQ_DELETED
+                | Self::NAMESPACE_NOT_READY
+                | Self::INTERNAL_PATH_ERROR
                 | Self::FORMAT_IN_PROGRESS
                 | Self::WRITE_FAULT
                 | Self::UNRECOVERED_READ_ERROR

@@ -3,12 +3,14 @@
 //! Each function here adds one capability at an address the caller chooses; the list is linked in the order of the
 //! calls. Register names are those of `pci_regs.h` without `PCI_` and `PCI_EXP_`.
 
+mod aer;
 mod express;
 mod msi;
 mod msix;
 
+pub use aer::{AerError, DPC, ERR, Severity, aer, aer_root_port, detect, dpc};
 pub use express::{
-    EXP, Link, aer, device_serial_number, express_endpoint, express_root_port, function_level_reset,
+    EXP, Link, device_serial_number, express_endpoint, express_root_port, function_level_reset,
     function_level_reset_asked, l1_substates, ltr,
 };
 pub use msi::Msi;

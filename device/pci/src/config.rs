@@ -32,6 +32,7 @@ pub mod offset {
     pub const PREF_BASE_UPPER32: u16 = 0x28;
     pub const PREF_LIMIT_UPPER32: u16 = 0x2c;
     pub const CAPABILITY_LIST: u16 = 0x34;
+    pub const SEC_STATUS: u16 = 0x1e;
     pub const BRIDGE_CONTROL: u16 = 0x3e;
     /// Where extended capabilities begin (PCIe 7.6.2).
     pub const EXTENDED: u16 = 0x100;
@@ -43,6 +44,8 @@ pub mod command {
     pub const MEMORY: u16 = 1 << 1;
     /// Bus Master Enable.
     pub const MASTER: u16 = 1 << 2;
+    /// SERR# Enable.
+    pub const SERR: u16 = 1 << 8;
     /// What a PCI Express function lets a guest write: I/O, memory, master, parity, SERR#, interrupt disable.
     pub const WRITABLE: u16 = 0x0547;
 }
@@ -82,6 +85,12 @@ pub struct ConfigSpace {
     last_extended: Option<u16>,
     /// Offset of the power management capability, if any.
     pub(crate) pm: Option<u16>,
+    /// The guest's writes do not change the D-state, as a fault has it.
+    power_stuck: bool,
+    /// Offset of the PCI Express capability, if any.
+    pub(crate) express: Option<u16>,
+    /// Offset of Advanced Error Reporting, if any.
+    pub(crate) aer: Option<u16>,
     /// What the function's end of its link can do, if it has one.
     pub(crate) link: Option<Link>,
 }
@@ -151,6 +160,9 @@ impl ConfigSpace {
             last_capability: offset::CAPABILITY_LIST,
             last_extended: None,
             pm: None,
+            power_stuck: false,
+            express: None,
+            aer: None,
             link: None,
         };
         let class = u64::from(identity.class);
@@ -281,7 +293,8 @@ impl ConfigSpace {
     pub fn write(&mut self, at: u16, size: u8, value: u32) {
         let before = self.power_state();
         self.write_bytes(at, size, value);
-        if let (Some(pm), 1 | 2) = (self.pm, self.power_state()) {
+        let stays = self.power_stuck || matches!(self.power_state(), 1 | 2);
+        if let Some(pm) = self.pm.filter(|_| stays) {
             let pmcsr = self.read(pm + PM::CTRL, 1) & !PM::CTRL_STATE_MASK | u32::from(before);
             self.store(pm + PM::CTRL, 1, u64::from(pmcsr));
         }
@@ -364,6 +377,12 @@ impl ConfigSpace {
     #[must_use]
     pub fn power_state(&self) -> u8 {
         self.pm.map_or(0, |at| (self.read(at + PM::CTRL, 1) & PM::CTRL_STATE_MASK) as u8)
+    }
+
+    /// Whether the function stays in the D-state that it is in, whatever a guest writes to its PMCSR. A reset takes it to
+    /// D0 nevertheless.
+    pub fn set_power_stuck(&mut self, stuck: bool) {
+        self.power_stuck = stuck;
     }
 
     /// The function has something to wake the system for: sets PME_Status, if the function can signal it from the D-state

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::capability::Severity;
+
 /// Something that happened in a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening<'a> {
@@ -31,6 +33,9 @@ pub enum Happening<'a> {
     },
     /// An NVMe controller fetched a command, or ended one.
     Nvme(NvmeCommand),
+    /// An NVMe controller has taken the new value of a doorbell. The write to a register that may have brought it is an
+    /// access of its own, before this.
+    Doorbell(Doorbell),
     /// Something that is not an access.
     Event(Event),
 }
@@ -50,6 +55,28 @@ pub struct NvmeCommand {
     pub argument: u64,
     /// The status field of the completion, without phase tag: 0 is success. `None` when the command was fetched.
     pub status: Option<u16>,
+}
+
+/// A doorbell's new value, whether it came by a register or was found in memory (shadow doorbells).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Which of the queue's doorbells.
+    pub kind: DoorbellKind,
+    /// Queue identifier; 0 is the admin queues.
+    pub queue: u16,
+    /// The index that the queue has now.
+    pub value: u16,
+}
+
+/// Which kind of queue a doorbell is of (NVMe 1.4, 3.1.24 and 3.1.25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub enum DoorbellKind {
+    /// Submission queue y tail: the guest has submitted commands.
+    #[serde(rename = "sq")]
+    SubmissionTail,
+    /// Completion queue y head: the guest has taken completions.
+    #[serde(rename = "cq")]
+    CompletionHead,
 }
 
 /// Which way data goes, as the initiator sees it.
@@ -107,11 +134,75 @@ pub struct Access {
     pub answer: Answer,
 }
 
-/// What a rule makes of an access.
+/// What a rule makes of something that happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effect {
-    /// Bits that a read shows set whatever the register holds (a stuck busy bit).
-    pub stuck: u64,
+pub enum Effect {
+    /// Nothing.
+    #[default]
+    None,
+    /// A read answers other data.
+    Data(DataChange),
+    /// An interrupt message or a completion is lost on its way. Its sender does not know.
+    Lost,
+    /// An interrupt message arrives twice.
+    Twice,
+    /// An NVMe command that was fetched is not done and ends with this status: its code in bits 7:0, its type in 10:8.
+    Status(u16),
+}
+
+/// How the data of a read is changed: bits outside of `keep` are cleared, then those of `flip` are inverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataChange {
+    /// Bits that stay as they are.
+    pub keep: u64,
+    /// Bits that are inverted after that.
+    pub flip: u64,
+}
+
+impl Default for DataChange {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl DataChange {
+    /// No change.
+    pub const NONE: Self = Self { keep: u64::MAX, flip: 0 };
+
+    /// Bits of `mask` become as `value` has them.
+    #[must_use]
+    pub fn give(mask: u64, value: u64) -> Self {
+        Self { keep: !mask, flip: value & mask }
+    }
+
+    /// The data after the change.
+    #[must_use]
+    pub fn apply(self, data: u64) -> u64 {
+        data & self.keep ^ self.flip
+    }
+
+    /// This change, and then `next`.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self { keep: self.keep & next.keep, flip: next.apply(self.flip) }
+    }
+
+    /// The change without what it does to the bits of `mask`.
+    #[must_use]
+    pub fn without(self, mask: u64) -> Self {
+        Self { keep: self.keep | mask, flip: self.flip & !mask }
+    }
+}
+
+/// What a rule makes of a DMA that is about to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DmaFault {
+    /// What is written does not arrive, and nobody is told. What is read does not come: [`DmaError::TimedOut`].
+    Lost,
+    /// These bits of the data are inverted on their way, counted from bit 0 of the first byte.
+    Flipped(Vec<u64>),
+    /// It is not done.
+    Failed(DmaError),
 }
 
 /// Things that happen to a device which are not accesses.
@@ -145,6 +236,31 @@ pub enum Event {
         /// The new state.
         present: bool,
     },
+    /// The slot's attention button was pressed.
+    AttentionButtonPressed,
+    /// The slot's manually operated retention latch was opened or closed.
+    MrlSensorChanged {
+        /// Whether it is open now.
+        open: bool,
+    },
+    /// The slot's power controller has detected a fault of the main power, and taken that away.
+    PowerFault,
+    /// The slot got main power, or lost it.
+    SlotPower {
+        /// Whether it has power now.
+        on: bool,
+    },
+    /// A hot-plug command has completed.
+    CommandCompleted,
+    /// A function has detected an error, and has AER to tell of it.
+    ErrorDetected {
+        /// As aer-inject and QEMU call it.
+        error: &'static str,
+        /// The message that it has sent for it; `None` if it may not.
+        message: Option<Severity>,
+    },
+    /// The port has contained an error: it holds the link down until the guest lets it go (DPC).
+    Contained,
     /// What is at the slot's link, or about to be, has changed.
     Morph {
         /// Where the slot is in the switch now, as the machine calls it.
@@ -180,6 +296,13 @@ impl Event {
         "link-down",
         "link-up",
         "presence-changed",
+        "attention-button-pressed",
+        "mrl-sensor-changed",
+        "power-fault",
+        "slot-power",
+        "command-completed",
+        "error-detected",
+        "contained",
         "morph",
         "d3hot-entered",
         "d0-entered",
@@ -201,6 +324,13 @@ impl Event {
             Event::LinkDown => "link-down",
             Event::LinkUp => "link-up",
             Event::PresenceChanged { .. } => "presence-changed",
+            Event::AttentionButtonPressed => "attention-button-pressed",
+            Event::MrlSensorChanged { .. } => "mrl-sensor-changed",
+            Event::PowerFault => "power-fault",
+            Event::SlotPower { .. } => "slot-power",
+            Event::CommandCompleted => "command-completed",
+            Event::ErrorDetected { .. } => "error-detected",
+            Event::Contained => "contained",
             Event::Morph { .. } => "morph",
             Event::D3hotEntered => "d3hot-entered",
             Event::D0Entered => "d0-entered",

@@ -3,7 +3,12 @@
 //! Slot and link status are derived from the [`Slot`] at each read; only the latched "changed" bits are stored. An
 //! event that comes in while the guest clears an older one sets its bit again and is not lost.
 //!
-//! Hot-plug and PME share the port's one MSI message. Each is a source with an edge of its own.
+//! Hot-plug, PME, AER and DPC share the port's one MSI message. Each is a source with an edge of its own.
+//!
+//! `hot_plug` is what a slot may be equipped with beside presence and link; `errors` is AER and DPC of the port.
+
+mod errors;
+mod hot_plug;
 
 use std::ops::RangeInclusive;
 
@@ -15,6 +20,8 @@ use crate::happening::{Event, ResetKind};
 use crate::seam::{Ctx, PciFunction};
 use crate::slot::Slot;
 
+pub use hot_plug::{CommandCompletion, Equipment};
+
 /// What a port is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortProfile {
@@ -24,6 +31,8 @@ pub struct PortProfile {
     pub slot_number: u16,
     /// The link's best speed and width.
     pub link: Link,
+    /// What slot and port have beside what every one has here.
+    pub equipment: Equipment,
 }
 
 impl Default for PortProfile {
@@ -39,9 +48,13 @@ impl Default for PortProfile {
             },
             slot_number: 8,
             link: Link { speed: 3, width: 1 },
+            equipment: Equipment::default(),
         }
     }
 }
+
+/// Where the port sits on its bus: 1c.0, as in the report. Device in bits 7:3, function in bits 2:0.
+pub const DEVFN: u8 = 0x1c << 3;
 
 /// Offset of the PCI Express capability.
 const EXPRESS: u16 = 0x70;
@@ -49,6 +62,8 @@ const BRIDGE_CONTROL_BUS_RESET: u32 = 1 << 6;
 /// Interrupt sources of the port.
 const HOT_PLUG: u32 = 1 << 0;
 const PME: u32 = 1 << 1;
+const ERRORS: u32 = 1 << 2;
+const CONTAINED: u32 = 1 << 3;
 
 /// A root port and its slot.
 #[derive(Debug)]
@@ -57,6 +72,7 @@ pub struct RootPort<F> {
     msi: Msi,
     link: Link,
     slot: Slot<F>,
+    controller: hot_plug::Controller,
     /// The function below has asked to be woken, and its message has been received.
     pme_received: bool,
     /// The requester of a PME that came while RTSTA held an earlier one. There is one function below, so one is enough.
@@ -70,12 +86,15 @@ impl<F: PciFunction> RootPort<F> {
         let mut config = ConfigSpace::bridge(profile.identity);
         capability::power_management(&mut config, 0x40);
         let msi = Msi::add(&mut config, 0x50);
-        capability::express_root_port(&mut config, EXPRESS, profile.link, profile.slot_number);
+        let PortProfile { identity: _, slot_number, link, equipment } = profile;
+        capability::express_root_port(&mut config, EXPRESS, link, slot_number, equipment);
+        errors::add_capabilities(&mut config, equipment);
         Self {
             config,
             msi,
-            link: profile.link,
+            link,
             slot: Slot::occupied(function),
+            controller: hot_plug::Controller::new(equipment),
             pme_received: false,
             pme_pending: None,
         }
@@ -93,6 +112,11 @@ impl<F: PciFunction> RootPort<F> {
         }
     }
 
+    /// The link begins to train, and does not come to an end: LNKSTA shows Link Training until [`Self::set_link`].
+    pub fn train_without_end(&mut self) {
+        self.slot.train_without_end();
+    }
+
     /// Presence detect changes; latches PDC and interrupts if it did.
     pub fn set_presence(&mut self, ctx: &mut Ctx<'_>, present: bool) {
         if self.slot.set_present(present) {
@@ -104,6 +128,11 @@ impl<F: PciFunction> RootPort<F> {
     /// The function's memory stops or starts answering. No status register tells.
     pub fn set_bar_vanished(&mut self, ctx: &mut Ctx<'_>, vanished: bool) {
         self.slot.set_bar_vanished(ctx, vanished);
+    }
+
+    /// The function's configuration space stops or starts answering, likewise.
+    pub fn set_config_vanished(&mut self, vanished: bool) {
+        self.slot.set_config_vanished(vanished);
     }
 
     /// Calls `act` on the function in the slot with the context it gets from this port.
@@ -127,10 +156,14 @@ impl<F: PciFunction> RootPort<F> {
     fn derived(&self) -> (u32, u32) {
         let other_end = self.slot.function().and_then(|function| function.config().link);
         let trained = other_end.map_or(self.link, |other| self.link.trained_with(other));
-        let link =
-            if self.slot.link_active() { trained.lnksta() | EXP::LNKSTA_DLLLA } else { EXP::LNKSTA_SLC };
-        let latched = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !EXP::SLTSTA_PDS;
-        (link, if self.slot.is_present() { latched | EXP::SLTSTA_PDS } else { latched })
+        let link = match (self.slot.link_active(), self.slot.link_trains()) {
+            (true, _) => trained.lnksta() | EXP::LNKSTA_DLLLA,
+            (false, true) => EXP::LNKSTA_SLC | EXP::LNKSTA_LT,
+            (false, false) => EXP::LNKSTA_SLC,
+        };
+        let latched = self.config.read(EXPRESS + EXP::SLTSTA, 2) & !(EXP::SLTSTA_PDS | EXP::SLTSTA_MRLSS);
+        let present = if self.slot.is_present() { EXP::SLTSTA_PDS } else { 0 };
+        (link, latched | present | self.controller.status())
     }
 
     /// Receives the PM_PME message of the function below, if something has made it send one. To be called after whatever
@@ -190,6 +223,7 @@ impl<F: PciFunction> RootPort<F> {
         {
             active |= PME;
         }
+        active |= errors::wanted(&self.config);
         self.msi.set_active(&self.config, ctx, active);
     }
 
@@ -331,9 +365,16 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
                 self.latch(ctx, EXP::SLTSTA_DLLSC);
             }
         }
+        if touched(EXPRESS + EXP::SLTCTL) || touched(EXPRESS + EXP::SLTCTL + 1) {
+            self.command_written(ctx);
+        }
+        if touched(EXPRESS + EXP::SLTSTA) {
+            self.keep_power_fault();
+        }
         if touched(EXPRESS + EXP::RTSTA + 2) {
             self.next_pme(ctx);
         }
+        self.containment_written(ctx);
         self.update_interrupt(ctx);
     }
 
@@ -351,20 +392,32 @@ impl<F: PciFunction> PciFunction for RootPort<F> {
     fn wake(&mut self, ctx: &mut Ctx<'_>) {
         self.slot.wake(ctx);
         self.look_for_pme(ctx);
+        self.complete_command(ctx);
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind) {
-        let Self { config, msi, link: _, slot, pme_received, pme_pending } = self;
+        let Self { config, msi, link: _, slot, controller, pme_received, pme_pending } = self;
+        ctx.event(Event::Reset { kind });
         config.reset(kind);
         msi.reset();
+        controller.reset(kind);
         *pme_received = false;
         *pme_pending = None;
         slot.set_link_disabled(ctx, false);
+        slot.set_contained(ctx, false);
+        // Power Controller Control is on again.
+        if !controller.has_power_fault() {
+            slot.set_powered(ctx, true);
+        }
         // Nothing is latched, and nobody to be interrupted: the status begins with what is there.
         if kind == ResetKind::Cold {
             slot.power_on(ctx);
         }
         slot.reset(ctx, kind);
+    }
+
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.msi.send_spurious(&self.config, ctx, vector);
     }
 
     fn snapshot(&self) -> Value {

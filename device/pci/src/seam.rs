@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::config::ConfigSpace;
 use crate::happening::{
-    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, ResetKind, Space,
+    Access, Answer, Direction, DmaError, DmaFault, Doorbell, Effect, Event, Happening, Message, NvmeCommand,
+    ResetKind, Space,
 };
 use crate::register::mask_of_size;
 
@@ -44,12 +45,31 @@ pub trait Clock {
     fn wake_at(&self, at: Duration);
 }
 
-/// Sees everything that happens, before it has its effect, and may change what a read answers.
+/// Sees everything that happens, before it has its effect, and may change what comes of it.
 ///
 /// The recorder and the fault rules are both behind this one hook, so that a fault needs no second copy of a device.
 pub trait Observer {
     /// `function` did or suffered `what` at `now`.
     fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect;
+
+    /// `function` is about to read or write `length` bytes of guest memory: what becomes of that. It is reported
+    /// ([`Happening::Dma`]) when it is over.
+    fn dma_fault(
+        &mut self,
+        function: &'static str,
+        direction: Direction,
+        address: u64,
+        length: u64,
+    ) -> Option<DmaFault> {
+        let _ = (function, direction, address, length);
+        None
+    }
+
+    /// When `function` can use guest memory again, if something holds it up at `now`.
+    fn dma_held_until(&self, now: Duration, function: &'static str) -> Option<Duration> {
+        let _ = (now, function);
+        None
+    }
 }
 
 /// One call's world. See the module's text.
@@ -126,7 +146,16 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`DmaError`]; a device reports it in its status.
     pub fn dma_read(&mut self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
-        let result = self.dma_poll(address, data);
+        let result = match self.dma_fault(Direction::Read, address, data.len()) {
+            None => self.dma_poll(address, data),
+            Some(DmaFault::Lost) => Err(DmaError::TimedOut { address }),
+            Some(DmaFault::Failed(error)) => Err(error),
+            Some(DmaFault::Flipped(bits)) => {
+                let result = self.dma_poll(address, data);
+                invert(data, &bits);
+                result
+            }
+        };
         self.dma_happened(Direction::Read, address, data.len(), result)
     }
 
@@ -143,12 +172,33 @@ impl<'a> Ctx<'a> {
     /// # Errors
     /// [`DmaError`]; a device reports it in its status.
     pub fn dma_write(&mut self, address: u64, data: &[u8]) -> Result<(), DmaError> {
-        let result = if self.bus_master {
-            self.world.memory.write(address, data)
-        } else {
-            Err(DmaError::NotBusMaster)
+        let result = match self.dma_fault(Direction::Write, address, data.len()) {
+            None if self.bus_master => self.world.memory.write(address, data),
+            None => Err(DmaError::NotBusMaster),
+            Some(DmaFault::Lost) => Ok(()),
+            Some(DmaFault::Failed(error)) => Err(error),
+            Some(DmaFault::Flipped(bits)) => {
+                let mut data = data.to_vec();
+                invert(&mut data, &bits);
+                self.world.memory.write(address, &data)
+            }
         };
         self.dma_happened(Direction::Write, address, data.len(), result)
+    }
+
+    /// What a rule makes of a DMA; one that the function may not do meets no rule.
+    fn dma_fault(&mut self, direction: Direction, address: u64, length: usize) -> Option<DmaFault> {
+        if !self.bus_master {
+            return None;
+        }
+        self.world.observer.dma_fault(self.function, direction, address, length as u64)
+    }
+
+    /// When the function can use guest memory again, if something holds it up: what it would move, it moves then. A
+    /// function asks before it goes on with a transfer, and to be woken at that time.
+    #[must_use]
+    pub fn dma_held_until(&self) -> Option<Duration> {
+        self.world.observer.dma_held_until(self.now(), self.function)
     }
 
     fn dma_happened(
@@ -162,19 +212,34 @@ impl<'a> Ctx<'a> {
         result
     }
 
-    /// Sends an interrupt message, which is a memory write: it needs bus mastering. Returns whether it left.
+    /// Sends an interrupt message, which is a memory write: it needs bus mastering. Returns whether it left; it may still
+    /// be lost.
     pub fn send(&mut self, message: Message) -> bool {
         if self.bus_master {
-            self.happened(&Happening::Interrupt(message));
-            self.world.irq.send(message);
+            let copies = match self.happened(&Happening::Interrupt(message)) {
+                Effect::Lost => 0,
+                Effect::Twice => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                self.world.irq.send(message);
+            }
         }
         self.bus_master
     }
 
+    /// Passes on an interrupt message that has left its function before.
+    pub fn pass_on(&mut self, message: Message) {
+        self.world.irq.send(message);
+    }
+
     /// Reports a read that would answer `access.value`; returns what it answers after the rules.
     pub fn observe_read(&mut self, access: Access) -> u64 {
-        let effect = self.happened(&Happening::Access(access));
-        (access.value | effect.stuck) & mask_of_size(access.size)
+        let value = match self.happened(&Happening::Access(access)) {
+            Effect::Data(change) => change.apply(access.value),
+            _ => access.value,
+        };
+        value & mask_of_size(access.size)
     }
 
     /// Reports a write that is about to take effect.
@@ -192,9 +257,14 @@ impl<'a> Ctx<'a> {
         self.happened(&Happening::Command { name, argument, response });
     }
 
-    /// Reports an NVMe command that was fetched or has ended.
-    pub fn nvme_command(&mut self, command: NvmeCommand) {
-        self.happened(&Happening::Nvme(command));
+    /// Reports an NVMe command that was fetched or has ended; returns what becomes of it, or of its completion.
+    pub fn nvme_command(&mut self, command: NvmeCommand) -> Effect {
+        self.happened(&Happening::Nvme(command))
+    }
+
+    /// Reports a doorbell's new value.
+    pub fn doorbell(&mut self, doorbell: Doorbell) {
+        self.happened(&Happening::Doorbell(doorbell));
     }
 
     fn happened(&mut self, what: &Happening<'_>) -> Effect {
@@ -240,6 +310,12 @@ pub trait PciFunction {
 
     /// Resets the function.
     fn reset(&mut self, ctx: &mut Ctx<'_>, kind: ResetKind);
+
+    /// Sends the interrupt message of that number though nothing has asked for it, as a fault does. A function whose guest
+    /// has not turned messages on, or that has none, sends nothing.
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        let _ = (ctx, vector);
+    }
 
     /// The whole state as JSON, registers by name.
     fn snapshot(&self) -> Value;
@@ -322,6 +398,15 @@ pub fn bar_write(
 /// The context that `function` gets from the one of the bridge above it.
 pub fn inside<'b>(function: &dyn PciFunction, above: &'b mut Ctx<'_>) -> Ctx<'b> {
     above.child(function.name(), function.config().bus_master())
+}
+
+fn invert(data: &mut [u8], bits: &[u64]) {
+    for bit in bits {
+        let byte = usize::try_from(bit / 8).ok().and_then(|at| data.get_mut(at));
+        if let Some(byte) = byte {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
 }
 
 fn bar_access(

@@ -20,8 +20,15 @@ pub struct Slot<F> {
     function: Option<F>,
     present: bool,
     trained: bool,
+    /// The link's training goes on without an end.
+    training: bool,
     link_disabled: bool,
+    /// The port holds the link down since it has contained an error.
+    contained: bool,
+    /// Main power.
+    powered: bool,
     bar_vanished: bool,
+    config_vanished: bool,
     stale: Option<Stale>,
 }
 
@@ -44,8 +51,12 @@ impl<F: PciFunction> Slot<F> {
             function: Some(function),
             present: true,
             trained: true,
+            training: false,
             link_disabled: false,
+            contained: false,
+            powered: true,
             bar_vanished: false,
+            config_vanished: false,
             stale: None,
         }
     }
@@ -60,9 +71,14 @@ impl<F: PciFunction> Slot<F> {
         self.present
     }
 
-    /// LNKSTA.DLLLA: the two ends have trained, the port does not hold the link down, and somebody is there.
+    /// LNKSTA.DLLLA: the two ends have trained, the port does not hold the link down, and somebody with power is there.
     pub fn link_active(&self) -> bool {
-        self.trained && !self.link_disabled && self.function.is_some()
+        self.trained && !self.link_disabled && !self.contained && self.powered && self.function.is_some()
+    }
+
+    /// LNKSTA.LT: the two ends train, and do not come to an end.
+    pub fn link_trains(&self) -> bool {
+        self.training && !self.link_disabled && !self.contained && self.powered
     }
 
     /// Whether memory accesses to the function are lost although its link may be up.
@@ -82,14 +98,51 @@ impl<F: PciFunction> Slot<F> {
             && self.function.as_ref().is_some_and(|function| function.config().power_state() == 0)
     }
 
+    /// Whether a configuration access would be answered.
+    fn answers_config(&self) -> bool {
+        self.link_active() && !self.config_vanished
+    }
+
     /// Sets presence detect; true if that changed it.
     pub(crate) fn set_present(&mut self, present: bool) -> bool {
         std::mem::replace(&mut self.present, present) != present
     }
 
-    /// Trains or drops the link from the function's side; true if DLLLA changed.
+    /// Trains or drops the link from the function's side; true if DLLLA changed. Without power nobody trains.
     pub(crate) fn set_trained(&mut self, ctx: &mut Ctx<'_>, trained: bool) -> bool {
-        self.change_link(ctx, |slot| slot.trained = trained)
+        self.training = false;
+        self.change_link(ctx, |slot| slot.trained = trained && slot.powered)
+    }
+
+    /// The two ends begin to train, and do not come to an end.
+    pub(crate) fn train_without_end(&mut self) {
+        self.training = !self.trained;
+    }
+
+    /// The port holds the link down, or lets it go; true if DLLLA changed.
+    pub(crate) fn set_contained(&mut self, ctx: &mut Ctx<'_>, contained: bool) -> bool {
+        self.change_link(ctx, |slot| slot.contained = contained)
+    }
+
+    /// Gives or takes main power; true if DLLLA changed. Who is in the slot has to train anew.
+    pub(crate) fn set_powered(&mut self, ctx: &mut Ctx<'_>, on: bool) -> bool {
+        if self.powered == on {
+            return false;
+        }
+        ctx.event(Event::SlotPower { on });
+        if on {
+            self.powered = true;
+            return false;
+        }
+        self.training = false;
+        let fell = self.change_link(ctx, |slot| {
+            slot.powered = false;
+            slot.trained = false;
+        });
+        let stale = self.stale.take();
+        self.reset(ctx, ResetKind::Cold);
+        self.stale = stale;
+        fell
     }
 
     /// LNKCTL.LD of the port; true if DLLLA changed.
@@ -121,12 +174,19 @@ impl<F: PciFunction> Slot<F> {
         }
     }
 
+    /// Makes the function's configuration space stop or start answering.
+    pub(crate) fn set_config_vanished(&mut self, vanished: bool) {
+        self.config_vanished = vanished;
+    }
+
     /// Power was off: whoever is in the slot is there again, and answers.
     pub(crate) fn power_on(&mut self, ctx: &mut Ctx<'_>) {
         self.set_bar_vanished(ctx, false);
+        self.set_config_vanished(false);
         if self.set_present(true) {
             ctx.event(Event::PresenceChanged { present: true });
         }
+        self.set_powered(ctx, true);
         self.set_trained(ctx, true);
     }
 
@@ -160,7 +220,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Configuration read of device 0 function 0.
     pub(crate) fn config_read(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8) -> u32 {
-        let reachable = self.link_active();
+        let reachable = self.answers_config();
         match &mut self.function {
             Some(function) if reachable => seam::config_read(function, above, offset, size),
             Some(function) => {
@@ -176,7 +236,7 @@ impl<F: PciFunction> Slot<F> {
 
     /// Configuration write of device 0 function 0.
     pub(crate) fn config_write(&mut self, above: &mut Ctx<'_>, offset: u16, size: u8, value: u32) {
-        let reachable = self.link_active();
+        let reachable = self.answers_config();
         match &mut self.function {
             Some(function) if reachable => {
                 seam::config_write(function, above, offset, size, value);
@@ -254,7 +314,11 @@ impl<F: PciFunction> Slot<F> {
             "present": self.present,
             "link-active": self.link_active(),
             "link-disabled": self.link_disabled,
+            "link-trains": self.link_trains(),
+            "contained": self.contained,
+            "powered": self.powered,
             "bar-vanished": self.bar_vanished,
+            "config-vanished": self.config_vanished,
             "function": self.function.as_ref().map(|function| json!({
                 "name": function.name(),
                 "power-state": if function.config().power_state() == 0 { "D0" } else { "D3hot" },

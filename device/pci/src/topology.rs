@@ -1,7 +1,7 @@
 //! The root bus: routes a configuration or memory access to the port, the function behind it, or nobody.
 
 use crate::happening::{Access, Answer, Direction, Space};
-use crate::port::RootPort;
+use crate::port::{DEVFN, RootPort};
 use crate::register::mask_of_size;
 use crate::seam::{self, Ctx, PciFunction};
 
@@ -19,16 +19,14 @@ pub struct RoutedId {
 pub struct RootBus<F> {
     /// The bus number of the root bus itself.
     number: u8,
-    /// Where the port sits: 00:1c.0, as in the report.
-    devfn: u8,
     port: RootPort<F>,
 }
 
 impl<F: PciFunction> RootBus<F> {
-    /// A root bus numbered `number` with `port` at device 0x1c.
+    /// A root bus numbered `number` with `port` at [`DEVFN`].
     #[must_use]
     pub fn new(number: u8, port: RootPort<F>) -> Self {
-        Self { number, devfn: 0x1c << 3, port }
+        Self { number, port }
     }
 
     /// The port.
@@ -44,7 +42,7 @@ impl<F: PciFunction> RootBus<F> {
     /// Routes a configuration read. Nobody there: all-ones (PCIe 2.3.2), which a guest's bus scan asks for often.
     pub fn config_read(&mut self, ctx: &mut Ctx<'_>, id: RoutedId, offset: u16, size: u8) -> u32 {
         if id.bus == self.number {
-            if id.devfn == self.devfn {
+            if id.devfn == DEVFN {
                 return seam::config_read(&mut self.port, ctx, offset, size);
             }
         } else if self.port.claims_bus(id.bus) {
@@ -58,7 +56,7 @@ impl<F: PciFunction> RootBus<F> {
 
     /// Routes a configuration write.
     pub fn config_write(&mut self, ctx: &mut Ctx<'_>, id: RoutedId, offset: u16, size: u8, value: u32) {
-        if id.bus == self.number && id.devfn == self.devfn {
+        if id.bus == self.number && id.devfn == DEVFN {
             return seam::config_write(&mut self.port, ctx, offset, size, value);
         }
         let claimed = id.bus != self.number && self.port.claims_bus(id.bus);

@@ -46,6 +46,11 @@ impl Interrupts {
         self.msi.config_written(config, ctx);
     }
 
+    /// The message, though no source is pending.
+    pub(crate) fn send_spurious(&self, config: &ConfigSpace, ctx: &mut Ctx<'_>, vector: u16) {
+        self.msi.send_spurious(config, ctx, vector);
+    }
+
     pub(crate) fn driver_bound(&self) -> bool {
         self.driver_bound
     }

@@ -292,6 +292,9 @@ impl Rtsx {
     ///
     /// A command list and the data that it has started are one to the driver: it waits for one interrupt.
     fn advance(&mut self, ctx: &mut Ctx<'_>) {
+        if let Some(at) = ctx.dma_held_until().filter(|_| self.uses_memory()) {
+            return self.wake_at(ctx, at);
+        }
         let mut left = MAX_BYTES_A_CALL;
         let list_ran = self.list.is_some();
         let dma_ran = self.chip.dma.is_running();
@@ -332,11 +335,21 @@ impl Rtsx {
         let now = ctx.now();
         // What the card said would end by now has ended, or the transfer waits for something else.
         let card = self.chip.card_deadline().filter(|at| *at > now);
-        let at = if soon { Some(now) } else { card };
-        if let Some(at) = at.filter(|at| self.wakes_at != Some(*at)) {
-            self.wakes_at = Some(at);
-            ctx.wake_after(at.saturating_sub(now));
+        if let Some(at) = if soon { Some(now) } else { card } {
+            self.wake_at(ctx, at);
         }
+    }
+
+    fn wake_at(&mut self, ctx: &mut Ctx<'_>, at: Duration) {
+        if self.wakes_at != Some(at) {
+            self.wakes_at = Some(at);
+            ctx.wake_after(at.saturating_sub(ctx.now()));
+        }
+    }
+
+    /// Whether something is under way that reads or writes guest memory.
+    fn uses_memory(&self) -> bool {
+        self.list.is_some() || self.chip.dma.is_running()
     }
 
     /// What the driver waits for has failed.
@@ -417,6 +430,10 @@ impl PciFunction for Rtsx {
         chip.reset();
         *list = None;
         *wakes_at = None;
+    }
+
+    fn send_spurious(&mut self, ctx: &mut Ctx<'_>, vector: u16) {
+        self.interrupts.send_spurious(&self.config, ctx, vector);
     }
 
     fn snapshot(&self) -> Value {

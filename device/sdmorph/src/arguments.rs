@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use sdmorph_lab::assets::StockKernel;
-use sdmorph_machine::{Model, Settings, Setup};
+use sdmorph_machine::{Equipment, Model, Settings, Setup};
 
 /// A virtual SD Express card reader whose BAR vanishes.
 #[derive(Debug, Parser)]
@@ -76,6 +76,7 @@ pub(crate) enum Command {
   sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
   sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
   sdmorph serve --vendor-settings rtd3,mmc,aspm=l1
+  sdmorph serve --slot attention-button,indicators,power-controller
   sdmorph serve --on-disconnect keep
 
 Without paths the sockets are vfu.sock and control.sock in $XDG_RUNTIME_DIR/sdmorph, or in /tmp/sdmorph-UID where that
@@ -102,6 +103,9 @@ pub(crate) struct ServeOptions {
     /// driver keeps its own settings
     #[arg(long, value_name = "WORD,…", value_parser = settings_parser(), value_delimiter = ',')]
     pub(crate) vendor_settings: Vec<String>,
+    /// What the slot and its port are equipped with, beside presence and link; nothing by default
+    #[arg(long, value_name = "WORD,…", value_parser = equipment_parser(), value_delimiter = ',')]
+    pub(crate) slot: Vec<String>,
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
@@ -126,12 +130,18 @@ fn settings_parser() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(Settings::WORDS.iter().map(|(word, _)| *word))
 }
 
+fn equipment_parser() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Equipment::WORDS.iter())
+}
+
 impl ServeOptions {
-    /// The reader that is asked for.
+    /// The reader that is asked for, and its slot.
     pub(crate) fn setup(&self) -> anyhow::Result<Setup> {
         let words = self.vendor_settings.iter().map(String::as_str);
         let settings = (!self.vendor_settings.is_empty()).then(|| Settings::from_words(words)).transpose();
-        settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")
+        let setup = settings.and_then(|settings| Setup::new(self.chip, settings));
+        let slot = Equipment::from_words(self.slot.iter().map(String::as_str));
+        Ok(setup.context("--vendor-settings")?.with_slot(slot))
     }
 }
 
@@ -309,6 +319,9 @@ pub(crate) struct RunOptions {
     /// Do not share guest memory with the device: it reads and writes it by messages to QEMU
     #[arg(long)]
     pub(crate) no_share: bool,
+    /// Trace the guest's kernel (removal, pciehp, runtime PM) and show it in the page
+    #[arg(long)]
+    pub(crate) trace: bool,
     /// A word for the guest kernel's command line, such as a test's own parameter (sdmorph.cycles=1000); again for more
     #[arg(long, value_name = "WORD")]
     pub(crate) append: Vec<String>,

@@ -1,7 +1,7 @@
 //! `sdmorph lab`: the command line put onto the lab.
 
 // Verdicts are what standard output is for.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
+use crate::scenario_rules::ScenarioRules;
 use crate::{Failure, output, report, scenario_list};
 
 /// What `lab demo` shows.
@@ -35,8 +36,12 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
         }
         LabCommand::Run { scenario, options } => {
             let options = run_options(scenario, options)?;
+            check_rules(scenario)?;
             let summary = run::run(&options, &mut out).map_err(failure)?;
             page(&options);
+            if options.repeat > 1 {
+                say_page(&options, report::series(&options.out_dir));
+            }
             ended(summary.exit_code())
         }
         LabCommand::Test { scenarios, options } => {
@@ -49,21 +54,38 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
                 out_dir: options.out.clone().unwrap_or_else(|| PathBuf::from("target/lab/test")),
                 ..run_options("", options)?
             };
+            scenarios.iter().try_for_each(|scenario| check_rules(scenario))?;
             let kernels = [options.kernel.clone()];
-            ended(suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?)
+            let code = suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?;
+            // Standard output is TAP.
+            match report::series(&options.out_dir) {
+                Ok(path) => eprintln!("pages: {}", path.display()),
+                Err(error) => no_page(error),
+            }
+            ended(code)
         }
     }
 }
 
 /// The page beside the report. A run has its verdict without it.
 fn page(options: &run::RunOptions) {
-    match report::page(&options.out_dir) {
+    say_page(options, report::page(&options.out_dir));
+}
+
+fn say_page(options: &run::RunOptions, page: Result<PathBuf, Failure>) {
+    match page {
         Ok(_) if options.json => {}
         Ok(path) => println!("page:   {}", path.display()),
-        Err(Failure::Failed(error) | Failure::BadInput(error) | Failure::Surroundings(error)) => {
+        Err(failure) => no_page(failure),
+    }
+}
+
+fn no_page(failure: Failure) {
+    match failure {
+        Failure::Failed(error) | Failure::BadInput(error) | Failure::Surroundings(error) => {
             tracing::warn!("there is no page of this run: {error:#}")
         }
-        Err(Failure::Shown(_)) => {}
+        Failure::Shown(_) => {}
     }
 }
 
@@ -79,6 +101,11 @@ fn failure(failure: sdmorph_lab::failure::Failure) -> Failure {
     } else {
         Failure::Surroundings(error)
     }
+}
+
+/// The device would refuse wrong rules, too, but not before there is one, and without their lines.
+fn check_rules(scenario: &str) -> Result<(), Failure> {
+    ScenarioRules::read(scenario).and_then(|rules| rules.check()).map_err(Failure::BadInput)
 }
 
 fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, Failure> {
@@ -104,6 +131,7 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
         repeat: options.repeat,
         place: !options.no_place,
         share_memory: !options.no_share,
+        trace: options.trace,
         append: options.append.clone(),
         deadline: options.deadline.map(Duration::from_secs),
         json: options.json,

@@ -15,6 +15,7 @@ mod output;
 mod registers;
 mod report;
 mod scenario_list;
+mod scenario_rules;
 mod serve;
 
 use std::process::ExitCode;

@@ -35,6 +35,16 @@ pub(crate) fn page(directory: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// Writes the pages of a series of runs, and the one that links to them. Returns where that is.
+pub(crate) fn series(directory: &Path) -> Result<PathBuf, Failure> {
+    let warn = |path: &Path, warnings: &[String]| {
+        for warning in warnings {
+            tracing::warn!("{}: {warning}", path.display());
+        }
+    };
+    sdmorph_report::series(directory, warn).map_err(failure)
+}
+
 fn read(directory: &Path) -> Result<Report, Failure> {
     let report = Report::read(directory).map_err(failure)?;
     for warning in report.warnings() {

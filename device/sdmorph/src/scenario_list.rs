@@ -24,6 +24,7 @@ pub(crate) fn markdown(scenarios: &[Scenario]) -> String {
 fn describe(page: &mut String, scenario: &Scenario) {
     let Scenario {
         name,
+        source: _,
         purpose,
         deadline_s,
         origin,
@@ -52,6 +53,10 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if let Some(settings) = device.vendor_settings {
         let _ = writeln!(page, "| the reader's vendor settings | `{}` |", settings.words());
     }
+    let equipment = device.slot.words();
+    if !equipment.is_empty() {
+        let _ = writeln!(page, "| the slot is equipped with | {} |", codes(&equipment));
+    }
     let _ = writeln!(
         page,
         "| guest | {} vCPUs, {}, runs `guest-tests/tests/{}` |",
@@ -60,6 +65,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     let _ = writeln!(page, "| the guest's part | {} |", cell(&guest_part(&guest.test)));
     if !guest.append.is_empty() {
         let _ = writeln!(page, "| kernel command line | {} |", codes(&guest.append));
+    }
+    if !guest.oem_strings.is_empty() {
+        let _ = writeln!(page, "| OEM strings of the machine | {} |", codes(&guest.oem_strings));
     }
     if !guest.modules.is_empty() {
         let _ = writeln!(page, "| more kernel modules | {} |", codes(&guest.modules));
@@ -234,8 +242,8 @@ fn expected(expected: Expected) -> &'static str {
     }
 }
 
-fn codes(texts: &[String]) -> String {
-    let codes: Vec<_> = texts.iter().map(|text| format!("`{}`", cell(text))).collect();
+fn codes<T: AsRef<str>>(texts: &[T]) -> String {
+    let codes: Vec<_> = texts.iter().map(|text| format!("`{}`", cell(text.as_ref()))).collect();
     codes.join(", ")
 }
 

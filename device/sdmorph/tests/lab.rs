@@ -249,6 +249,8 @@ fn rules_are_refused_before_a_qemu_is_looked_for() {
         );
         assert_eq!(lab.code, Some(2), "{}", lab.stderr);
         assert!(!host.path("out").exists() && !host.path("cache").exists());
+        let line = scenario[..scenario.find(from).unwrap()].matches('\n').count() + 1;
+        assert!(lab.stderr.contains(&format!("wrong.toml:{line}:")), "{}", lab.stderr);
         lab.stderr
     };
     let message = refused("L1SUB_CONFIG3", "L1SUB_CONFG3");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sdmorph_pci::{
-    Access, Answer, Direction, DmaError, Effect, Event, Happening, Message, NvmeCommand, Observer, Space,
+    Access, Answer, DataChange, Direction, DmaError, Doorbell, Effect, Event, Happening, Message,
+    NvmeCommand, Observer, Space,
 };
 
 /// Something that happened.
@@ -31,6 +32,8 @@ pub enum Seen {
     Command { name: String, argument: u32, response: Option<Vec<u8>> },
     /// An NVMe command was fetched or ended.
     Nvme(NvmeCommand),
+    /// A doorbell has a new value.
+    Doorbell(Doorbell),
     /// An event.
     Event(Event),
 }
@@ -47,6 +50,7 @@ impl From<&Happening<'_>> for Seen {
                 Seen::Command { name: name.to_owned(), argument, response: response.map(<[u8]>::to_vec) }
             }
             Happening::Nvme(command) => Seen::Nvme(command),
+            Happening::Doorbell(doorbell) => Seen::Doorbell(doorbell),
             Happening::Event(event) => Seen::Event(event),
         }
     }
@@ -130,14 +134,12 @@ impl EventLog {
 impl Observer for EventLog {
     fn happened(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Effect {
         self.records.push(Record { now, function, what: what.into() });
-        let mut effect = Effect::default();
         if let Happening::Access(Access { direction: Direction::Read, register: Some(register), .. }) = what {
-            for (name, bits) in &self.stuck {
-                if name == register {
-                    effect.stuck |= bits;
-                }
-            }
+            let stuck = self.stuck.iter().filter(|(name, _)| name == register);
+            let change = stuck
+                .fold(DataChange::NONE, |change, (_, bits)| change.then(DataChange::give(*bits, u64::MAX)));
+            return Effect::Data(change);
         }
-        effect
+        Effect::None
     }
 }

@@ -44,6 +44,9 @@ pub struct Files {
     pub server_log: PathBuf,
     /// What QEMU complained of.
     pub qemu_log: PathBuf,
+    /// The guest's kernel traced, as tracefs has it (`trace`), if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
     /// The card images, by name. They are kept only if the verdict is not the expected one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, PathBuf>,

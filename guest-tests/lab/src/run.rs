@@ -67,6 +67,8 @@ pub struct RunOptions {
     pub place: bool,
     /// The device maps guest memory; `false`: it is QEMU's own, and the device reads and writes it by messages.
     pub share_memory: bool,
+    /// Trace the guest's kernel, and keep the trace.
+    pub trace: bool,
     /// More words for the kernel's command line; the test's script sees them too.
     pub append: Vec<String>,
     /// Wall time for one run; the scenario's if `None`.
@@ -111,6 +113,7 @@ impl RunOptions {
             out_dir,
             place: true,
             share_memory: true,
+            trace: false,
             append: Vec::new(),
             deadline: None,
             json: false,
@@ -207,6 +210,7 @@ pub fn run_each(
         server_exe: &options.server_exe,
         place: options.place,
         share_memory: options.share_memory,
+        trace: options.trace,
         append: &options.append,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };

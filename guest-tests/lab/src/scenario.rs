@@ -4,11 +4,13 @@
 //! does not know. Everything else is checked here, and an error names file, line, column, field and the nearest
 //! word that would have been legal.
 //!
-//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `shipped` what comes with the lab.
+//! Here is what a file can say, of the device in `device`; `reading` is how it is read, `wrong_rule` how a rule that the
+//! device refuses is found in it again, `shipped` what comes with the lab.
 
 mod device;
 mod reading;
 mod shipped;
+mod wrong_rule;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,7 @@ use crate::assets::Needs;
 use crate::image::ImageFormat;
 use crate::oops::OopsKind;
 
-pub use device::{Aspm, Device, VendorSettings};
+pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
@@ -32,6 +34,9 @@ pub struct Scenario {
     /// The file's name without `.toml`. Not in the file.
     #[serde(skip)]
     pub name: String,
+    /// The file itself.
+    #[serde(skip)]
+    pub source: Source,
     /// What it provokes and why, for people.
     pub purpose: String,
     /// Wall time for one run in seconds, from the start of QEMU to the verdict.
@@ -64,6 +69,15 @@ pub struct Scenario {
     pub moments: Vec<Moment>,
 }
 
+/// A scenario's file, for errors that are found later.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// What errors call it.
+    pub file: String,
+    /// All of it.
+    pub text: String,
+}
+
 /// Where the bug was reported.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +105,9 @@ pub struct Guest {
     /// Words to add to the kernel's command line; preempt=full is in every guest's.
     #[serde(default)]
     pub append: Vec<String>,
+    /// OEM strings of the machine's SMBIOS (type 11), which some of the kernel's drivers know machines by.
+    #[serde(default)]
+    pub oem_strings: Vec<String>,
     /// Kernel modules to load after the device's drivers; what they depend on is found.
     #[serde(default)]
     pub modules: Vec<String>,
@@ -115,6 +132,13 @@ impl Guest {
     /// The test's name: its script's file name without `.sh`.
     pub fn test_name(&self) -> &str {
         self.test.strip_suffix(".sh").unwrap_or(&self.test)
+    }
+
+    /// What QEMU's command line says of the machine that is not in every guest's.
+    pub fn qemu_arguments(&self) -> Vec<String> {
+        // A comma ends a value, unless there are two.
+        let smbios = |text: &String| format!("type=11,value={}", text.replace(',', ",,"));
+        self.oem_strings.iter().flat_map(|text| ["-smbios".to_owned(), smbios(text)]).collect()
     }
 
     /// What has to be fetched for it.

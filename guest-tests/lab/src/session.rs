@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::assets::{Assets, Contents, GuestKernel};
+use crate::assets::{Assets, Contents, GuestKernel, TRACE};
 use crate::failure::Failure;
 use crate::hashes::HostHash;
 use crate::image::HostImage;
@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_millis(200);
 const AFTER_FAULT: Duration = Duration::from_secs(120);
 /// What the guest's kernel says when the reader's link falls.
 const LINK_DOWN: &str = "*pciehp: Slot(8): Link Down";
+/// What /init says when the host has the trace of the guest's kernel, and how long that may take after the test.
+const TRACED: &str = "sdmorph-trace: complete";
+const FOR_THE_TRACE: Duration = Duration::from_secs(120);
 /// A guest that says more than this has lost its way, and would fill the disk.
 const CONSOLE_LIMIT_BYTES: usize = 64 << 20;
 
@@ -45,6 +48,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) server_exe: &'a Path,
     pub(crate) place: bool,
     pub(crate) share_memory: bool,
+    /// Trace the guest's kernel.
+    pub(crate) trace: bool,
     /// More words for the kernel's command line.
     pub(crate) append: &'a [String],
     pub(crate) deadline: Duration,
@@ -73,6 +78,7 @@ impl Bench<'_> {
             status: out_dir.join("status.json"),
             server_log: out_dir.join("server.log"),
             qemu_log: out_dir.join("qemu.log"),
+            trace: self.trace.then(|| out_dir.join("trace.txt")),
             images: images.iter().map(|image| (image.name.clone(), image.path.clone())).collect(),
         };
         let paths = ServerPaths {
@@ -95,6 +101,9 @@ impl Bench<'_> {
         for image in &images {
             image_files.extend(image.guest_files()?);
         }
+        if self.trace {
+            image_files.push((TRACE.0.to_owned(), TRACE.1.to_owned()));
+        }
         let contents = Contents {
             busybox: &self.assets.busybox,
             modules,
@@ -104,7 +113,8 @@ impl Bench<'_> {
             files: &image_files,
         };
         contents.write(&initramfs)?;
-        let config = self.vm_config(initramfs, private.path(), &paths);
+        let mut config = self.vm_config(initramfs, private.path(), &paths);
+        config.trace = files.trace.clone();
         let started = Instant::now();
         let mut machine = Vm::start(&config)?;
         keeper.watch(machine.pid());
@@ -179,6 +189,7 @@ impl Bench<'_> {
             config.append.push("sdmorph.place=0".to_owned());
         }
         config.append.extend(guest.append.iter().chain(self.append).cloned());
+        config.qemu_arguments = guest.qemu_arguments();
         config
     }
 
@@ -203,13 +214,19 @@ impl Bench<'_> {
         let mut log = Klog::new();
         let mut device_memory_kib = Vec::new();
         let mut bytes = 0;
-        let mut faulted_at = None;
+        let mut after = Vec::new();
+        let (mut faulted_at, mut finished_at) = (None, None);
         let cut_short = loop {
             let closed = match pieces.recv_timeout(TICK) {
                 Ok(piece) => {
                     copy.write_all(&piece).map_err(Failure::file("write", &files.console))?;
                     bytes += piece.len();
-                    log.push(&piece);
+                    // The verdict is of the test; what comes after it is about the trace.
+                    if finished_at.is_none() {
+                        log.push(&piece);
+                    } else {
+                        after.extend_from_slice(&piece);
+                    }
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => false,
@@ -220,7 +237,11 @@ impl Bench<'_> {
                 device_memory_kib.resize(log.ktap.results.len(), now);
             }
             if log.ktap.finished {
-                break None;
+                let since = *finished_at.get_or_insert_with(Instant::now);
+                let traced = log.find(TRACED).is_some() || String::from_utf8_lossy(&after).contains(TRACED);
+                if !self.trace || traced || closed || since.elapsed() > FOR_THE_TRACE {
+                    break None;
+                }
             }
             if interrupt::interrupted() {
                 return Err(Failure::Interrupted);
@@ -247,7 +268,7 @@ impl Bench<'_> {
                     self.waited_for(&log)
                 ));
             }
-            if log.oopses.iter().any(|oops| oops.complete) {
+            if finished_at.is_none() && log.oopses.iter().any(|oops| oops.complete) {
                 let since = *faulted_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > AFTER_FAULT {
                     break None;

@@ -62,6 +62,8 @@ pub struct VmConfig {
     pub device_socket: Option<PathBuf>,
     /// The control socket, which becomes the guest's /dev/ttyS1.
     pub control_socket: Option<PathBuf>,
+    /// A file for what the guest writes to its third serial port, /dev/ttyS2: the trace of its kernel.
+    pub trace: Option<PathBuf>,
     /// The test that /init runs.
     pub test: String,
     /// What the kernel does after an oops.
@@ -89,6 +91,7 @@ impl VmConfig {
             share_memory: true,
             device_socket: None,
             control_socket: None,
+            trace: None,
             test: String::new(),
             on_oops: OnOops::default(),
             after_reboot: AfterReboot::default(),
@@ -145,6 +148,11 @@ impl VmConfig {
         if let Some(path) = &self.control_socket {
             add(&["-chardev", &format!("socket,id=control,path={}", option_path(path)?)]);
             add(&["-serial", "chardev:control"]);
+        }
+        if let Some(path) = &self.trace {
+            add(&["-chardev", &format!("file,id=trace,path={}", path_in_option(path)?)]);
+            // COM3's place, and an interrupt of its own: by itself it would share the console's, and ISA has no sharing.
+            add(&["-device", "isa-serial,chardev=trace,index=2,iobase=0x3e8,irq=5"]);
         }
         let monitor = self.monitor_socket();
         add(&["-qmp", &format!("unix:{},server=on,wait=off", option_path(&monitor)?)]);
@@ -382,6 +390,17 @@ mod tests {
 -device '{\"addr\":\"0x5\",\"bus\":\"pcie.0\",\"driver\":\"vfio-user-pci\",\"socket\":{\"path\":\"/run/x/vfu.sock\",\"type\":\"unix\"}}'
 -device sdhci-pci";
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_trace_has_a_third_serial_port_with_an_interrupt_of_its_own() {
+        let mut config = config("q", Path::new("/r"));
+        assert!(!shell_command(&config.command_line().unwrap()).contains("trace"));
+        config.trace = Some("out,1/trace.txt".into());
+        let line = shell_command(&config.command_line().unwrap());
+        let expected = " -chardev file,id=trace,path=out,,1/trace.txt \
+                        -device isa-serial,chardev=trace,index=2,iobase=0x3e8,irq=5 ";
+        assert!(line.contains(expected), "{line}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The critical moments as a drawing, which [`crate::svg`] and [`crate::png`] write.
 
 use crate::evidence::Oops;
-use crate::lanes::{Content, Kind, LANES, Lane, LaneRow};
+use crate::ftrace::Call;
+use crate::lanes::{Content, Kind, LANES, Lane, LaneRow, cpu_name};
 use crate::pen::{
     BAND, BLUE, Drawing, GREEN, GRID, INK, LINE, MUTED, PALE_RED, Pen, RED, Shape, Size, WHITE, Window,
     columns, cut, width_of, wrap,
@@ -20,6 +21,8 @@ const GAP: f32 = 26.0;
 /// The height of a lane with spans, and of one with ticks.
 const SPAN_LANE: f32 = 22.0;
 const TICK_LANE: f32 = 14.0;
+/// The height of a row of calls of the guest's kernel.
+const CALL_ROW: f32 = 14.0;
 /// Rows that moments' names are put into, so that they do not run into each other.
 const NAME_ROWS: usize = 4;
 /// What is written into the zone in which it is.
@@ -122,14 +125,34 @@ fn draw_panel(pen: &mut Pen, story: &Story, panel: &Panel, aside: bool) {
     let windows: Vec<Window> = std::iter::once(window).chain(second).collect();
     let names_bottom = top + 11.0 * NAME_ROWS as f32 + 4.0;
     let lanes = lanes(panel);
-    let bottom = names_bottom + lanes.iter().map(|(_, height)| height + 2.0).sum::<f32>();
+    let cpus = cpus(panel, &windows);
+    let lanes_top = names_bottom + cpus.iter().map(|(_, rows)| CALL_ROW * *rows as f32 + 2.0).sum::<f32>();
+    let bottom = lanes_top + lanes.iter().map(|(_, height)| height + 2.0).sum::<f32>();
     for window in &windows {
-        background(pen, *window, panel, names_bottom, bottom);
+        background(pen, *window, panel, (names_bottom, lanes_top, bottom));
         for moment in panel.moments.iter().filter(|moment| window.has(moment.at)) {
             pen.line((window.at(moment.at), names_bottom), (window.at(moment.at), bottom), MUTED, 0.9);
         }
     }
     let mut y = names_bottom;
+    for (cpu, rows) in cpus {
+        pen.text(MARGIN, y + CALL_ROW / 2.0 + 3.5, Size::Small, MUTED, &cpu_name(cpu));
+        let height = CALL_ROW * rows as f32;
+        for window in &windows {
+            pen.line((window.x, y + height + 1.0), (window.x + window.w, y + height + 1.0), GRID, 0.5);
+            let calls = panel.kernel.calls.iter().filter(|it| it.call.cpu == cpu && it.row < rows);
+            for placed in calls {
+                pen.call(
+                    *window,
+                    y + CALL_ROW * placed.row as f32 + 1.0,
+                    CALL_ROW - 1.0,
+                    placed,
+                    panel.unmapped,
+                );
+            }
+        }
+        y += height + 2.0;
+    }
     for (lane, height) in lanes {
         pen.text(MARGIN, y + height / 2.0 + 3.5, Size::Small, MUTED, lane.name);
         for window in &windows {
@@ -147,7 +170,7 @@ fn draw_panel(pen: &mut Pen, story: &Story, panel: &Panel, aside: bool) {
         y += height + 2.0;
     }
     for window in &windows {
-        foreground(pen, *window, panel, top, names_bottom, bottom);
+        foreground(pen, *window, panel, top, (names_bottom, lanes_top, bottom));
     }
     if second.is_some() {
         // The break: what lies between is left out.
@@ -197,6 +220,13 @@ fn lanes(panel: &Panel) -> Vec<(&'static LaneRow, f32)> {
     LANES.iter().filter(kept).map(|row| (row, height(row))).collect()
 }
 
+/// The virtual processors that something was traced on in these windows, and how many rows of calls there are.
+fn cpus(panel: &Panel, windows: &[Window]) -> Vec<(u32, usize)> {
+    let is_shown = |call: &Call| windows.iter().any(|window| window.part(call.from, call.to).is_some());
+    let rows = panel.kernel.cpus().into_iter().map(|cpu| (cpu, panel.kernel.rows(cpu, is_shown)));
+    rows.filter(|(_, rows)| *rows > 0).collect()
+}
+
 fn ticks(pen: &mut Pen, window: Window, panel: &Panel, kinds: &[Kind], y: f32, height: f32) {
     let (mut full, mut hollow) = (Vec::new(), Vec::new());
     let mut before: Option<f32> = None;
@@ -225,13 +255,13 @@ fn ticks(pen: &mut Pen, window: Window, panel: &Panel, kinds: &[Kind], y: f32, h
 }
 
 /// Grid, times, and the zone in which the BAR is not mapped any more.
-fn background(pen: &mut Pen, window: Window, panel: &Panel, top: f32, bottom: f32) {
+fn background(pen: &mut Pen, window: Window, panel: &Panel, (top, lanes_top, bottom): (f32, f32, f32)) {
     pen.rect(window.x, top, window.w, bottom - top, BAND, 1.0);
     if let Some((x, w)) = panel.unmapped.and_then(|unmapped| window.part(unmapped, i64::MAX)) {
         pen.rect(x, top, w, bottom - top, PALE_RED, 0.8);
         if w > width_of(UNMAPPED, Size::Small) + 12.0 {
             // In the lane of answered reads, of which there are none any more.
-            pen.text(x + 6.0, top + 2.0 * (SPAN_LANE + 2.0) + 10.0, Size::Small, RED, UNMAPPED);
+            pen.text(x + 6.0, lanes_top + 2.0 * (SPAN_LANE + 2.0) + 10.0, Size::Small, RED, UNMAPPED);
         }
     }
     let step = step(window);
@@ -249,7 +279,13 @@ fn background(pen: &mut Pen, window: Window, panel: &Panel, top: f32, bottom: f3
 }
 
 /// The names of moments, and the fault.
-fn foreground(pen: &mut Pen, window: Window, panel: &Panel, top: f32, names_bottom: f32, bottom: f32) {
+fn foreground(
+    pen: &mut Pen,
+    window: Window,
+    panel: &Panel,
+    top: f32,
+    (names_bottom, lanes_top, bottom): (f32, f32, f32),
+) {
     let here = || panel.moments.iter().filter(|moment| window.has(moment.at));
     for moment in here() {
         let x = window.at(moment.at);
@@ -262,7 +298,7 @@ fn foreground(pen: &mut Pen, window: Window, panel: &Panel, top: f32, names_bott
         }
         if panel.is_fault(moment) {
             pen.line((x, names_bottom), (x, bottom), RED, 2.0);
-            pen.cross(x, names_bottom + SPAN_LANE * 1.5 + 2.0, 6.0, RED);
+            pen.cross(x, lanes_top + SPAN_LANE * 1.5 + 2.0, 6.0, RED);
         }
     }
     // Each name in the highest row that is free there, from the left; the fault's before all others.

@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use sdmorph_lab::klog::Klog;
 use serde::{Deserialize, Deserializer};
 
+use crate::ftrace::Ftrace;
+
 /// The files that a report is made of, as `sdmorph lab run` names them.
-const RESULT: &str = "result.json";
+pub(crate) const RESULT: &str = "result.json";
 const RECORD: &str = "record.jsonl";
 const CONSOLE: &str = "console.log";
+/// There only if the run was traced.
+const TRACE: &str = "trace.txt";
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +172,8 @@ pub(crate) struct Row {
     #[serde(default)]
     pub(crate) name: Option<String>,
     #[serde(default)]
+    pub(crate) text: Option<String>,
+    #[serde(default)]
     pub(crate) present: Option<bool>,
     #[serde(default)]
     pub(crate) error: Option<String>,
@@ -225,21 +231,32 @@ pub(crate) struct Run {
     pub(crate) result: RunResult,
     pub(crate) rows: Vec<Row>,
     pub(crate) log: Klog,
+    pub(crate) trace: Option<Ftrace>,
     /// The number of the record's last line, if its end is missing.
     pub(crate) cut_line: Option<usize>,
 }
 
 impl Run {
     fn read(path: &Path, directory: String) -> Result<Self, Error> {
-        let result = path.join(RESULT);
-        let text = fs::read(&result).map_err(Error::file("read", &result))?;
-        let result =
-            serde_json::from_slice(&text).map_err(|source| Error::Result { path: result, source })?;
+        let result = read_result(path)?;
         let console = path.join(CONSOLE);
         let log = Klog::from_bytes(&fs::read(&console).map_err(Error::file("read", &console))?);
+        let trace = path.join(TRACE);
+        let trace = match fs::read(&trace) {
+            Ok(text) => Some(Ftrace::parse(&String::from_utf8_lossy(&text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::file("read", &trace)(error)),
+        };
         let (rows, cut_line) = read_record(&path.join(RECORD))?;
-        Ok(Self { directory, result, rows, log, cut_line })
+        Ok(Self { directory, result, rows, log, trace, cut_line })
     }
+}
+
+/// Reads the verdict's document of the run in a directory.
+pub(crate) fn read_result(path: &Path) -> Result<RunResult, Error> {
+    let path = path.join(RESULT);
+    let text = fs::read(&path).map_err(Error::file("read", &path))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Result { path, source })
 }
 
 /// Reads the device's record; says which line its last one is if that is cut off.

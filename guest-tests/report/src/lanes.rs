@@ -90,6 +90,11 @@ pub(crate) static LANES: [LaneRow; 18] = [
     ),
 ];
 
+/// The name of a virtual processor's lane, which a run has that was traced. They stand above all others.
+pub(crate) fn cpu_name(cpu: u32) -> String {
+    format!("vCPU {cpu}")
+}
+
 /// How a span is drawn. No two differ by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,24 +2,29 @@
 //! Perfetto. Made of the files that a run has left, not of machines.
 //!
 //! In the order of the work:
-//! - `evidence`: `result.json`, `record.jsonl` and `console.log`, read back;
-//! - `clocks`: the guest's clock laid over the device's, and how far off that can be;
+//! - `evidence`: `result.json`, `record.jsonl` and `console.log`, read back; `ftrace`: the trace of the guest's kernel;
+//! - `clocks`: the guest's clocks laid over the device's, and how far off that can be;
+//! - `kernel`: the calls of a trace, in rows;
 //! - `story`: spans, moments and the verdict in words; everything below draws these;
 //! - `lanes`: what is drawn where, on paper and screen; `wording`: numbers and times as text;
 //! - `drawing`, made with a `pen`, and `svg`, `png`: the still picture;
 //! - `page`: the HTML page; `page/` has its style and its script;
+//! - `index`: the page of a series of runs;
 //! - `trace`: the Chrome JSON trace event format;
 //! - `escape`: what a guest says is text, never markup.
 //!
 //! What it does not do:
 //! - judge: the verdict is the lab's, from `result.json`;
-//! - show more than the first run of each variant at a time;
+//! - show more than the first run of each variant at a time: a series has a page for each, and one that links to them;
 //! - put more than [`RECORDS_LIMIT`] entries of a record into a page: the trace has them all.
 
 mod clocks;
 mod drawing;
 mod escape;
 mod evidence;
+mod ftrace;
+mod index;
+mod kernel;
 mod lanes;
 mod page;
 mod pen;
@@ -29,7 +34,7 @@ mod svg;
 mod trace;
 mod wording;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use evidence::Error;
 pub use page::RECORDS_LIMIT;
@@ -38,6 +43,30 @@ use story::Story;
 
 /// The file name of a page beside a run.
 pub const PAGE: &str = "report.html";
+
+/// The file name of the page of a series.
+pub const INDEX: &str = "index.html";
+
+/// Writes the page of each run below a directory beside it, and one with a line for each into the directory. `each` is told
+/// of every page that has warnings.
+///
+/// # Errors
+/// If a file of a run is not what it should be, or a page cannot be written.
+pub fn series(directory: &Path, mut each: impl FnMut(&Path, &[String])) -> Result<PathBuf, Error> {
+    let entries = index::find(directory)?;
+    for entry in &entries {
+        let path = directory.join(&entry.place);
+        let report = Report::read(&path)?;
+        let warnings = report.warnings();
+        if !warnings.is_empty() {
+            each(&path, &warnings);
+        }
+        Report::save(&path.join(PAGE), report.html())?;
+    }
+    let path = directory.join(INDEX);
+    Report::save(&path, index::write(&entries))?;
+    Ok(path)
+}
 
 /// What one or two runs tell.
 #[derive(Debug)]

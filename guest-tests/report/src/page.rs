@@ -14,10 +14,12 @@ use crate::clocks::{Alignment, device_ns};
 use crate::drawing;
 use crate::escape::{json as safe_json, markup};
 use crate::evidence::Row;
-use crate::lanes::{Content, Kind, LANES, LaneRow};
+use crate::ftrace::End;
+use crate::kernel::Placed;
+use crate::lanes::{Content, Kind, LANES, LaneRow, cpu_name};
 use crate::story::{Panel, Story};
 use crate::svg;
-use crate::wording::{between, capital, excerpt, ms, thousands};
+use crate::wording::{between, capital, excerpt, fine_ms, ms, thousands};
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = concat!(
@@ -30,6 +32,8 @@ const SCRIPT: &str = concat!(
 
 /// Entries of one record that a page has at most; those around the critical moments. More make a browser slow.
 pub const RECORDS_LIMIT: usize = 200_000;
+/// Lines of one trace that a page has at most.
+const TRACE_LIMIT: usize = 20_000;
 /// Callers that the excerpt of an oops shows.
 const CALLERS: usize = 12;
 
@@ -39,21 +43,11 @@ const TIME: char = '\u{e001}';
 
 /// Writes the page.
 pub(crate) fn write(story: &Story) -> String {
-    let mut html = String::new();
-    let title = markup(&story.title);
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
         base64(&Sha256::digest(SCRIPT.as_bytes()))
     );
-    // Writing to a string cannot fail.
-    let _ = write!(
-        html,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}: sdmorph</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-    );
+    let mut html = start(&story.title, &policy);
     head(&mut html, story);
     timeline(&mut html, story);
     moments(&mut html, story);
@@ -66,6 +60,18 @@ pub(crate) fn write(story: &Story) -> String {
         "<script type=\"application/json\" id=\"model\">{model}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     html
+}
+
+/// A page's beginning, to its body's: `title` is text, `policy` its Content-Security-Policy.
+pub(crate) fn start(title: &str, policy: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{}: sdmorph</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
+        markup(title)
+    )
 }
 
 /// What is wrong with a run's evidence, in words.
@@ -91,7 +97,18 @@ pub(crate) fn warnings(panel: &Panel) -> Vec<String> {
     if lost > 0 {
         warnings.push(format!("{lost} entries of the record of the run {} were lost", panel.variant));
     }
-    if panel.alignment.is_none() {
+    if panel.is_traced && !panel.kernel.complete {
+        warnings.push(format!(
+            "the trace of the guest's kernel in the run {} is not complete: {}",
+            panel.variant,
+            if panel.kernel.lines.is_empty() {
+                "there is none that could be shown"
+            } else {
+                "its end is missing"
+            }
+        ));
+    }
+    if panel.clock.is_none() {
         warnings.push(format!(
             "guest and device of the run {} have no moment in common: the guest's lines have no place on the time line",
             panel.variant
@@ -246,19 +263,22 @@ fn clocks(html: &mut String, story: &Story) {
 }
 
 fn uncertainty(panel: &Panel) -> String {
-    let Some(Alignment { because: (lower, upper), naive_ns, least_ns, .. }) = &panel.alignment else {
+    let Some(clock) = &panel.clock else {
         return "guest and device have no moment in common; the guest's lines are in the table only."
             .to_owned();
     };
-    let width = panel.alignment.as_ref().and_then(Alignment::width_ns);
-    let mut text = match (width, upper) {
+    let Alignment { because: (lower, upper), naive_ns, least_ns, .. } = &clock.alignment;
+    let whose = if clock.has_trace() {
+        "the trace's times, and those of the log's lines in it,"
+    } else {
+        "the guest's times"
+    };
+    let mut text = match (clock.alignment.width_ns(), upper) {
         (Some(width), Some(upper)) => format!(
-            "the guest's times can be up to {} later than drawn. From below they are bound by {lower}, from above by {upper}.",
-            ms(width)
+            "{whose} can be up to {} later than drawn. From below they are bound by {lower}, from above by {upper}.",
+            fine_ms(width)
         ),
-        _ => format!(
-            "the guest's times are bound from below by {lower}; nothing says how much later they can be."
-        ),
+        _ => format!("{whose} are bound from below by {lower}; nothing says how much later they can be."),
     };
     let naive = naive_ns.map_or(0, |naive| least_ns - naive);
     if naive >= 100_000 {
@@ -283,12 +303,17 @@ fn still(html: &mut String, story: &Story) {
 /// The data of the script.
 fn model(story: &Story) -> Value {
     json!({
-        "lanes": LANES.iter().map(lane).collect::<Vec<_>>(),
+        "lanes": story.cpus().into_iter().map(cpu_lane).chain(LANES.iter().map(lane)).collect::<Vec<_>>(),
         "align": story.align,
         "alignAt": story.align_at,
         "critical": [story.critical.0, story.critical.1],
         "panels": story.panels.iter().map(|panel| run(story, panel)).collect::<Vec<_>>(),
     })
+}
+
+fn cpu_lane(cpu: u32) -> Value {
+    let about = "what the guest's kernel did on it: traced functions, in rows by who called whom";
+    json!({"name": cpu_name(cpu), "about": about, "cpu": cpu})
 }
 
 fn lane(row: &LaneRow) -> Value {
@@ -360,7 +385,32 @@ fn run(story: &Story, panel: &Panel) -> Value {
                 thousands(left_out), "record.jsonl", if panel.directory.is_empty() { "the run's directory" } else { &panel.directory }))
         },
         "lines": lines,
+        "calls": panel.kernel.calls.iter().map(call).collect::<Vec<_>>(),
+        "handlers": panel.kernel.handlers.iter().map(|it| json!([it.at, it.cpu, it.text])).collect::<Vec<_>>(),
+        "trace": traced(story, panel).iter().map(|(at, line)| json!([at, line])).collect::<Vec<_>>(),
     })
+}
+
+fn call(placed: &Placed) -> Value {
+    let call = &placed.call;
+    let end = match call.end {
+        End::Returned => "returned",
+        End::Died => "died",
+        End::Open => "open",
+    };
+    json!({
+        "from": call.from, "to": call.to, "cpu": call.cpu, "row": placed.row, "label": placed.label(), "end": end,
+        "task": format!("{}, process {}", placed.task, call.pid), "name": placed.task, "away": call.away,
+    })
+}
+
+/// The lines of the trace that go into the page: all, or those around the critical moments.
+fn traced<'a>(story: &Story, panel: &'a Panel) -> &'a [(i64, String)] {
+    let lines = panel.kernel.lines.as_slice();
+    let start = story.critical.0 + story.offset(panel);
+    let middle = lines.partition_point(|(at, _)| *at < start);
+    let from = middle.saturating_sub(TRACE_LIMIT / 2).min(lines.len().saturating_sub(TRACE_LIMIT));
+    lines.get(from..lines.len().min(from + TRACE_LIMIT)).unwrap_or(lines)
 }
 
 /// The entries that go into the page: all, or those around the critical moments.

@@ -2,6 +2,8 @@
 //!
 //! A monospaced face is used, so that a text's width is known without measuring: [`Size::advance`] for each character.
 
+use crate::ftrace::End;
+use crate::kernel::Placed;
 use crate::lanes::Look;
 use crate::story::Span;
 
@@ -196,6 +198,39 @@ impl Pen {
             }
             self.text(x + 5.0, y + h / 2.0 + size.units() * 0.36, size, INK, label);
         }
+    }
+
+    /// A call of the guest's kernel: filled while its task runs, hatched while it sleeps, empty while others have the
+    /// processor; cross-hatched from where the BAR is not mapped any more if it dies of that.
+    pub(crate) fn call(&mut self, window: Window, y: f32, h: f32, placed: &Placed, unmapped: Option<i64>) {
+        let call = &placed.call;
+        let Some((x, w)) = window.part(call.from, call.to) else { return };
+        self.rect(x, y, w, h, if call.depth == 0 { PALE_BLUE } else { BAND }, 1.0);
+        let died = call.end == End::Died;
+        for away in &call.away {
+            let Some((x, w)) = window.part(away.from, away.to) else { continue };
+            self.rect(x, y, w, h, WHITE, 1.0);
+            if away.asleep {
+                self.hatch([x, y, w, h], 7.0, false, GREEN);
+            }
+        }
+        let broken = unmapped.filter(|unmapped| died && *unmapped < call.to);
+        if let Some((x, w)) = broken.and_then(|unmapped| window.part(unmapped.max(call.from), call.to)) {
+            self.rect(x, y, w, h, PALE_RED, 1.0);
+            self.hatch([x, y, w, h], 7.0, false, RED);
+            self.hatch([x, y, w, h], 7.0, true, RED);
+        }
+        if w > 2.0 {
+            self.frame(x, y, w, h, if died { RED } else { MUTED }, if died { 1.2 } else { 0.6 });
+        }
+        let label = placed.label();
+        let room = columns(w - 8.0, Size::Small);
+        let Some(label) = [&label, &call.function].into_iter().find(|label| label.chars().count() <= room)
+        else {
+            return;
+        };
+        self.rect(x + 2.5, y + 1.5, width_of(label, Size::Small) + 4.0, h - 3.0, WHITE, 0.85);
+        self.text(x + 4.0, y + h / 2.0 + 3.4, Size::Small, INK, label);
     }
 }
 

@@ -5,11 +5,15 @@
 //!   the switch was requested, to `OLT_LED_CTL`, to its last, to `ASPM_FORCE_CTL`, or to the fault;
 //! - *removal*: from the guest's `Link Down` to `.remove`'s write of BIER, its only access to the BAR, behind which it
 //!   unmaps it (rtsx_pci_remove), and on to the line that says that the reader has gone.
+//!
+//! If the guest's kernel was traced, what it did is seen: `iounmap` instead of the access before it, and how long removal
+//! was in pm_runtime_barrier.
 
 use sdmorph_lab::klog::{LogLine, matches};
 
-use crate::clocks::{self, Alignment, align, device_ns, guest_ns};
+use crate::clocks::{self, GuestClock, device_ns, guest_ns};
 use crate::evidence::{Row, Run, RunResult};
+use crate::kernel::Kernel;
 use crate::lanes::{Kind, Lane, Look};
 use crate::wording::{between, ms, thousands};
 
@@ -52,10 +56,14 @@ pub(crate) struct Panel {
     pub(crate) zero_ns: i64,
     /// What happened at zero.
     pub(crate) zero_name: String,
-    pub(crate) alignment: Option<Alignment>,
+    pub(crate) clock: Option<GuestClock>,
+    /// Empty if it was not traced.
+    pub(crate) kernel: Kernel,
+    /// Whether it was.
+    pub(crate) is_traced: bool,
     pub(crate) moments: Vec<Moment>,
     pub(crate) spans: Vec<Span>,
-    /// `.remove`'s last access to the BAR: it is unmapped right after.
+    /// When the BAR was unmapped, as the trace has it; without one, `.remove`'s last access to it, right before that.
     pub(crate) unmapped: Option<i64>,
     /// Earliest and latest time of the fault.
     pub(crate) fault: Option<(i64, i64)>,
@@ -86,23 +94,30 @@ pub(crate) struct Story {
 
 impl Panel {
     pub(crate) fn of(run: Run) -> Self {
-        let Run { directory, result, rows, log, cut_line } = run;
-        let alignment = align(&rows, &log);
+        let Run { directory, result, rows, log, trace, cut_line } = run;
+        let clock = GuestClock::of(&rows, &log, trace.as_ref());
         let (zero_ns, zero_name) = zero(&result, &rows);
         let at = |index: Option<usize>| {
             index.and_then(|index| rows.get(index)).map(|row| device_ns(row) - zero_ns)
         };
         let event = |name: &str| at(rows.iter().position(|row| row.is_event(name)));
-        let guest = |line: &LogLine| Some(guest_ns(line)? + alignment.as_ref()?.least_ns - zero_ns);
+        let guest = |line: &LogLine| Some(clock.as_ref()?.of_log(guest_ns(line)?).0 - zero_ns);
         let line = |pattern: &str| log.lines.iter().find(|line| matches(pattern, &line.text)).and_then(guest);
-        let width = alignment.as_ref().and_then(Alignment::width_ns).unwrap_or(0);
 
         let oops = result.oops.as_ref().and_then(|oops| i64::try_from(oops.time_us?).ok());
-        let fault = oops.zip(alignment.as_ref()).map(|(us, alignment)| {
-            let at = us * 1000 + alignment.least_ns - zero_ns;
-            (at, at + width)
+        let fault = oops.zip(clock.as_ref()).map(|(us, clock)| {
+            let (at, until) = clock.of_log(us * 1000);
+            (at - zero_ns, until - zero_ns)
         });
-        let unmapped = at(clocks::remove_at(&rows));
+        let is_traced = trace.is_some();
+        let comm = result.oops.as_ref().and_then(|oops| oops.comm.as_deref());
+        let died = comm.zip(fault).map(|(comm, (at, _))| (comm, at));
+        let kernel = clock.as_ref().filter(|clock| clock.has_trace()).zip(trace);
+        let kernel =
+            kernel.map_or_else(Kernel::default, |(clock, trace)| Kernel::of(trace, clock, zero_ns, died));
+        let bier = at(clocks::remove_at(&rows));
+        // The address is nobody's from somewhere in it on; at its end, at the latest.
+        let unmapped = kernel.removing("iounmap").map(|call| call.to).or(bier);
         let link_down = event("link-down");
         let end = rows.last().map_or(0, |row| device_ns(row) - zero_ns);
 
@@ -147,15 +162,13 @@ impl Panel {
                 result.zero_ns?;
                 let t_ns = (moment.t_ms? * 1e6).round() as i64;
                 let guest = moment.clock == "guest";
-                let naive =
-                    alignment.as_ref().and_then(|alignment| Some(alignment.least_ns - alignment.naive_ns?));
-                let at = if guest { t_ns + naive? } else { t_ns };
-                Some(Moment {
-                    name: moment.name.clone(),
-                    at,
-                    until: if guest { at + width } else { at },
-                    guest,
-                })
+                let (at, until) = if guest {
+                    let (at, until) = clock.as_ref()?.of_naive(zero_ns + t_ns);
+                    (at - zero_ns, until - zero_ns)
+                } else {
+                    (t_ns, t_ns)
+                };
+                Some(Moment { name: moment.name.clone(), at, until, guest })
             })
             .collect();
         moments.sort_by_key(|moment| moment.at);
@@ -165,7 +178,9 @@ impl Panel {
             sentence: String::new(),
             zero_ns,
             zero_name,
-            alignment,
+            clock,
+            kernel,
+            is_traced,
             moments,
             spans,
             unmapped,
@@ -205,19 +220,23 @@ impl Panel {
                         ms(last)
                     ),
                 };
-                format!(
-                    ".remove wrote BIER, its only access, at {}, and unmapped the BAR. {on} was the page fault ({}).",
-                    ms(unmapped),
-                    between(fault, until),
-                )
+                let how = if self.kernel.removing("iounmap").is_some() {
+                    format!(".remove unmapped the BAR (iounmap, until {}).", ms(unmapped))
+                } else {
+                    format!(".remove wrote BIER, its only access, at {}, and unmapped the BAR.", ms(unmapped))
+                };
+                format!("{how} {on} was the page fault ({}).", between(fault, until))
             }
             ("clean", Some(unmapped), None, Some(last))
                 if last < unmapped && link_down.is_some_and(|down| down < last) =>
             {
                 let reads = self.times(read).filter(|at| *at <= last).count();
                 let since = link_down.map_or(unmapped, |down| unmapped - down);
+                let how = self.kernel.removing("pm_runtime_barrier").map_or_else(String::new, |call| {
+                    format!(" in pm_runtime_barrier, which is the fix, for {}", ms(call.to - call.from))
+                });
                 format!(
-                    "The idle callback read the dead BAR {} times, until {}. Removal waited for its end: .remove came \
+                    "The idle callback read the dead BAR {} times, until {}. Removal waited for its end{how}: .remove came \
                      to the BAR {} after the last read ({} after the link fell), and unmapped it when nobody read it \
                      any more.",
                     thousands(reads),
@@ -327,6 +346,14 @@ impl Story {
         let offset = |panel: &Panel| align.get(align_at).and_then(|name| panel.moment(name)).unwrap_or(0);
         let critical = critical(&panels, offset);
         Self { title, headline, panels, align, align_at, critical }
+    }
+
+    /// The virtual processors that something was traced on, in any run.
+    pub(crate) fn cpus(&self) -> Vec<u32> {
+        let mut cpus: Vec<u32> = self.panels.iter().flat_map(|panel| panel.kernel.cpus()).collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
     }
 
     /// Where a panel's alignment lies, since its zero.

@@ -8,12 +8,16 @@
 
 use serde_json::{Value, json};
 
-use crate::lanes::{Content, LANES, LaneRow};
+use crate::ftrace::Call;
+use crate::lanes::{Content, LANES, LaneRow, cpu_name};
 use crate::story::{Panel, Story};
 use crate::wording::capital;
 
 /// The thread of the scenario's moments, before the lanes'.
 const MOMENTS: usize = 1;
+
+/// The first thread of the guest's kernel.
+const KERNEL: usize = 1000;
 
 /// Writes the trace.
 pub(crate) fn write(story: &Story) -> String {
@@ -21,7 +25,8 @@ pub(crate) fn write(story: &Story) -> String {
     let first = |panel: &Panel| {
         let rows = panel.rows.first().map(|row| crate::clocks::device_ns(row) - panel.zero_ns);
         let lines = panel.lines.iter().filter_map(|(at, _)| *at).min();
-        rows.into_iter().chain(lines).min().unwrap_or(0) - story.offset(panel)
+        let calls = panel.kernel.calls.first().map(|placed| placed.call.from);
+        rows.into_iter().chain(lines).chain(calls).min().unwrap_or(0) - story.offset(panel)
     };
     let start = story.panels.iter().map(first).min().unwrap_or(0);
     let mut text = String::from("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
@@ -62,6 +67,24 @@ fn events(panel: &Panel, pid: usize, start: i64, put: &mut impl FnMut(Value)) {
             "ph": "X", "pid": pid, "tid": thread(lane), "ts": micros(span.from), "dur": duration, "name": span.label,
         }));
     }
+    // The kernel's threads: one for each task on each processor, above the lanes.
+    let mut threads: Vec<(u32, u32)> = Vec::new();
+    for placed in &panel.kernel.calls {
+        let call = &placed.call;
+        let which = threads.iter().position(|thread| *thread == (call.cpu, call.pid)).unwrap_or_else(|| {
+            let tid = KERNEL + threads.len();
+            let name = format!("{} {}", cpu_name(call.cpu), placed.task);
+            put(json!({"ph": "M", "pid": pid, "tid": tid, "name": "thread_name", "args": {"name": name}}));
+            put(json!({"ph": "M", "pid": pid, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": i64::from(call.cpu) - 1000}}));
+            threads.push((call.cpu, call.pid));
+            threads.len() - 1
+        });
+        put(json!({
+            "ph": "X", "pid": pid, "tid": KERNEL + which, "ts": micros(call.from), "dur": micros(call.to) - micros(call.from),
+            "name": call.function,
+            "args": {"process": call.pid, "slept_us": away_us(call, true), "preempted_us": away_us(call, false)},
+        }));
+    }
     for (at, line) in panel.lines.iter().filter_map(|(at, line)| Some(((*at)?, line))) {
         let lane = |row: &LaneRow| matches!(row.content, Content::Log);
         put(json!({
@@ -85,6 +108,11 @@ fn events(panel: &Panel, pid: usize, start: i64, put: &mut impl FnMut(Value)) {
             "name": name, "args": record,
         }));
     }
+}
+
+/// For how long a call's task slept, or others had the processor.
+fn away_us(call: &Call, asleep: bool) -> i64 {
+    call.away.iter().filter(|away| away.asleep == asleep).map(|away| (away.to - away.from) / 1000).sum()
 }
 
 fn thread(lane: impl Fn(&LaneRow) -> bool) -> usize {

@@ -15,6 +15,11 @@ pub(crate) fn ms(ns: i64) -> String {
     }
 }
 
+/// Milliseconds, of which hundredths say something: `0.07 ms`.
+pub(crate) fn fine_ms(ns: i64) -> String {
+    if ns < 1_000_000 { format!("{:.2} ms", ns as f64 / 1e6) } else { ms(ns) }
+}
+
 /// `at 305.2 ms`, or `between 305.2 ms and 307.5 ms`.
 pub(crate) fn between(from: i64, to: i64) -> String {
     if to - from < 100_000 {

@@ -304,3 +304,52 @@ fn page_of_a_hostile_guest_runs_none_of_its_markup() {
     assert_eq!(seen, json!([null, 0, true, 2]));
     assert_eq!(browser.complaints(), [] as [String; 0]);
 }
+
+#[test]
+fn page_of_traced_runs_has_the_kernel_s_lanes_and_tells_their_lines() {
+    let Some(mut browser) = Browser::start() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("report.html");
+    let traced = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/traced");
+    Report::save(&page, Report::read(&traced).unwrap().html()).unwrap();
+    browser.open(&page);
+    let names =
+        browser.value("model.panels.map((panel) => lanesOf(panel).slice(0, 2).map((row) => row.lane.name))");
+    assert_eq!(names, json!([["vCPU 0", "vCPU 1"], ["vCPU 0", "vCPU 1"]]));
+    browser.value("document.querySelector('[data-do=removal]').click()");
+    browser.value("canvases[1].scrollIntoView({ block: 'center' })");
+    // Pointed at, a call tells how long it was, how much of that it slept, and its line of the trace.
+    let at = browser.value(
+        "(() => {
+            const panel = model.panels[1], row = lanesOf(panel)[0];
+            const call = row.calls.find((call) => call.label === 'pm_runtime_barrier' && call.to - call.from > 1e9);
+            const box = canvases[1].getBoundingClientRect();
+            return [box.left + panel.scale.x((call.from + call.to) / 2), box.top + row.y + 1 + (call.row + .5) * CALL];
+        })()",
+    );
+    browser.mouse("mouseMoved", at[0].as_f64().unwrap(), at[1].as_f64().unwrap(), &json!({}));
+    let tip = browser.value("tip.hidden ? '' : tip.textContent");
+    let tip = tip.as_str().unwrap();
+    assert!(
+        tip.starts_with("pm_runtime_barrier in irq/40-pciehp, process ") && tip.contains(" asleep"),
+        "{tip}"
+    );
+    let trace = fs::read_to_string(traced.join("with-fix/trace.txt")).unwrap();
+    assert!(trace.lines().any(|line| !line.is_empty() && tip.ends_with(line)), "{tip}");
+    // By keys, from call to call; and all lines of the traces are in the table.
+    browser.value("canvases[0].focus()");
+    for key in ["ArrowDown", "."] {
+        browser.key(key);
+    }
+    let told = browser.value("document.querySelector('#inspector').textContent");
+    assert!(told.as_str().unwrap().contains(" in "), "{told}");
+    let rows = browser.value(
+        "(find('#inside').checked = false, find('#kinds').value = 'trace', fill(), tableState.rows.length)",
+    );
+    let lines = |variant: &str| {
+        let text = fs::read_to_string(traced.join(variant).join("trace.txt")).unwrap();
+        text.lines().filter(|line| line.contains(" | ")).filter(|line| !line.starts_with('#')).count()
+    };
+    assert_eq!(rows, lines("without-fix") + lines("with-fix"));
+    assert_eq!(browser.complaints(), [] as [String; 0]);
+}

@@ -238,3 +238,110 @@ fn reads_of_the_dead_bar_that_are_not_the_idle_callback_s_are_not_taken_for_it()
         (&"on its way to .remove".into(), &"solid".into())
     );
 }
+
+fn traced() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/traced")
+}
+
+#[test]
+fn traced_runs_have_a_lane_for_each_processor_and_say_what_removal_was_in() {
+    let report = Report::read(&traced()).unwrap();
+    assert_eq!(report.warnings(), [] as [String; 0]);
+    let html = report.html();
+    for words in [
+        "Removal waited for its end in pm_runtime_barrier, which is the fix, for 7,691 ms",
+        ".remove unmapped the BAR (iounmap, until 350.7 ms)",
+        "can be up to 0.31 ms later than drawn",
+    ] {
+        assert!(html.contains(words), "no `{words}`");
+    }
+    let model = model(&html);
+    let names: Vec<_> =
+        model["lanes"].as_array().unwrap().iter().map(|lane| lane["name"].as_str().unwrap()).collect();
+    assert_eq!(names[..3], ["vCPU 0", "vCPU 1", "pciehp thread"]);
+    let calls = |run: usize| model["panels"][run]["calls"].as_array().unwrap();
+    let time = |call: &Value, field: &str| call[field].as_i64().unwrap();
+    let length = |call: &Value| time(call, "to") - time(call, "from");
+    let longest = |run: usize, label: &str| {
+        let all = calls(run).iter().filter(|call| call["label"] == label);
+        all.max_by_key(|call| length(call)).unwrap_or_else(|| panic!("no {label}")).clone()
+    };
+    // With the fix: removal sleeps in the barrier, on the other processor, until after the idle callback has returned.
+    let (barrier, idle) = (longest(1, "pm_runtime_barrier"), longest(1, "rtsx_pci_runtime_idle"));
+    assert!(time(&barrier, "from") > time(&idle, "from") && time(&barrier, "to") > time(&idle, "to"));
+    assert!(time(&barrier, "to") - time(&idle, "to") < 20_000_000, "and not much longer");
+    assert_ne!(barrier["cpu"], idle["cpu"]);
+    let asleep = barrier["away"].as_array().unwrap().iter().filter(|away| away["asleep"] == true);
+    let slept: i64 = asleep.map(|away| time(away, "to") - time(away, "from")).sum();
+    assert!(slept > 7_000_000_000, "{slept}");
+    // Without it: the callback's task dies in it, after the BAR was unmapped.
+    let (unmap, idle) = (longest(0, "iounmap"), longest(0, "rtsx_pci_runtime_idle"));
+    assert_eq!((&idle["end"], &unmap["end"]), (&"died".into(), &"returned".into()));
+    assert!(time(&idle, "from") < time(&unmap, "from") && time(&unmap, "to") < time(&idle, "to"));
+    assert_eq!(model["panels"][0]["unmapped"], unmap["to"]);
+}
+
+#[test]
+fn picture_and_trace_have_the_kernel_s_calls() {
+    let report = Report::read(&traced()).unwrap();
+    let svg = report.svg();
+    for words in ["vCPU 0", "kworker/1:0: pm_runtime_work", "pm_runtime_barrier", "rtsx_set_l1off_sub"] {
+        assert!(svg.contains(words), "no `{words}`");
+    }
+    let trace: Value = serde_json::from_str(&report.trace()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let barriers = events.iter().filter(|event| event["name"] == "pm_runtime_barrier" && event["pid"] == 2);
+    let barrier =
+        barriers.max_by(|one, other| one["dur"].as_f64().unwrap().total_cmp(&other["dur"].as_f64().unwrap()));
+    let barrier = barrier.unwrap();
+    assert_eq!(barrier["ph"], "X");
+    assert!(barrier["args"]["slept_us"].as_i64().unwrap() > 7_000_000);
+    let thread = events
+        .iter()
+        .find(|event| event["name"] == "thread_name" && event["pid"] == 2 && event["tid"] == barrier["tid"]);
+    assert_eq!(thread.unwrap()["args"]["name"], "vCPU 0 irq/40-pciehp");
+    assert!(events.iter().filter_map(|event| event["ts"].as_f64()).all(|ts| ts >= 0.0));
+}
+
+#[test]
+fn trace_without_its_end_is_shown_with_a_warning() {
+    let run = copy();
+    for name in ["result.json", "record.jsonl", "console.log", "trace.txt"] {
+        fs::copy(traced().join("with-fix").join(name), run.path().join(name)).unwrap();
+    }
+    let path = run.path().join("trace.txt");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.split("# complete").next().unwrap()).unwrap();
+    let warnings = Report::read(run.path()).unwrap().warnings();
+    assert_eq!(
+        warnings,
+        ["the trace of the guest's kernel in the run with the fix is not complete: its end is missing"]
+    );
+    fs::write(&path, "").unwrap();
+    let report = Report::read(run.path()).unwrap();
+    assert!(report.warnings()[0].contains("there is none that could be shown"));
+    assert!(!report.html().contains("vCPU 0"));
+}
+
+#[test]
+fn series_has_a_page_for_each_run_and_one_that_links_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, from) in [("race/6.1/with-fix-001", "with-fix"), ("race/6.1/without-fix-001", "without-fix")]
+    {
+        let run = directory.path().join(place);
+        fs::create_dir_all(&run).unwrap();
+        for name in ["result.json", "record.jsonl", "console.log"] {
+            fs::copy(race().join(from).join(name), run.join(name)).unwrap();
+        }
+    }
+    let index =
+        sdmorph_report::series(directory.path(), |path, warnings| panic!("{path:?} {warnings:?}")).unwrap();
+    let html = fs::read_to_string(index).unwrap();
+    assert!(html.contains("2 runs, all as expected"), "{html}");
+    for place in ["race/6.1/with-fix-001", "race/6.1/without-fix-001"] {
+        assert!(html.contains(&format!("href=\"{place}/report.html\"")), "{html}");
+        let page = fs::read_to_string(directory.path().join(place).join("report.html")).unwrap();
+        assert!(page.starts_with("<!doctype html>"));
+    }
+    assert!(html.contains("BUG: unable to handle page fault"), "{html}");
+}

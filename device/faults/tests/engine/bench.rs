@@ -26,7 +26,10 @@ fn names() -> Registry {
     names.add_table("reader", Space::Internal, INTERNAL, &[]);
     names.add_table("reader", Space::Config, CONFIG, &[]);
     names.add_table("port", Space::Config, CONFIG, &[]);
-    names.add_commands(["CMD0", "CMD8", "ACMD41"]);
+    names.add_table("nvme", Space::Config, CONFIG, &[]);
+    names.add_phases(["reader", "switching", "away", "drive"]);
+    names.add_commands(["CMD0", "CMD8", "CMD9", "ACMD41", "Read", "Write"]);
+    names.add_statuses([("Internal Error", 0x006), ("Namespace Not Ready", 0x082)]);
     names
 }
 
@@ -74,6 +77,11 @@ impl Bench {
 
     pub(crate) fn event(&mut self, event: Event) -> Outcome {
         self.engine.observe(self.now, "reader", &Happening::Event(event))
+    }
+
+    /// Something that is no access, of `function`.
+    pub(crate) fn seen(&mut self, function: &'static str, what: &Happening<'_>) -> Vec<String> {
+        names_of(&self.engine.observe(self.now, function, what).fired)
     }
 
     pub(crate) fn command(&mut self, name: &str, argument: u32) -> Outcome {

@@ -3,6 +3,8 @@
 
 mod actions;
 mod bench;
+mod guards;
 mod matching;
 mod messages;
 mod set;
+mod triggers;

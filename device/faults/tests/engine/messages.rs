@@ -81,9 +81,12 @@ fn unknown_message_is_refused_with_the_nearest_names() {
     let of = |message: &str| refusal(vec![rule("lost", json!({ "message": message }), vanish())]);
     assert_eq!(
         of("region-raed"),
-        "rule \"lost\": no message \"region-raed\"; did you mean region-read, region-write?"
+        "rule \"lost\": on.message: no message \"region-raed\"; did you mean region-read, region-write?"
     );
-    assert_eq!(of("REGION_READ"), "rule \"lost\": no message \"REGION_READ\"; did you mean region-read?");
+    assert_eq!(
+        of("REGION_READ"),
+        "rule \"lost\": on.message: no message \"REGION_READ\"; did you mean region-read?"
+    );
     // The server sends it, not the client.
-    assert!(of("dma-read").starts_with("rule \"lost\": no message \"dma-read\""));
+    assert!(of("dma-read").starts_with("rule \"lost\": on.message: no message \"dma-read\""));
 }

@@ -95,53 +95,115 @@ fn number_of_rules_is_bounded() {
 
 #[test]
 fn names_and_numbers_that_do_not_fit_are_refused_with_the_remedy() {
-    let stuck = |stuck: Value| rule("r", json!({ "start": true }), json!({ "stuck-busy": stuck }));
+    let does = |action: Value| rule("r", json!({ "start": true }), action);
+    let stuck = |stuck: Value| does(json!({ "stuck-busy": stuck }));
     let on = |on: Value| rule("r", on, vanish());
     let cases = [
         (
             rule("bar-dies", json!({ "write": "L1SUB_CONFIG4" }), vanish()),
-            "rule \"bar-dies\": no register \"L1SUB_CONFIG4\"; did you mean L1SUB_CONFIG1, L1SUB_CONFIG2, L1SUB_CONFIG3?",
+            "rule \"bar-dies\": on.write: no register \"L1SUB_CONFIG4\"; did you mean L1SUB_CONFIG1, L1SUB_CONFIG2, L1SUB_CONFIG3?",
         ),
-        (on(json!({ "read": "haimr" })), "no register \"haimr\"; did you mean HAIMR?"),
+        (on(json!({ "read": "haimr" })), "on.read: no register \"haimr\"; did you mean HAIMR?"),
         (on(json!({ "read": "LED" })), "no register \"LED\"; did you mean OLT_LED_CTL?"),
         (on(json!({ "read": "QQQ" })), "no register \"QQQ\"; the nearest are "),
-        (on(json!({ "event": "link-dwon" })), "no event \"link-dwon\"; did you mean link-down?"),
-        (on(json!({ "read": "HAIMR", "after": "conquest" })), "no event \"conquest\"; the nearest are "),
-        (on(json!({ "command": "CMD88" })), "no command \"CMD88\"; did you mean CMD8?"),
-        (on(json!({ "rule": "bar-dies" })), "no rule \"bar-dies\"; none is known"),
+        (on(json!({ "event": "link-dwon" })), "on.event: no event \"link-dwon\"; did you mean link-down?"),
+        (
+            on(json!({ "read": "HAIMR", "after": "conquest" })),
+            "on.after: no event \"conquest\"; the nearest are ",
+        ),
+        (on(json!({ "command": "CMD88" })), "on.command: no command \"CMD88\"; did you mean CMD8?"),
+        (on(json!({ "rule": "bar-dies" })), "on.rule: no rule \"bar-dies\"; none is known"),
         (
             on(json!({ "read": "HAIMR", "function": "raeder" })),
-            "no function \"raeder\"; did you mean reader?",
+            "on.function: no function \"raeder\"; did you mean reader?",
         ),
-        (on(json!({ "event": "reset", "function": "prot" })), "no function \"prot\"; did you mean port?"),
+        (
+            on(json!({ "event": "reset", "function": "prot" })),
+            "on.function: no function \"prot\"; did you mean port?",
+        ),
         (
             on(json!({ "read": "HAIMR", "function": "port" })),
-            "function \"port\" has no register \"HAIMR\", but \"reader\" has",
+            "on.read: function \"port\" has no register \"HAIMR\", but \"reader\" has",
         ),
         (
             on(json!({ "write": "PCI_COMMAND" })),
-            "register \"PCI_COMMAND\" is in more than one function; add function = \"reader\" or \"port\"",
+            "on.write: register \"PCI_COMMAND\" is in more than one function; add function = \"reader\" or \"port\"",
         ),
         (
             on(json!({ "write": "L1SUB_CONFIG3", "value": "0x100" })),
-            "value 0x100 does not fit L1SUB_CONFIG3, which is 1 byte wide",
+            "on.value: value 0x100 does not fit L1SUB_CONFIG3, which is 1 byte wide",
         ),
         (
             on(json!({ "write": "HAIMR", "value": 0, "mask": "0x100000000" })),
-            "mask 0x100000000 does not fit HAIMR, which is 4 bytes wide",
+            "on.mask: mask 0x100000000 does not fit HAIMR, which is 4 bytes wide",
         ),
         (
             on(json!({ "command": "CMD8", "value": "0x100000000" })),
-            "value 0x100000000 does not fit a command's argument, which is 4 bytes wide",
+            "on.value: value 0x100000000 does not fit a command's argument, which is 4 bytes wide",
+        ),
+        (on(json!({ "phase": "drvie" })), "on.phase: no phase \"drvie\"; did you mean drive?"),
+        (
+            on(json!({ "read": "HAIMR", "while": { "phase": ["drive", "awy"] } })),
+            "on.while.phase: no phase \"awy\"; did you mean away?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "while": { "d3hot": "raeder" } })),
+            "on.while.d3hot: no function \"raeder\"; did you mean reader?",
+        ),
+        (
+            on(json!({ "read": "HAIMR", "until": { "rule": "other" } })),
+            "on.until: no rule \"other\"; none is known",
+        ),
+        (on(json!({ "dma": "*", "function": "nmve" })), "on.function: no function \"nmve\""),
+        (on(json!({ "read": "*", "function": "raeder" })), "on.function: no function \"raeder\""),
+        (
+            on(json!({ "doorbell": "sq", "value": "0x10000" })),
+            "on.value: value 0x10000 does not fit a doorbell's value, which is 2 bytes wide",
+        ),
+        (
+            on(json!({ "interrupt": "*", "value": 1, "mask": "0x100000001" })),
+            "on.mask: mask 0x100000001 does not fit a message's data, which is 4 bytes wide",
+        ),
+        (
+            rule("r", json!({ "start": true }), json!([{ "link": "up" }, { "stuck-busy": "BIPR" }])),
+            "do[1].stuck-busy: register \"BIPR\" has no known busy bit",
         ),
         (
             stuck(json!("BIPR")),
-            "register \"BIPR\" has no known busy bit; say which bits: stuck-busy = { register = \"BIPR\", mask = 0x… }",
+            "do.stuck-busy: register \"BIPR\" has no known busy bit; say which bits: stuck-busy = { register = \"BIPR\", mask = 0x… }",
         ),
-        (stuck(json!("HAIMRR")), "no register \"HAIMRR\"; did you mean HAIMR?"),
+        (stuck(json!("HAIMRR")), "do.stuck-busy: no register \"HAIMRR\"; did you mean HAIMR?"),
         (
             stuck(json!({ "register": "L1SUB_CONFIG3", "mask": "0x1ff" })),
-            "mask 0x1ff does not fit L1SUB_CONFIG3, which is 1 byte wide",
+            "do.stuck-busy: mask 0x1ff does not fit L1SUB_CONFIG3, which is 1 byte wide",
+        ),
+        (
+            does(json!({ "read-data": { "register": "HAIMRR", "give": "ones" } })),
+            "no register \"HAIMRR\"; did you mean HAIMR?",
+        ),
+        (
+            does(json!({ "read-data": { "register": "L1SUB_CONFIG3", "give": "0x1ff" } })),
+            "value 0x1ff does not fit L1SUB_CONFIG3, which is 1 byte wide",
+        ),
+        (
+            does(json!({ "read-data": { "space": "bar", "give": "0x100000000" } })),
+            "value 0x100000000 does not fit a dword of a space, which is 4 bytes wide",
+        ),
+        (
+            does(json!({ "read-data": { "space": "bar", "function": "prot", "give": "ones" } })),
+            "no function \"prot\"; did you mean port?",
+        ),
+        (
+            does(json!({ "interrupt": { "what": "drop", "function": "raeder" } })),
+            "no function \"raeder\"; did you mean reader?",
+        ),
+        (
+            does(json!({ "nvme": { "what": "drop-completion", "command": "Wriet" } })),
+            "no command \"Wriet\"; did you mean Write?",
+        ),
+        (
+            does(json!({ "nvme": { "what": "fail", "status": "Internal Eror" } })),
+            "no status \"Internal Eror\"; did you mean Internal Error?",
         ),
     ];
     for (rule, expected) in cases {
@@ -169,6 +231,53 @@ fn rules_that_wait_for_each_other_are_refused() {
         "rules \"a\" -> \"b\" -> \"c\" -> \"a\" wait for each other and can never hit; one of them needs another trigger"
     );
     assert!(refusal(vec![link("self", "self")]).contains("rules \"self\" -> \"self\" wait for each other"));
+}
+
+#[test]
+fn rules_that_arm_each_other_are_refused_and_one_that_ends_itself_is_not() {
+    let armed = |name: &str, other: &str| {
+        rule(name, json!({ "read": "HAIMR", "after": { "rule": other } }), vanish())
+    };
+    let waits = "wait for each other and can never hit";
+    assert!(refusal(vec![armed("a", "b"), armed("b", "a")]).contains(waits));
+    assert!(refusal(vec![armed("a", "a")]).contains(waits));
+    let chained = rule("b", json!({ "rule": "a" }), vanish());
+    assert!(refusal(vec![armed("a", "b"), chained]).contains(waits));
+    let mut bench = Bench::with(json!({ "read": "HAIMR", "until": { "rule": "r" } }));
+    let hits: Vec<usize> = (0..3).map(|_| bench.read("HAIMR", 0).fired.len()).collect();
+    assert_eq!(hits, [1, 0, 0]);
+    bench.engine.remove("r").unwrap();
+}
+
+#[test]
+fn rule_that_arms_another_cannot_be_removed_before_it_and_one_that_ends_it_can() {
+    let set = |key: &str| {
+        Bench::new(vec![
+            rule("head", json!({ "write": "HAIMR" }), vanish()),
+            rule("tail", json!({ "read": "HAIMR", key: { "rule": "head" } }), vanish()),
+        ])
+    };
+    let mut bench = set("after");
+    assert!(matches!(bench.engine.remove("head"), Err(RuleError::InUse { .. })));
+    bench.engine.remove("tail").unwrap();
+    bench.engine.remove("head").unwrap();
+    let mut bench = set("until");
+    bench.engine.remove("head").unwrap();
+    bench.engine.add(rule("head", json!({ "write": "HAIMR" }), vanish()), ms(0)).unwrap();
+    bench.write("HAIMR", 0);
+    assert_eq!(names_of(&bench.read("HAIMR", 0).fired), ["tail"], "the one that would have ended it is gone");
+}
+
+#[test]
+fn of_rules_that_end_each_other_the_first_to_hit_is_the_only_one() {
+    let mut bench = Bench::new(vec![
+        rule("reads", json!({ "read": "HAIMR", "until": { "rule": "writes" } }), vanish()),
+        rule("writes", json!({ "write": "HAIMR", "until": { "rule": "reads" } }), vanish()),
+    ]);
+    bench.write("HAIMR", 0);
+    bench.read("HAIMR", 0);
+    bench.write("HAIMR", 0);
+    assert_eq!((bench.hits("reads"), bench.hits("writes")), (0, 2));
 }
 
 #[test]

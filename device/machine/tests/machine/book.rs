@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sdmorph_machine::faults::Rule;
+use sdmorph_machine::{Equipment, Machine, Setup};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::guest::machine;
+use crate::guest::{machine, machine_with};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/rules.md");
 
@@ -32,9 +33,15 @@ fn toml_value(text: &str) -> Value {
     table["it"].clone()
 }
 
+/// A machine whose slot has all that an action of the page may need.
+fn equipped() -> Machine {
+    let equipment = Equipment::from_words(Equipment::WORDS.iter().copied());
+    machine_with(Setup::default().with_slot(equipment)).0
+}
+
 /// Adds a rule to a machine that has the rule which the page's chains wait for.
 fn accept(on: &Value, action: &Value) {
-    let (mut machine, ..) = machine();
+    let mut machine = equipped();
     for (name, on, action) in
         [("bar-dies", &json!({ "start": true }), &json!({ "bar": "vanish" })), ("example", on, action)]
     {
@@ -62,10 +69,8 @@ fn whole_rules_of_the_page_are_loaded_one_block_at_a_time() {
     rules.extend(blocks(&page, "json").into_iter().map(|block| vec![serde_json::from_str(block).unwrap()]));
     assert!(rules.len() >= 3, "the page's first rule in both forms, and the faults at the wire");
     for set in rules {
-        machine()
-            .0
-            .scenario_load(Duration::ZERO, "page", set, true)
-            .unwrap_or_else(|error| panic!("{error}"));
+        let loaded = equipped().scenario_load(Duration::ZERO, "page", set, true);
+        loaded.unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
@@ -88,7 +93,9 @@ fn triggers_and_actions_of_the_page_are_accepted() {
         for text in line.split('`').skip(1).step_by(2) {
             match text.split_once(" = ") {
                 Some(("on", on)) => accept_on(on),
-                Some((action, value)) if value != "…" => accept_do(&format!("{{ {action} = {value} }}")),
+                Some((action, value)) if value != "…" && !action.starts_with('{') => {
+                    accept_do(&format!("{{ {action} = {value} }}"))
+                }
                 _ => continue,
             }
             seen += 1;
@@ -111,6 +118,8 @@ fn messages_of_refused_rules_stand_in_the_page_as_they_are() {
         message("bar-dies", json!({ "wrte": "HAIMR" }), vanish()),
         message("slow", read(), json!({ "read-latency": "5s" })),
         message("slow", read(), json!({ "read-latency": "-1ms" })),
+        message("gone", read(), json!({ "interrupt": { "what": "drop", "tims": 3 } })),
+        message("fails", read(), json!({ "nvme": { "what": "fail", "status": "Internal Eror" } })),
         message("lost", json!({ "message": "region-raed" }), json!({ "wire": "drop" })),
         message("lost", read(), json!({ "wire": "drop" })),
         message(
@@ -119,6 +128,8 @@ fn messages_of_refused_rules_stand_in_the_page_as_they_are() {
             json!({ "wire": { "error": "ETIMEOUT" } }),
         ),
         message("master-on", json!({ "write": "COMMAND" }), vanish()),
+        message("pressed", read(), json!({ "attention-button": "press" })),
+        message("error", read(), json!({ "aer": "UNSUPP" })),
     ];
     let refused: Vec<&str> = blocks(&page, "text")
         .into_iter()

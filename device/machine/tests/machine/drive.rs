@@ -20,11 +20,11 @@ fn switch_time() -> Duration {
     relink_time(0x8fff) + PRESENCE_LAG + TRAINING
 }
 
-fn block(byte: u8) -> Vec<u8> {
+pub(crate) fn block(byte: u8) -> Vec<u8> {
     (0..512u32).map(|at| byte ^ (at % 251) as u8).collect()
 }
 
-fn memory_card() -> NewCard {
+pub(crate) fn memory_card() -> NewCard {
     NewCard { medium: Some(Medium::memory(BLOCKS * 512)), ..CardKind::SdExpress.into() }
 }
 
@@ -33,11 +33,11 @@ fn phase(lab: &Lab) -> Value {
 }
 
 /// A reader in use as an SD card reader, and its card.
-struct Sd<'a>(&'a mut Lab);
+pub(crate) struct Sd<'a>(&'a mut Lab);
 
 impl<'a> Sd<'a> {
     /// The card goes in, and the driver, which does not ask for PCIe, identifies it.
-    fn insert(lab: &'a mut Lab, card: NewCard) -> Self {
+    pub(crate) fn insert(lab: &'a mut Lab, card: NewCard) -> Self {
         let now = lab.guest.now();
         lab.guest.machine.card_insert(now, card).unwrap();
         Self::use_card(lab)
@@ -51,12 +51,12 @@ impl<'a> Sd<'a> {
         Self(lab)
     }
 
-    fn transfer(index: u8, first: u32) -> Transfer {
+    pub(crate) fn transfer(index: u8, first: u32) -> Transfer {
         Transfer { index, argument: first, block_bytes: 512, blocks: 1 }
     }
 
     /// Ends when the card is not busy any more.
-    fn write(&mut self, first: u32, data: &[u8]) {
+    pub(crate) fn write(&mut self, first: u32, data: &[u8]) {
         let Lab { bench, guest, driver } = self.0;
         driver.write_short(bench, guest, Self::transfer(24, first), data).unwrap();
     }
@@ -68,7 +68,7 @@ impl<'a> Sd<'a> {
 }
 
 /// Has the driver ask for the switch, and waits until the drive is there.
-fn switch(lab: &mut Lab) -> NvmeDriver {
+pub(crate) fn switch(lab: &mut Lab) -> NvmeDriver {
     ask_for_switch(lab);
     lab.sleep(switch_time());
     assert_eq!(phase(lab), "drive");
@@ -81,7 +81,7 @@ fn ask_for_switch(lab: &mut Lab) {
     assert_eq!(lab.rescan(), Ok(true));
 }
 
-fn eject(lab: &mut Lab) {
+pub(crate) fn eject(lab: &mut Lab) {
     // What it was asked for last is not waited for.
     lab.guest.image = None;
     let now = lab.guest.now();

@@ -67,7 +67,7 @@ pub(crate) fn machine() -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Message
     machine_with(Setup::default())
 }
 
-fn machine_with(setup: Setup) -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
+pub(crate) fn machine_with(setup: Setup) -> (Machine, Arc<dyn GuestMemory + Send + Sync>, Messages) {
     let memory = Arc::new(SharedMemory(Mutex::new(TestMemory::new(1 << 20, 1 << 20))));
     let messages = Messages::default();
     let host = Host { memory: memory.clone(), interrupts: Box::new(messages.clone()) };

@@ -282,7 +282,7 @@ fn host_reset_keeps_card_and_record() {
             _ => None,
         })
         .collect();
-    assert_eq!(resets, ["vmd", "reader"]);
+    assert_eq!(resets, ["vmd", "port", "reader"]);
     assert_eq!(lab.guest.read(0, READER, 4), 0xffff_ffff, "VMD's memory is off");
 }
 

@@ -9,6 +9,7 @@ use sdmorph_machine::{CardKind, HOST_BAR_SIZES, Machine, Region};
 use serde_json::json;
 
 use crate::guest::{Guest, PORT, READER};
+use crate::rules::misjudged;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -142,6 +143,10 @@ proptest! {
             prop_assert!(machine.next_deadline().is_none_or(|at| at >= now), "a deadline was missed");
         }
         prop_assert!(machine.records_since(0, usize::MAX).len() <= CAPACITY);
+        // Rules know what the machine is like, however it came to that.
+        let _ = machine.scenario_load(now, "none", Vec::new(), true);
+        let wrong = misjudged(machine, now);
+        prop_assert!(wrong.is_empty(), "{:?}", wrong);
         // The whole state can be shown, whatever it is.
         prop_assert!(machine.status()["vmd"]["port"]["slot"].is_object());
         // With the card out and power anew, there is a reader that answers.

@@ -1,5 +1,7 @@
 //! Doorbell Buffer Config: shadow doorbells and event indices.
 
+use sdmorph_pci::{Doorbell, DoorbellKind};
+use sdmorph_testkit::Seen;
 use sdmorph_testkit::nvme::Entry;
 
 use crate::rig::{Rig, SCRATCH, status};
@@ -7,6 +9,38 @@ use crate::rig::{Rig, SCRATCH, status};
 fn flush(rig: &mut Rig, queue: usize) -> usize {
     rig.submit(queue, Entry::new(0, 1));
     rig.reap(queue).len()
+}
+
+/// The doorbells of I/O queues that the controller has told of: kind, queue, value.
+fn told(rig: &mut Rig) -> Vec<(DoorbellKind, u16, u16)> {
+    let told = rig.bench.log.records().iter().filter_map(|record| match record.what {
+        Seen::Doorbell(Doorbell { kind, queue, value }) if queue != 0 => Some((kind, queue, value)),
+        _ => None,
+    });
+    let told = told.collect();
+    rig.bench.log.clear();
+    told
+}
+
+#[test]
+fn doorbell_is_told_once_whether_it_came_by_register_or_memory() {
+    use DoorbellKind::{CompletionHead, SubmissionTail};
+    let mut rig = Rig::probed();
+    told(&mut rig);
+    assert_eq!(flush(&mut rig, 1), 1);
+    assert_eq!(told(&mut rig), [(SubmissionTail, 1, 1), (CompletionHead, 1, 1)]);
+
+    let mut rig = Rig::shadowed();
+    flush(&mut rig, 1);
+    rig.poll();
+    told(&mut rig);
+    let writes = rig.driver.queues[1].doorbell_writes;
+    rig.submit(1, Entry::new(0, 1));
+    rig.submit(1, Entry::new(0, 1));
+    rig.poll();
+    rig.poll();
+    assert_eq!(rig.driver.queues[1].doorbell_writes, writes, "by memory alone");
+    assert_eq!(told(&mut rig), [(SubmissionTail, 1, 3)]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The PCI Express capability (PCIe 7.5.3) and the extended capabilities of a link: AER, LTR, L1 PM substates.
+//! The PCI Express capability (PCIe 7.5.3) and the extended capabilities of a link: LTR, L1 PM substates.
 
 use crate::config::ConfigSpace;
+use crate::port::Equipment;
 use crate::register::Register;
 
 const SOURCE: &str = "PCIe 7.5.3";
-const AER: &str = "PCIe 7.8.4";
 const LTR: &str = "PCIe 7.8.2";
 const L1SS: &str = "PCIe 7.8.3";
 const DSN: &str = "PCIe 7.9.3";
@@ -16,21 +16,53 @@ pub struct EXP;
 impl EXP {
     pub const DEVCAP: u16 = 0x4;
     pub const DEVCTL: u16 = 0x8;
+    pub const DEVSTA: u16 = 0xa;
     pub const LNKCTL: u16 = 0x10;
     pub const LNKSTA: u16 = 0x12;
     pub const SLTCTL: u16 = 0x18;
     pub const SLTSTA: u16 = 0x1a;
     pub const RTCTL: u16 = 0x1c;
     pub const RTSTA: u16 = 0x20;
+    pub const DEVCTL_CERE: u32 = 1 << 0;
+    pub const DEVCTL_NFERE: u32 = 1 << 1;
+    pub const DEVCTL_FERE: u32 = 1 << 2;
+    pub const DEVSTA_CED: u32 = 1 << 0;
+    pub const DEVSTA_NFED: u32 = 1 << 1;
+    pub const DEVSTA_FED: u32 = 1 << 2;
+    pub const DEVSTA_URD: u32 = 1 << 3;
     pub const LNKCTL_LD: u32 = 1 << 4;
+    pub const LNKSTA_LT: u32 = 1 << 11;
     pub const LNKSTA_DLLLA: u32 = 1 << 13;
     pub const LNKSTA_SLC: u32 = 1 << 12;
+    pub const SLTCAP_ABP: u32 = 1 << 0;
+    pub const SLTCAP_PCP: u32 = 1 << 1;
+    pub const SLTCAP_MRLSP: u32 = 1 << 2;
+    pub const SLTCAP_AIP: u32 = 1 << 3;
+    pub const SLTCAP_PIP: u32 = 1 << 4;
+    pub const SLTCAP_HPS: u32 = 1 << 5;
+    pub const SLTCAP_HPC: u32 = 1 << 6;
+    pub const SLTCAP_NCCS: u32 = 1 << 18;
+    pub const SLTSTA_ABP: u32 = 1 << 0;
+    pub const SLTSTA_PFD: u32 = 1 << 1;
+    pub const SLTSTA_MRLSC: u32 = 1 << 2;
     pub const SLTSTA_PDC: u32 = 1 << 3;
+    pub const SLTSTA_CC: u32 = 1 << 4;
+    pub const SLTSTA_MRLSS: u32 = 1 << 5;
     pub const SLTSTA_PDS: u32 = 1 << 6;
     pub const SLTSTA_DLLSC: u32 = 1 << 8;
+    pub const SLTCTL_ABPE: u32 = 1 << 0;
+    pub const SLTCTL_PFDE: u32 = 1 << 1;
+    pub const SLTCTL_MRLSCE: u32 = 1 << 2;
     pub const SLTCTL_PDCE: u32 = 1 << 3;
+    pub const SLTCTL_CCIE: u32 = 1 << 4;
     pub const SLTCTL_HPIE: u32 = 1 << 5;
+    pub const SLTCTL_AIC: u32 = 3 << 6;
+    pub const SLTCTL_PIC: u32 = 3 << 8;
+    /// Power Controller Control: set is off.
+    pub const SLTCTL_PCC: u32 = 1 << 10;
     pub const SLTCTL_DLLSCE: u32 = 1 << 12;
+    pub const SLTCTL_IBPD_DISABLE: u32 = 1 << 14;
+    pub const SLTCAP2_IBPD: u32 = 1 << 0;
     pub const RTCTL_PMEIE: u32 = 1 << 3;
     /// PME Requester ID.
     pub const RTSTA_REQUESTER: u32 = 0xffff;
@@ -117,6 +149,7 @@ pub fn express_endpoint(config: &mut ConfigSpace, at: u16, link: Link) {
     let mut rows = link_rows(link, ENDPOINT, LNKCAP_CLKPM, LNKCTL_WRITABLE);
     rows.push(Register::new("LNKSTA", 0x12, 2, u64::from(link.lnksta()), SOURCE));
     config.add_capability(at, 0x10, "EXP_CAP", &rows);
+    config.express = Some(at);
     config.link = Some(link);
 }
 
@@ -134,54 +167,65 @@ pub fn function_level_reset_asked(config: &ConfigSpace, at: u16) -> bool {
     config.read(at + EXP::DEVCTL, 2) & DEVCTL_BCR_FLR != 0
 }
 
-/// A root port (version 2) with a hot-plug slot of this physical number.
-///
-/// The slot: Surprise, Capable, no command completed, no button, MRL sensor, power controller, indicator or interlock.
-pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u16) {
+/// A root port (version 2) with a hot-plug slot of this physical number. The slot is capable of surprise removal, and of
+/// what `equipment` says.
+pub fn express_root_port(config: &mut ConfigSpace, at: u16, link: Link, slot: u16, equipment: Equipment) {
     const ROOT_PORT_WITH_SLOT: u64 = 0x0142;
-    const SURPRISE_CAPABLE_NO_COMMAND_COMPLETED: u64 = 1 << 5 | 1 << 6 | 1 << 18;
     // As an endpoint's, and Link Disable. Retrain Link (bit 5) always reads as zero.
     const LNKCTL_WRITABLE: u64 = 0x03db;
-    let sltcap = SURPRISE_CAPABLE_NO_COMMAND_COMPLETED | u64::from(slot & 0x1fff) << 19;
+    // Every event's enable bit.
+    const ENABLES: u32 = EXP::SLTCTL_ABPE
+        | EXP::SLTCTL_PFDE
+        | EXP::SLTCTL_MRLSCE
+        | EXP::SLTCTL_PDCE
+        | EXP::SLTCTL_CCIE
+        | EXP::SLTCTL_HPIE
+        | EXP::SLTCTL_DLLSCE;
+    const EVENTS: u32 = EXP::SLTSTA_ABP
+        | EXP::SLTSTA_PFD
+        | EXP::SLTSTA_MRLSC
+        | EXP::SLTSTA_PDC
+        | EXP::SLTSTA_CC
+        | EXP::SLTSTA_DLLSC;
+    // The attention indicator is off, the power indicator on: there is a function in the slot.
+    const INDICATORS_AT_RESET: u32 = 0b11 << 6 | 0b01 << 8;
+    let Equipment { attention_button, indicators, mrl_sensor, power_controller, .. } = equipment;
+    let bits = |pairs: &[(bool, u32)]| pairs.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit);
+    let sltcap = EXP::SLTCAP_HPS
+        | EXP::SLTCAP_HPC
+        | bits(&[
+            (attention_button, EXP::SLTCAP_ABP),
+            (power_controller, EXP::SLTCAP_PCP),
+            (mrl_sensor, EXP::SLTCAP_MRLSP),
+            (indicators, EXP::SLTCAP_AIP | EXP::SLTCAP_PIP),
+            (!equipment.command_completed, EXP::SLTCAP_NCCS),
+        ])
+        | u32::from(slot & 0x1fff) << 19;
+    // The controls of what the slot does not have read as zero.
+    let controls = bits(&[
+        (indicators, EXP::SLTCTL_AIC | EXP::SLTCTL_PIC),
+        (power_controller, EXP::SLTCTL_PCC),
+        (equipment.in_band_presence_disable, EXP::SLTCTL_IBPD_DISABLE),
+    ]);
+    let sltctl = if indicators { INDICATORS_AT_RESET } else { 0 };
+    let sltcap2 = bits(&[(equipment.in_band_presence_disable, EXP::SLTCAP2_IBPD)]);
     let mut rows = link_rows(link, ROOT_PORT_WITH_SLOT, LNKCAP_DLLLARC, LNKCTL_WRITABLE);
     rows.extend([
         // Bits 15:14 (link bandwidth) never come up; the rest is derived from the slot.
         Register::new("LNKSTA", 0x12, 2, 0, SOURCE).w1c(0xc000),
-        Register::new("SLTCAP", 0x14, 4, sltcap, SOURCE),
-        // Every event's enable bit; the controls of what the slot does not have read as zero.
-        Register::new("SLTCTL", 0x18, 2, 0, SOURCE).rw(0x103f),
-        Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(0x011f),
+        Register::new("SLTCAP", 0x14, 4, u64::from(sltcap), SOURCE),
+        Register::new("SLTCTL", 0x18, 2, u64::from(sltctl), SOURCE).rw(u64::from(ENABLES | controls)),
+        Register::new("SLTSTA", 0x1a, 2, 0, SOURCE).w1c(u64::from(EVENTS)),
         Register::new("RTCTL", 0x1c, 2, 0, SOURCE).rw(0x001f),
         Register::new("RTCAP", 0x1e, 2, 0, SOURCE),
         // Requester ID and Pending are the port's.
         Register::new("RTSTA", 0x20, 4, 0, SOURCE).w1c(EXP::RTSTA_PME as u64),
-        Register::new("SLTCAP2", 0x34, 4, 0, SOURCE),
+        Register::new("SLTCAP2", 0x34, 4, u64::from(sltcap2), SOURCE),
         Register::new("SLTCTL2", 0x38, 2, 0, SOURCE),
         Register::new("SLTSTA2", 0x3a, 2, 0, SOURCE),
     ]);
     config.add_capability(at, 0x10, "EXP_CAP", &rows);
-}
-
-/// Advanced Error Reporting of an endpoint. No error is signalled yet: the status registers stay zero.
-pub fn aer(config: &mut ConfigSpace, at: u16) {
-    const UNCORRECTABLE: u64 = 0x07ff_f030;
-    const CORRECTABLE: u64 = 0x0000_f1c1;
-    config.add_extended(
-        at,
-        0x0001,
-        2,
-        "ERR_CAP_HEADER",
-        &[
-            Register::new("ERR_UNCOR_STATUS", 0x04, 4, 0, AER).w1c(UNCORRECTABLE),
-            Register::new("ERR_UNCOR_MASK", 0x08, 4, 0, AER).rw(UNCORRECTABLE),
-            Register::new("ERR_UNCOR_SEVER", 0x0c, 4, 0x0046_2030, AER).rw(UNCORRECTABLE),
-            Register::new("ERR_COR_STATUS", 0x10, 4, 0, AER).w1c(CORRECTABLE),
-            Register::new("ERR_COR_MASK", 0x14, 4, 0x2000, AER).rw(CORRECTABLE),
-            Register::new("ERR_CAP", 0x18, 4, 0, AER),
-            Register::new("ERR_HEADER_LOG", 0x1c, 8, 0, AER),
-            Register::new("ERR_HEADER_LOG_8", 0x24, 8, 0, AER),
-        ],
-    );
+    config.express = Some(at);
 }
 
 /// Latency Tolerance Reporting.

@@ -110,6 +110,13 @@ impl Msi {
         ctx.send(Message { vector, address: high << 32 | low, data })
     }
 
+    /// Sends a message that no source asks for, if the guest has turned the messages on.
+    pub fn send_spurious(&self, config: &ConfigSpace, ctx: &mut Ctx<'_>, message: u16) {
+        if self.enabled(config) {
+            self.send(config, ctx, message);
+        }
+    }
+
     /// Back to the state after reset.
     pub fn reset(&mut self) {
         let Self { at: _, active, wanted, sent } = self;

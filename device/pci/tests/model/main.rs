@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod config;
+mod errors;
+mod hot_plug;
 mod msi;
 mod msix;
 mod pme;

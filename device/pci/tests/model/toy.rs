@@ -2,7 +2,7 @@
 
 use sdmorph_pci::capability::{self, EXP, Link, Msi};
 use sdmorph_pci::config::{Bar, Identity, command, offset};
-use sdmorph_pci::port::{PortProfile, RootPort};
+use sdmorph_pci::port::{Equipment, PortProfile, RootPort};
 use sdmorph_pci::topology::{RootBus, RoutedId};
 use sdmorph_pci::{ConfigSpace, Ctx, DmaError, Message, PciFunction, ResetKind, Space};
 use sdmorph_testkit::Bench;
@@ -122,15 +122,26 @@ pub(crate) struct Domain {
 impl Domain {
     /// As after power-on.
     pub(crate) fn new() -> Self {
-        Self {
-            bus: RootBus::new(0, RootPort::new(PortProfile::default(), Toy::new())),
-            bench: Bench::default(),
-        }
+        Self::equipped(Equipment::default())
+    }
+
+    fn equipped(equipment: Equipment) -> Self {
+        let profile = PortProfile { equipment, ..PortProfile::default() };
+        Self { bus: RootBus::new(0, RootPort::new(profile, Toy::new())), bench: Bench::default() }
     }
 
     /// Buses numbered, a window open, BARs placed, memory and mastering on, the port's MSI on.
     pub(crate) fn programmed() -> Self {
-        let mut domain = Self::new();
+        Self::new().program()
+    }
+
+    /// The same with a slot and a port that are equipped with what these words say.
+    pub(crate) fn programmed_with(words: &[&str]) -> Self {
+        Self::equipped(Equipment::from_words(words.iter().copied())).program()
+    }
+
+    fn program(self) -> Self {
+        let mut domain = self;
         domain.port_write(offset::PRIMARY_BUS, 4, 0x0001_0100);
         domain.port_write(offset::MEMORY_BASE, 4, 0xe000_e000);
         domain.port_write(offset::PREF_MEMORY_BASE, 4, 0x0000_fff0);
@@ -141,6 +152,11 @@ impl Domain {
         domain.program_child();
         domain.bench.log.clear();
         domain
+    }
+
+    /// Names of the events so far.
+    pub(crate) fn events(&self) -> Vec<&'static str> {
+        self.bench.log.events().map(|event| event.name()).collect()
     }
 
     /// What a guest does to the function after each reset.

@@ -1,12 +1,10 @@
-//! From the arguments of commands to cards, and to what is done to them.
+//! From the arguments of commands to cards.
 
 use std::path::{Path, PathBuf};
 
-use sdmorph_control::{CardCorruptArgs, CardInsertArgs, CardKind, Corruption, ImageFormat};
-use sdmorph_machine::faults::parse_duration;
+use sdmorph_control::{CardInsertArgs, CardKind, ImageFormat};
 use sdmorph_machine::{CardKind as Kind, Medium, NewCard};
 use sdmorph_media::{Format, OpenOptions, Waker};
-use sdmorph_pci::Disturbance;
 
 /// The image that `path` names, as it is to be opened: inside `directory`, if there is one.
 fn image_path(path: &str, directory: Option<&Path>) -> Result<PathBuf, String> {
@@ -65,41 +63,4 @@ pub(crate) fn new_card(
         }
     };
     Ok(NewCard { medium, write_protect: *write_protect, serial: serial.unwrap_or(1), ..kind.into() })
-}
-
-/// What `card-corrupt` does.
-pub(crate) fn disturbance(arguments: &CardCorruptArgs) -> Result<Disturbance, String> {
-    let CardCorruptArgs { what, times, duration, first, count } = arguments;
-    let (takes_times, takes_duration, takes_range) = match what {
-        Corruption::Busy => (false, true, false),
-        Corruption::BadBlocks => (false, false, true),
-        Corruption::Heal => (false, false, false),
-        _ => (true, false, false),
-    };
-    for (name, given, taken) in [
-        ("times", times.is_some(), takes_times),
-        ("duration", duration.is_some(), takes_duration),
-        ("first", first.is_some(), takes_range),
-        ("count", count.is_some(), takes_range),
-    ] {
-        if given && !taken {
-            return Err(format!("'{name}' does not go with this kind of corruption"));
-        }
-    }
-    let times = times.unwrap_or(1);
-    Ok(match what {
-        Corruption::ResponseCrc => Disturbance::ResponseCrc(times),
-        Corruption::ResponseTimeout => Disturbance::ResponseTimeout(times),
-        Corruption::DataCrc => Disturbance::DataCrc(times),
-        Corruption::DataTimeout => Disturbance::DataTimeout(times),
-        Corruption::Busy => {
-            let text = duration.as_deref().ok_or("'busy' needs a 'duration', such as \"500ms\"")?;
-            Disturbance::Busy(parse_duration(text, "a busy time")?)
-        }
-        Corruption::BadBlocks => {
-            let first = first.ok_or("'bad-blocks' needs the 'first' of them")?;
-            Disturbance::BadBlocks { first, count: count.unwrap_or(1) }
-        }
-        Corruption::Heal => Disturbance::Heal,
-    })
 }

@@ -1,17 +1,16 @@
 //! What the commands of the control socket do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
 use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
 };
 use sdmorph_machine::InsertError;
-use sdmorph_machine::faults::{Rule, RuleError};
+use sdmorph_machine::faults::{Rule, RuleError, parse_disturbance};
 use sdmorph_machine::record::Recorded;
 use sdmorph_transport::Shared;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{cards, timestamp};
 
@@ -71,18 +70,6 @@ fn bad_rule(error: RuleError) -> CommandError {
     CommandError::generic(error.to_string())
 }
 
-/// Reads the rules of a scenario file and its name; what else a scenario has is the lab's business.
-pub(crate) fn read_rules(path: &Path) -> anyhow::Result<(String, Vec<Rule>)> {
-    let scenario = sdmorph_lab::scenario::Scenario::load(&path.to_string_lossy())?;
-    let Value::Array(rules) = scenario.rules_json()? else { return Ok((scenario.name, Vec::new())) };
-    let rules = rules
-        .iter()
-        .map(Rule::from_json)
-        .collect::<Result<_, _>>()
-        .with_context(|| path.display().to_string())?;
-    Ok((scenario.name, rules))
-}
-
 impl sdmorph_control::Handler for Handler {
     fn card_insert(&self, card: CardInsertArgs) -> Result<(), CommandError> {
         // Before the image is opened, which would be for nothing: whoever has it then could be the card that is there.
@@ -109,7 +96,7 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn card_corrupt(&self, corruption: CardCorruptArgs) -> Result<(), CommandError> {
-        let disturbance = cards::disturbance(&corruption).map_err(CommandError::generic)?;
+        let disturbance = parse_disturbance(&json!(corruption)).map_err(CommandError::generic)?;
         let result = self.shared.with_machine(|machine, now| machine.card_disturb(now, disturbance));
         self.forward_notices();
         result.map_err(refused)

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::Failure;
 use crate::arguments::{OnDisconnect, ServeOptions};
+use crate::scenario_rules::ScenarioRules;
 use handler::Handler;
 
 /// Events that clients of the control socket may lag behind before they are cut off.
@@ -55,7 +56,7 @@ impl Sockets {
 /// Serves until `quit`, SIGTERM or SIGINT.
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let rules = match &options.rules {
-        Some(path) => Some(handler::read_rules(path).map_err(Failure::BadInput)?),
+        Some(path) => Some(ScenarioRules::read(&path.to_string_lossy()).map_err(Failure::BadInput)?),
         None => None,
     };
     let setup = options.setup().map_err(Failure::BadInput)?;
@@ -80,11 +81,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     }
 
     let shared = Shared::with_setup(setup);
-    if let Some((name, rules)) = rules {
-        shared
-            .with_machine(|machine, now| machine.scenario_load(now, &name, rules, true))
-            .with_context(|| format!("--rules: scenario {name}"))
-            .map_err(Failure::BadInput)?;
+    if let Some(rules) = rules {
+        rules.load(&shared).map_err(Failure::BadInput)?;
     }
     let recording = recording::Recording::start(shared.clone(), record)
         .context("--record")

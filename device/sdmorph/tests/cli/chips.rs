@@ -1,4 +1,4 @@
-//! Which chip a server has.
+//! Which chip a server has, and what its slot is equipped with.
 
 use sdmorph_machine::Model;
 
@@ -46,4 +46,19 @@ fn vendor_settings_that_cannot_be_are_refused_with_the_word_that_may_have_been_m
     refused(&["--vendor-settings", ""], &["--vendor-settings"]);
     let lacks = ["--chip", "rts5260", "--vendor-settings", "rtd3"];
     refused(&lacks, &["--vendor-settings", "an rts5260 has no vendor setting `rtd3`"]);
+}
+
+#[test]
+fn slot_has_what_was_asked_for_and_nothing_otherwise() {
+    let equipment = |arguments: &[&str]| {
+        let mut server = Server::start(arguments);
+        let status = server.done(&["query-status"]).json();
+        assert_eq!(server.quit(), Some(0));
+        status["slot-equipment"].clone()
+    };
+    assert_eq!(equipment(&[]), serde_json::json!([]));
+    let asked = ["--slot", "dpc,attention-button", "--slot", "indicators"];
+    assert_eq!(equipment(&asked), serde_json::json!(["attention-button", "indicators", "aer", "dpc"]));
+    let refused = sdmorph(&["serve", "--slot", "atention-button"]);
+    refused.fails_with(2, &["'atention-button'", "--slot", "'attention-button'", "power-controller"]);
 }

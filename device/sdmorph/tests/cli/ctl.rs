@@ -113,10 +113,10 @@ fn arguments_of_a_card_that_do_not_go_together_are_refused_by_name() {
         ),
         (&["card-insert", "kind=sd", "size=0"], "no SD card is like this"),
         (&["card-corrupt", "what=heal"], "there is no card in the reader"),
-        (&["card-corrupt", "what=heal", "times=2"], "'times' does not go with"),
-        (&["card-corrupt", "what=busy"], "needs a 'duration', such as \"500ms\""),
+        (&["card-corrupt", "what=heal", "times=2"], "heal stands alone, without \"times\""),
+        (&["card-corrupt", "what=busy"], "card-corrupt.duration: is needed with busy, such as \"500ms\""),
         (&["card-corrupt", "what=busy", "duration=5 years"], "\"5 years\" is not a duration"),
-        (&["card-corrupt", "what=bad-blocks"], "needs the 'first'"),
+        (&["card-corrupt", "what=bad-blocks"], "card-corrupt.first: is needed with bad-blocks"),
         (&["over-current"], "no driver has set the reader to look for"),
     ] {
         server.ctl(arguments).fails_with(1, &[why]);

@@ -31,20 +31,72 @@ fn shipped_scenario_s_rules_are_there_from_the_start() {
     assert_eq!(server.quit(), Some(0));
 }
 
-#[test]
-fn wrong_register_ends_with_2_and_the_nearest_names() {
-    serve_with("\"L1SUB_CONFIG3\"", "\"L1SUB_CONFIG\"")
-        .fails_with(2, &["bar-dies", "\"L1SUB_CONFIG\"", "did you mean", "L1SUB_CONFIG3"]);
+/// Where `text` is in the scenario in which `from` has become `to`, as errors say it.
+fn place(from: &str, to: &str, text: &str) -> String {
+    let broken = SCENARIO.replace(from, to);
+    let at = broken.find(text).unwrap();
+    let line = broken[..at].matches('\n').count() + 1;
+    let column = broken[..at].rsplit('\n').next().unwrap().chars().count() + 1;
+    format!("broken.toml:{line}:{column}: ")
 }
 
 #[test]
-fn negative_latency_ends_with_2_and_names_the_rule() {
-    serve_with("\"500us\"", "\"-500us\"").fails_with(2, &["broken.toml", "dead-reads-slow", "negative"]);
+fn rule_that_is_wrong_ends_with_2_its_place_in_the_file_its_key_and_the_nearest_word() {
+    for (from, to, key, says) in [
+        // What the names of the machine say, and what the rule's form does.
+        (
+            "\"L1SUB_CONFIG3\"",
+            "\"L1SUB_CONFIG\"",
+            "write = ",
+            "on.write: no register \"L1SUB_CONFIG\"; did you mean L1SUB_CONFIG",
+        ),
+        (
+            "after = \"express-switch",
+            "after = \"expres-switch",
+            "after = ",
+            "on.after: no event \"expres-switch-requested\"; did you mean express-switch-requested?",
+        ),
+        (
+            "after = \"express-switch-requested\"",
+            "until = { rule = \"dead-reads-slo\" }",
+            "until = ",
+            "on.until: no rule \"dead-reads-slo\"; did you mean dead-reads-slow?",
+        ),
+        (
+            "after = \"express-switch-requested\"",
+            "while = { phase = \"swiching\" }",
+            "phase = ",
+            "on.while.phase: no phase \"swiching\"; did you mean switching?",
+        ),
+        ("\"500us\"", "\"-500us\"", "read-latency = ", "do.read-latency: a latency cannot be negative"),
+        ("delay = \"5ms\"", "delay = 5", "delay = ", "on.delay: 5 has no unit"),
+        (
+            "on = { rule = \"bar-dies\" }",
+            "on = { rul = \"bar-dies\" }",
+            "on = { rul",
+            "on: unknown key \"rul\"; did you mean \"rule\"?",
+        ),
+        (
+            "bar = \"vanish\"",
+            "bar = \"vanihs\"",
+            "bar = ",
+            "do.bar: unknown word \"vanihs\"; did you mean \"vanish\"?",
+        ),
+        (
+            "name = \"link-falls\"",
+            "name = \"bar-dies\"",
+            "[[rule]]\nname = \"bar-dies\"\non = { rule",
+            "there is a rule of this name already",
+        ),
+    ] {
+        serve_with(from, to).fails_with(2, &[&place(from, to, key), says]);
+    }
 }
 
 #[test]
 fn unknown_key_ends_with_2_and_names_it() {
-    serve_with("do = { bar", "then = { bar").fails_with(2, &["broken.toml", "then"]);
+    let then = ("do = { bar", "then = { bar");
+    serve_with(then.0, then.1).fails_with(2, &["broken.toml:", "unknown key \"then\""]);
     serve_with("deadline_s", "deadline_secs").fails_with(2, &["broken.toml", "deadline_secs"]);
 }
 

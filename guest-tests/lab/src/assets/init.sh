@@ -53,6 +53,12 @@ for word in $cmdline; do
 done
 
 say "sdmorph-init: kernel $(uname -r), test ${name:-(none)}"
+# What the lab puts here if it was asked to trace the kernel.
+if [ -r /trace.sh ]; then
+	# shellcheck source=guest-tests/lab/src/assets/trace.sh
+	. /trace.sh
+	trace_start
+fi
 mkfifo /lines
 say_lines </lines &
 exec </dev/null >/lines 2>&1
@@ -69,6 +75,7 @@ else
 	# Something may have left a line without its end.
 	echo
 fi
+[ ! -r /trace.sh ] || trace_end
 # The last word, and not the end of the lines: a process that the test left behind may hold them open.
 echo "sdmorph-init: exit $code"
 wait $!

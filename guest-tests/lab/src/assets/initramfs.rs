@@ -8,6 +8,7 @@
 //! /modules/sdmorph_unfix.ko    only if the test takes the fix out; not in `order`
 //! /tests/                      the directory of the tests
 //! /usr/bin, /usr/lib, /lib64   programs of Debian packages, if the test asks for some
+//! /trace.sh                    only if the kernel is to be traced
 //! ```
 //!
 //! Beside them the files that a run adds of its own.
@@ -26,6 +27,8 @@ use super::store::{Integrity, Made, Recipe};
 use super::unfix;
 
 const INIT: &str = include_str!("init.sh");
+/// What /init sources if it is there: the kernel is traced.
+pub(crate) const TRACE: (&str, &str) = ("trace.sh", include_str!("trace.sh"));
 const BUSYBOX: &str = "busybox";
 
 /// Finds or fetches a static busybox. `given` is the user's (`BUSYBOX=`).
@@ -245,6 +248,55 @@ mod tests {
         .map(|line| format!("<14>sdmorph-ktap: {line}"));
         assert_eq!(records[..7], expected);
         assert_eq!(records[7..], ["<14>sdmorph-init: exit 1"]);
+    }
+
+    /// What /trace.sh does to a directory that stands in for tracefs.
+    fn traced(prepare: impl FnOnce(&Path)) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        for event in ["printk/console", "irq/irq_handler_entry", "sched/sched_switch"] {
+            fs::create_dir_all(dir.path().join("events").join(event)).unwrap();
+        }
+        fs::create_dir(dir.path().join("options")).unwrap();
+        prepare(dir.path());
+        let log = dir.path().join("log");
+        let script = TRACE.1.replace(">/dev/kmsg", &format!(">>'{}'", log.display()));
+        let script = format!(
+            "{script}\nTRACING='{}'\ntrace_synchronise() {{ :; }}\ntrace_start",
+            dir.path().display()
+        );
+        // Whether there is something to trace is said in the log.
+        let _ = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+        let said = fs::read_to_string(log).unwrap_or_default();
+        (dir, said)
+    }
+
+    #[test]
+    fn trace_is_of_named_functions_only_and_modules_are_named() {
+        let (dir, said) =
+            traced(|dir| fs::write(dir.join("available_tracers"), "function_graph nop\n").unwrap());
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("current_tracer"), "function_graph\n");
+        let filter = read("set_ftrace_filter");
+        assert!(filter.lines().any(|line| line == "pm_runtime_barrier"), "{filter}");
+        assert!(filter.lines().any(|line| line == "rtsx_pci_remove:mod:rtsx_pci"), "{filter}");
+        assert!(filter.lines().all(|line| !line.contains('*')), "{filter}");
+        assert_eq!(read("events/printk/console/enable"), "1\n");
+        assert!(read("events/sched/sched_switch/filter").contains("kworker/*"));
+        assert_eq!(said, "");
+    }
+
+    #[test]
+    fn kernel_without_the_tracer_or_without_a_function_says_so_and_is_not_traced_whole() {
+        let (dir, said) = traced(|dir| fs::write(dir.join("available_tracers"), "nop\n").unwrap());
+        assert!(said.contains("no function graph tracer"), "{said}");
+        assert!(!dir.path().join("set_ftrace_filter").exists());
+        // No function is known: a directory cannot be written to.
+        let (dir, said) = traced(|dir| {
+            fs::write(dir.join("available_tracers"), "function_graph\n").unwrap();
+            fs::create_dir(dir.join("set_ftrace_filter")).unwrap();
+        });
+        assert!(said.contains("no function pciehp_ist in this kernel"), "{said}");
+        assert!(!dir.path().join("current_tracer").exists(), "without a filter it would be every function");
     }
 
     #[test]

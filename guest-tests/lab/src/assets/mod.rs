@@ -32,6 +32,7 @@ use serde::Serialize;
 use apt::{Apt, Suite};
 pub use error::{Error, Result};
 pub use initramfs::Contents;
+pub(crate) use initramfs::TRACE;
 pub use kernel::{Kernel, KernelChoice, OwnKernel, StockKernel};
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};

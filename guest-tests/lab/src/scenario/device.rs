@@ -12,6 +12,39 @@ pub struct Device {
     /// What a firmware has set for the reader's board. Without it, the driver keeps its own settings.
     #[serde(default)]
     pub vendor_settings: Option<VendorSettings>,
+    /// What the slot and its port are equipped with, beside presence and link.
+    #[serde(default)]
+    pub slot: Slot,
+}
+
+/// Equipment of the slot and its port; what is not said is not there.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slot {
+    /// An attention button.
+    #[serde(default)]
+    pub attention_button: bool,
+    /// An attention and a power indicator.
+    #[serde(default)]
+    pub indicators: bool,
+    /// A sensor of the manually operated retention latch.
+    #[serde(default)]
+    pub mrl_sensor: bool,
+    /// A power controller.
+    #[serde(default)]
+    pub power_controller: bool,
+    /// Hot-plug commands complete with a notification.
+    #[serde(default)]
+    pub command_completed: bool,
+    /// In-band presence detect can be disabled.
+    #[serde(default)]
+    pub in_band_presence_disable: bool,
+    /// The port has Advanced Error Reporting.
+    #[serde(default)]
+    pub aer: bool,
+    /// The port has Downstream Port Containment, and AER with it.
+    #[serde(default)]
+    pub dpc: bool,
 }
 
 /// Settings of a firmware; what is not said is off, or 0.
@@ -59,7 +92,37 @@ impl Device {
     pub fn arguments(&self) -> Vec<String> {
         let chip = self.chip.iter().flat_map(|chip| ["--chip".to_owned(), chip.clone()]);
         let settings = self.vendor_settings.iter();
-        chip.chain(settings.flat_map(|settings| ["--vendor-settings".to_owned(), settings.words()])).collect()
+        let settings = settings.flat_map(|settings| ["--vendor-settings".to_owned(), settings.words()]);
+        let words = Some(self.slot.words().join(",")).filter(|words| !words.is_empty());
+        let slot = words.into_iter().flat_map(|words| ["--slot".to_owned(), words]);
+        chip.chain(settings).chain(slot).collect()
+    }
+}
+
+impl Slot {
+    /// As `sdmorph serve --slot` takes them.
+    pub fn words(self) -> Vec<&'static str> {
+        let Self {
+            attention_button,
+            indicators,
+            mrl_sensor,
+            power_controller,
+            command_completed,
+            in_band_presence_disable,
+            aer,
+            dpc,
+        } = self;
+        let pieces = [
+            (attention_button, "attention-button"),
+            (indicators, "indicators"),
+            (mrl_sensor, "mrl-sensor"),
+            (power_controller, "power-controller"),
+            (command_completed, "command-completed"),
+            (in_band_presence_disable, "in-band-presence-disable"),
+            (aer, "aer"),
+            (dpc, "dpc"),
+        ];
+        pieces.into_iter().filter(|(there, _)| *there).map(|(_, word)| word).collect()
     }
 }
 

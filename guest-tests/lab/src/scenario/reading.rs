@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, VendorSettings};
+use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings};
 use crate::assets::tools;
 use crate::image::ImageFormat;
 use crate::verdict::Outcome;
@@ -79,6 +79,7 @@ impl Scenario {
             invalid(file, text, at, explain(error.message()))
         })?;
         name.clone_into(&mut scenario.name);
+        scenario.source = Source { file: file.to_owned(), text: text.to_owned() };
         scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key, ""), message))?;
         scenario.check_cards().map_err(|misfit| {
             invalid(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
@@ -328,7 +329,7 @@ fn scripts_in(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
+pub(super) fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
     let before = text.get(..at).unwrap_or("");
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
@@ -396,10 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn every_evidence_names_only_rules_that_the_scenario_has() {
+    fn every_evidence_names_only_rules_that_the_scenario_or_its_script_has() {
         for (name, _) in SHIPPED {
             let scenario = Scenario::load(name).unwrap();
-            let names: Vec<_> = scenario.rules.iter().filter_map(|rule| rule["name"].as_str()).collect();
+            let mut names: Vec<_> = scenario.rules.iter().filter_map(|rule| rule["name"].as_str()).collect();
+            let script = SHIPPED_TESTS.iter().find(|(test, _)| *test == scenario.guest.test).unwrap().1;
+            // `rule_add NAME …` and the like; see faults.sh.
+            let words = script.lines().filter_map(|line| line.trim().strip_prefix("rule_"));
+            names.extend(words.filter_map(|words| words.split_whitespace().nth(1)));
             let evidences = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
             for rule in evidences.flat_map(|evidence| &evidence.rules) {
                 assert!(names.contains(&rule.as_str()), "{name}: no rule {rule}");
@@ -493,6 +498,27 @@ mod tests {
             let at: usize = message.split(':').nth(1).unwrap().parse().unwrap();
             assert_eq!(with(line).lines().nth(at - 1).unwrap(), line, "{message}");
         }
+    }
+
+    #[test]
+    fn oem_strings_become_words_of_qemu_s_command_line() {
+        let text = RACE.replace("[guest]\n", "[guest]\noem_strings = [\"Dell System\", \"a,b\"]\n");
+        let scenario = Scenario::parse("x", "x.toml", &text).unwrap();
+        let expected = ["-smbios", "type=11,value=Dell System", "-smbios", "type=11,value=a,,b"];
+        assert_eq!(scenario.guest.qemu_arguments(), expected);
+    }
+
+    #[test]
+    fn slot_equipment_becomes_words_of_the_device_s_command_line() {
+        let with = |lines: &str| format!("{RACE}\n[device.slot]\n{lines}\n");
+        let words = |lines: &str| {
+            let scenario = Scenario::parse("x", "x.toml", &with(lines)).unwrap();
+            scenario.device.arguments()
+        };
+        assert_eq!(words("aer = true\nattention_button = true"), ["--slot", "attention-button,aer"]);
+        assert_eq!(words("dpc = false"), [""; 0]);
+        let message = error(&with("atention_button = true"));
+        assert!(message.contains("(did you mean `attention_button`?)"), "{message}");
     }
 
     #[test]

@@ -11,6 +11,13 @@ function nearest(panel, x, y) {
     const span = row.spans.find((span) => at >= span.from - 2 && at <= span.to + 2);
     return span ? { span, row: number } : null;
   }
+  if (row.calls) {
+    const margin = 2 / (scale.right - scale.left) * (scale.to - scale.from), deep = Math.floor((y - row.y - 1) / CALL);
+    const under = row.calls.filter((call) => call.row === deep && at >= call.from - margin && at <= call.to + margin);
+    if (under.length) return { call: under.reduce((one, other) => (other.to - other.from < one.to - one.from ? other : one)), row: number };
+    const handler = y > row.y + row.height - HANDLERS && row.handlers.find(([begin]) => Math.abs(begin - at) <= 2 * margin);
+    return handler ? { handler, row: number } : null;
+  }
   const times = row.lane.log ? panel.logAt : panel.lanes[row.index].at;
   const right = lowerBound(times, at);
   let best = null;
@@ -29,6 +36,14 @@ function tell(panel, hit) {
     const later = moment.until > moment.at ? `, at most ${millis(moment.until - moment.at, 1)} ms later` : "";
     return `${moment.name}: ${millis(moment.at)} ms${moment.guest ? ` (guest's clock${later})` : ""}${hit.fault ? "\nThe oops is beside it." : ""}`;
   }
+  if (hit.call) {
+    const { call } = hit;
+    const sum = (why) => call.away.reduce((sum, { from, to, asleep }) => sum + (asleep === why ? to - from : 0), 0);
+    const [slept, ready] = [sum(true), sum(false)];
+    const ended = { returned: "", died: "; its task died in it", open: "; the trace ends in it" }[call.end];
+    return `${call.label.split(": ").pop()} in ${call.task}: from ~ ${millis(call.from)} to ${millis(call.to)} ms, ${millis(call.to - call.from)} ms${slept ? `, ${millis(slept)} of them asleep` : ""}${ready ? `, ${millis(ready)} while others had the processor` : ""}${ended}\n${traceLine(panel, call)}`;
+  }
+  if (hit.handler) return `~ ${millis(hit.handler[0])} ms  interrupt handler: ${hit.handler[2]}`;
   if (hit.span) return `${hit.span.label}: from ${millis(hit.span.from)} to ${millis(hit.span.to)} ms, ${millis(hit.span.to - hit.span.from)} ms`;
   const row = lanesOf(panel)[hit.row];
   const more = hit.many > 1 ? `  (${hit.many} in this pixel; zoom in)` : "";
@@ -53,7 +68,8 @@ function stepTo(panel, by) {
   const rows = lanesOf(panel);
   panel.cursor ??= { row: Math.max(0, rows.findIndex((row) => row.lane.kinds)) };
   const row = rows[panel.cursor.row];
-  const times = row.lane.spans ? Float64Array.from(row.spans, (span) => span.from) : row.lane.log ? panel.logAt : panel.lanes[row.index].at;
+  const whole = row.calls ?? (row.lane.spans ? row.spans : null);
+  const times = whole ? Float64Array.from(whole, (it) => it.from) : row.lane.log ? panel.logAt : panel.lanes[row.index].at;
   if (!times.length) return;
   let place = panel.cursor.place;
   if (place === undefined) place = by > 0 ? lowerBound(times, panel.scale.from) : lowerBound(times, panel.scale.to) - 1;
@@ -64,7 +80,7 @@ function stepTo(panel, by) {
   const box = canvases[model.panels.indexOf(panel)].getBoundingClientRect();
   const scale = scaleOf(panel, box.width, panel.scale.left);
   const pointer = { clientX: box.left + scale.x(times[place]), clientY: box.top + row.y + row.height };
-  inspect(panel, row.lane.spans ? { span: row.spans[place] } : { row: panel.cursor.row, place, at: times[place], many: 1 }, pointer);
+  inspect(panel, row.calls ? { call: row.calls[place] } : row.lane.spans ? { span: row.spans[place] } : { row: panel.cursor.row, place, at: times[place], many: 1 }, pointer);
   draw();
 }
 

@@ -35,6 +35,9 @@ for (const panel of model.panels) {
     const index = Uint32Array.from(which);
     return { index, at: Float64Array.from(index, (i) => panel.at[i]) };
   });
+  // The guest's kernel: the lines of its trace, and its tasks by when they are first seen, for their colours.
+  panel.traceAt = Float64Array.from(panel.trace, ([at]) => at);
+  panel.tasks = [...new Set(panel.calls.filter((call) => call.to >= 0).map((call) => call.task))];
   const ends = [panel.at[0], panel.at[count - 1]].filter((end) => end !== undefined);
   panel.from = Math.min(...ends, 0);
   panel.to = Math.max(...ends, 0);
@@ -43,6 +46,13 @@ for (const panel of model.panels) {
 /** The line of the record as it is in the file. */
 function rawLine(panel, i) {
   return panel.shapes[panel.which[i]].replace("\ue000", String(panel.seq[i])).replace("\ue001", String(panel.at[i] + panel.zero));
+}
+
+/** The line of the trace with which a call begins. */
+function traceLine(panel, call) {
+  for (let i = lowerBound(panel.traceAt, call.from); i < panel.trace.length && panel.traceAt[i] === call.from; i++)
+    if (panel.trace[i][1].includes(call.label.split(": ").pop())) return panel.trace[i][1];
+  return "";
 }
 
 /** What a line of the record tells, for people. */

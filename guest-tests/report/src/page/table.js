@@ -6,7 +6,7 @@ const runs = find("#runs");
 runs.append(new Option(model.panels.length > 1 ? "all runs" : "this run", ""));
 if (model.panels.length > 1) model.panels.forEach((panel, index) => runs.append(new Option(panel.variant, String(index))));
 
-/** What the controls ask for: `{ panel, at, i }` of an entry, `{ panel, at, line }` of a log line, with `times` if it repeats. */
+/** What the controls ask for: `{ panel, at, i }` of an entry, `{ panel, at, line }` of a log line, `{ panel, at, traced }` of one of the trace, with `times` if it repeats. */
 function collect() {
   const words = find("#filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const kinds = find("#kinds").value, inside = find("#inside").checked, fold = find("#fold").checked;
@@ -17,7 +17,7 @@ function collect() {
     const offset = offsetOf(panel);
     const from = inside ? view.from + offset : -Infinity, to = inside ? view.to + offset : Infinity;
     const known = new Map();
-    if (kinds !== "log") {
+    if (kinds !== "log" && kinds !== "trace") {
       let before = null;
       for (let i = lowerBound(panel.at, from), end = lowerBound(panel.at, to); i < end; i++) {
         if (kinds && !kinds.includes(panel.kinds[i])) continue;
@@ -34,6 +34,9 @@ function collect() {
     }
     if (!kinds || kinds === "log")
       for (const line of panel.log) if (line.at >= from && line.at <= to && (line.timed || !inside) && (!words.length || wanted(line.text))) found.push({ panel, at: line.at, line, times: 1 });
+    if (!kinds || kinds === "trace")
+      for (let i = lowerBound(panel.traceAt, from); i < panel.trace.length && panel.traceAt[i] <= to; i++)
+        if (!words.length || wanted(panel.trace[i][1])) found.push({ panel, at: panel.traceAt[i], traced: panel.trace[i][1], times: 1 });
   });
   // One run after the other: interleaved, nobody would see the thread of either.
   return found.sort((a, b) => model.panels.indexOf(a.panel) - model.panels.indexOf(b.panel) || a.at - b.at);
@@ -48,7 +51,7 @@ function fill() {
   for (const row of tableState.rows.slice(tableState.page * PAGE, (tableState.page + 1) * PAGE)) {
     const tr = make("tr");
     const time = make("td");
-    const button = make("button", (row.line ? "~ " : "") + millis(row.at));
+    const button = make("button", (row.line || row.traced ? "~ " : "") + millis(row.at));
     button.type = "button";
     button.title = "Show it on the time line";
     button.addEventListener("click", () => { centreOn(row.panel, row.at); find(".lanes canvas").scrollIntoView({ block: "center" }); });
@@ -57,6 +60,10 @@ function fill() {
     if (row.line) {
       tr.className = row.line.level !== null && row.line.level <= 3 ? "log bad" : "log";
       tr.append(make("td", "guest's log"), make("td", row.line.text));
+    } else if (row.traced) {
+      tr.className = "log";
+      // The function or event is what comes after the third bar.
+      tr.append(make("td", row.traced.split("|").slice(3).join("|").trim()), make("td", row.traced));
     } else {
       if (isDead(row.panel.kind[row.i])) tr.className = "dead";
       const times = row.times > 1 ? `  × ${row.times.toLocaleString("en")}, until ${millis(row.until)}` : "";

@@ -1,6 +1,8 @@
 // The time line: one canvas a run, all showing the same stretch, and the overview of everything.
 
 const NAMES = 132, ROWS = 4, TOP = 74, AXIS = 20, LEAST = 2000;
+/** The height of a row of calls, and of the interrupts below them; how many colours tasks have. */
+const CALL = 16, HANDLERS = 8, TASKS = 5;
 const view = { from: model.critical[0], to: model.critical[1] };
 let alignAt = model.alignAt;
 const canvases = [...document.querySelectorAll(".lanes canvas")];
@@ -23,7 +25,7 @@ function wholeRun() {
 }
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["ink", "muted", "line", "paper", "band", "live", "live-pale", "dead", "dead-pale", "good", "zone", "focus"])
+  for (const name of ["ink", "muted", "line", "paper", "band", "live", "live-pale", "dead", "dead-pale", "good", "zone", "focus", ...Array.from({ length: TASKS }, (_, task) => `task${task}`)])
     colours[name] = style.getPropertyValue("--" + name).trim();
   patterns.clear();
 }
@@ -34,6 +36,17 @@ function lanesOf(panel) {
   let y = TOP;
   panel.rowsOf = [];
   model.lanes.forEach((lane, index) => {
+    if (lane.cpu !== undefined) {
+      const calls = panel.calls.filter((call) => call.cpu === lane.cpu);
+      // As high as it has to be since the critical moments; of what came before, as much as there is room for.
+      const since = model.critical[0] + offsetOf(panel), until = Math.max(since, ...panel.moments.map((moment) => moment.until));
+      const deep = Math.max(0, ...calls.filter((call) => call.to >= since && call.from <= until).map((call) => call.row + 1));
+      if (!deep) return;
+      const handlers = panel.handlers.filter(([, cpu]) => cpu === lane.cpu);
+      panel.rowsOf.push({ lane, index, calls: calls.filter((call) => call.row < deep), handlers, y, height: deep * CALL + HANDLERS });
+      y += deep * CALL + HANDLERS + 2;
+      return;
+    }
     const spans = lane.spans ? panel.spans.filter((span) => span.lane === lane.spans) : [];
     const used = lane.spans ? spans.length : lane.log ? panel.log.length : panel.lanes[index].index.length;
     if (!used) return;
@@ -139,7 +152,7 @@ function drawPanel(panel, canvas) {
   rows.forEach((row, index) => {
     const chosen = panel.cursor && panel.cursor.row === index && document.activeElement === canvas;
     pen.fillStyle = chosen ? colours.focus : colours.muted;
-    pen.fillText((chosen ? "▸" : "") + row.lane.name, 4, row.y + row.height / 2 + 1, names - 8);
+    pen.fillText((chosen ? "▸" : "") + row.lane.name, 4, row.y + (row.calls ? CALL : row.height) / 2 + 1, names - 8);
     pen.strokeStyle = colours.line; pen.lineWidth = .5;
     pen.beginPath(); pen.moveTo(0, row.y + row.height + 1); pen.lineTo(width, row.y + row.height + 1); pen.stroke();
   });
@@ -154,6 +167,12 @@ function drawPanel(panel, canvas) {
 
 function drawRow(pen, panel, row, scale) {
   const { y, height } = row;
+  if (row.calls) {
+    for (const call of row.calls) drawCall(pen, panel, call, y + 1 + call.row * CALL, scale);
+    pen.fillStyle = colours.live;
+    for (const [at] of row.handlers) if (at >= scale.from && at <= scale.to) pen.fillRect(scale.x(at) - .7, y + height - HANDLERS + 1, 1.4, HANDLERS - 2);
+    return;
+  }
   if (row.lane.spans) {
     for (const span of row.spans) drawSpan(pen, span, y + 1, height - 2, scale);
     return;
@@ -177,6 +196,40 @@ function drawRow(pen, panel, row, scale) {
     pen.globalAlpha = 1;
     i = next;
   }
+}
+
+/** A call: in its task's colour while that runs, hatched while it sleeps, empty while others have the processor, cross-hatched where it dies of an unmapped BAR. */
+function drawCall(pen, panel, call, y, scale) {
+  if (call.to < scale.from || call.from > scale.to) return;
+  const cut = (ns) => Math.max(scale.left - 3, Math.min(scale.right + 3, scale.x(ns)));
+  const left = cut(call.from), w = Math.max(1.5, cut(call.to) - left), h = CALL - 2;
+  pen.fillStyle = colours[`task${Math.max(0, panel.tasks.indexOf(call.task)) % TASKS}`];
+  pen.fillRect(left, y, w, h);
+  const hatched = (from, to, colour, both) => {
+    const x = cut(from), wide = cut(to) - x;
+    if (wide < 1) return;
+    pen.fillStyle = colours.paper; pen.fillRect(x, y, wide, h);
+    if (colour) { pen.fillStyle = pattern(pen, colour, both); pen.fillRect(x, y, wide, h); }
+  };
+  for (const { from, to, asleep } of call.away) hatched(from, to, asleep ? colours.good : null, false);
+  const broken = call.end === "died" && panel.unmapped !== null && panel.unmapped < call.to;
+  if (broken) hatched(Math.max(call.from, panel.unmapped), call.to, colours.dead, true);
+  pen.strokeStyle = call.end === "died" ? colours.dead : colours.muted;
+  pen.lineWidth = call.end === "died" ? 1.5 : .75;
+  if (w > 2) pen.strokeRect(left + .5, y + .5, w - 1, h - 1);
+  const shown = Math.max(scale.left, left) + 4, room = Math.min(scale.right, left + w) - shown - 3;
+  const longest = Math.max(0, ...call.away.map(({ from, to, asleep }) => (asleep ? to - from : 0)));
+  const waits = longest > 1e6 && longest > (call.to - call.from) / 2 ? " (waits)" : "";
+  const beyond = call.to > scale.to && call.end === "returned" ? `  → ${millis(call.to, 0)} ms` : "";
+  const label = [call.label + waits + beyond, call.label + beyond, call.label, call.label.split(": ").pop()].find((text) => pen.measureText(text).width <= room);
+  if (!label) return;
+  pen.textAlign = "left"; pen.textBaseline = "middle";
+  if (call.away.length || broken) {
+    pen.fillStyle = colours.paper;
+    pen.globalAlpha = .85; pen.fillRect(shown - 2, y + 1.5, pen.measureText(label).width + 4, h - 3); pen.globalAlpha = 1;
+  }
+  pen.fillStyle = colours.ink;
+  pen.fillText(label, shown, y + h / 2 + 1);
 }
 
 function drawSpan(pen, span, y, h, scale) {
