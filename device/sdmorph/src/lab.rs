@@ -206,9 +206,9 @@ fn list(options: &ListOptions) -> Result<(), Failure> {
     if options.markdown {
         return output::print(&scenario_list::markdown(&scenarios));
     }
-    for Scenario { name, purpose, .. } in &scenarios {
+    let lines = scenarios.iter().map(|Scenario { name, purpose, .. }| {
         let purpose = purpose.split_whitespace().collect::<Vec<_>>().join(" ");
-        println!("{name}\n    {purpose}");
-    }
-    Ok(())
+        format!("{name}\n    {purpose}\n")
+    });
+    output::print(&lines.collect::<String>())
 }

@@ -56,9 +56,13 @@ fn wrong_flag_or_command_ends_with_2_and_the_usage() {
 #[test]
 fn reader_that_leaves_early_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in
-        [&["registers"][..], &["registers", "--json"], &["completions", "bash"], &["ctl", "commands"]]
-    {
+    for arguments in [
+        &["registers"][..],
+        &["registers", "--json"],
+        &["completions", "bash"],
+        &["ctl", "commands"],
+        &["lab", "list"],
+    ] {
         // A pipe whose reader has gone before the first byte.
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         drop(reader);
