@@ -15,7 +15,7 @@
 //! | `rule` | `name`, `hit` (counts from 1), `actions` |
 //! | `marker` | `text` |
 //!
-//! A record that can be replayed has more kinds of lines: see [`inputs`](crate::inputs).
+//! A record that can be replayed has more kinds of lines: see [`inputs`].
 //!
 //! Offsets, addresses and values are hexadecimal strings.
 
