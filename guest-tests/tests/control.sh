@@ -53,6 +53,31 @@ control_execute() {
 	return 1
 }
 
+# A text as a JSON string can have it: $1 with backslashes and quotes escaped, in one line.
+control_text() {
+	printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'
+}
+
+# Write a line of text into the device's record, so that it stands beside what the device did.
+# $1: the text
+control_mark() {
+	control_execute marker "{\"text\":\"$(control_text "$1")\"}"
+}
+
+# Do actions of fault rules at once.
+# $1: an action or an array of them, as a rule's "do" has them; $2: a name for the record (may be left out)
+control_inject() {
+	control_execute inject "{\"do\":$1,\"name\":\"${2:-injected}\"}"
+}
+
+# A part of the device's status, on stdout as JSON.
+# $1: the path, such as slot.link-active or reader.BIPR
+control_status() {
+	control_execute query-status "{\"path\":\"$(control_text "$1")\"}" || return 1
+	control_value=${control_answer#*\"return\":}
+	printf '%s\n' "${control_value%,\"id\":*}"
+}
+
 # Open the port and leave the capabilities negotiation. 0: commands are taken.
 control_open() {
 	if [ ! -c "$CONTROL_PORT" ]; then

@@ -259,9 +259,10 @@ impl Client {
             if let Some(frame) = frame {
                 return Ok(frame?);
             }
-            self.input.resize(64 * 1024, 0);
             let left = deadline.map(|deadline| self.time_left(awaited, deadline)).transpose()?;
             self.stream.set_read_timeout(left)?;
+            // Nothing may fail between this and the reading, or the zeros would be taken for what the server sent.
+            self.input.resize(64 * 1024, 0);
             let read = self.stream.read(&mut self.input);
             self.at = 0;
             self.input.truncate(*read.as_ref().unwrap_or(&0));

@@ -27,8 +27,10 @@ pub enum Command {
     CardCorrupt(CardCorruptArgs),
     /// `over-current`: the card draws too much current.
     OverCurrent,
-    /// `query-status`: the whole device as one JSON tree with register names.
-    QueryStatus,
+    /// `inject`: does the actions of a rule at once; the reply is a [`crate::RuleAdded`].
+    Inject(InjectArgs),
+    /// `query-status`: the device, or a part of it, as a JSON tree with register names.
+    QueryStatus(QueryStatusArgs),
     /// `rule-add`: adds a fault rule; the reply is a [`crate::RuleAdded`].
     RuleAdd(RuleAddArgs),
     /// `rule-remove`: removes a fault rule.
@@ -41,10 +43,18 @@ pub enum Command {
     LinkSet(LinkSetArgs),
     /// `query-commands`: the table of commands. The server carries it out itself.
     QueryCommands,
+    /// `query-qmp-schema`: commands and events as QMP describes them. The server carries it out itself.
+    QueryQmpSchema,
     /// `query-version`: the version of the greeting. The server carries it out itself.
     QueryVersion,
     /// `marker`: writes a line of text into the flight record.
     Marker(MarkerArgs),
+    /// `record-start`: has the flight record written to a file.
+    RecordStart(RecordStartArgs),
+    /// `record-stop`: ends that.
+    RecordStop,
+    /// `record-dump`: what of the flight record is in memory.
+    RecordDump(RecordDumpArgs),
     /// `quit`: ends the server, after the reply.
     Quit,
 }
@@ -166,6 +176,49 @@ pub enum Corruption {
     Heal,
 }
 
+/// Arguments of `inject`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InjectArgs {
+    /// An action or a list of them, as a rule's `do` has them.
+    pub r#do: serde_json::Value,
+    /// By which name it stands in the record; `injected` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Arguments of `query-status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct QueryStatusArgs {
+    /// Which part of the tree: see [`crate::find_path`]. All of it if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Arguments of `record-start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RecordStartArgs {
+    /// The file, which is made.
+    pub file: String,
+    /// Whether what is in memory comes first. True unless it is given.
+    #[serde(default = "true_unless_told_otherwise")]
+    pub past: bool,
+}
+
+/// Arguments of `record-dump`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RecordDumpArgs {
+    /// The file, which is made. The entries are the reply if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// How many of the newest entries; all with a file, 100 without, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+}
+
 /// Arguments of `rule-add`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -191,11 +244,11 @@ pub struct ScenarioLoadArgs {
     /// The rules; either all of them are added or none is.
     pub rules: Vec<JsonObject>,
     /// Whether all rules of before are removed first. True unless it is given.
-    #[serde(default = "replace_unless_told_otherwise")]
+    #[serde(default = "true_unless_told_otherwise")]
     pub replace: bool,
 }
 
-fn replace_unless_told_otherwise() -> bool {
+fn true_unless_told_otherwise() -> bool {
     true
 }
 

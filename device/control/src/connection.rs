@@ -1,9 +1,11 @@
 //! One client: greeting, negotiation, commands, events.
 
-use crate::command::{CapabilitiesArgs, Command, JsonObject};
+use crate::command::{CapabilitiesArgs, Command, JsonObject, QueryStatusArgs};
 use crate::framing::{FrameError, Framer, MESSAGE_LIMIT_BYTES};
 use crate::message::{CommandError, ErrorClass, greeting_line, reply_line, version};
+use crate::path::find_path;
 use crate::request::{Request, RequestError, is_echo};
+use crate::schema::query_qmp_schema;
 use crate::server::{Shared, stopped};
 use crate::table::query_commands;
 use serde::Serialize;
@@ -178,7 +180,14 @@ impl Connection {
             Command::CardEject => handler.card_eject().map(nothing),
             Command::CardCorrupt(arguments) => handler.card_corrupt(arguments).map(nothing),
             Command::OverCurrent => handler.over_current().map(nothing),
-            Command::QueryStatus => handler.query_status(),
+            Command::Inject(arguments) => handler.inject(arguments).and_then(|added| to_value(&added)),
+            Command::QueryStatus(QueryStatusArgs { path }) => {
+                let status = handler.query_status()?;
+                match path {
+                    None => Ok(status),
+                    Some(path) => find_path(&status, &path).cloned().map_err(CommandError::generic),
+                }
+            }
             Command::RuleAdd(arguments) => {
                 handler.rule_add(arguments.rule).and_then(|added| to_value(&added))
             }
@@ -187,8 +196,12 @@ impl Connection {
             Command::ScenarioLoad(arguments) => handler.scenario_load(arguments).map(nothing),
             Command::LinkSet(arguments) => handler.link_set(arguments.up).map(nothing),
             Command::QueryCommands => Ok(query_commands()),
+            Command::QueryQmpSchema => Ok(query_qmp_schema()),
             Command::QueryVersion => to_value(&version()),
             Command::Marker(arguments) => handler.marker(&arguments.text).map(nothing),
+            Command::RecordStart(arguments) => handler.record_start(arguments),
+            Command::RecordStop => handler.record_stop(),
+            Command::RecordDump(arguments) => handler.record_dump(arguments),
             Command::Quit => handler.quit().map(nothing),
         }
     }

@@ -3,6 +3,8 @@
 //! What it does:
 //! - [`COMMANDS`]: the one table of commands, from which parsing, `query-commands` and the reference come;
 //!   [`Command`] is a command with its arguments checked.
+//! - [`EVENTS`]: the one table of events; [`query_qmp_schema`] describes both tables as QMP does.
+//! - [`find_path`]: a part of the status.
 //! - [`Framer`]: JSON objects out of a byte stream, in bounded memory and linear time.
 //! - [`Server`]: greeting, negotiation, commands, events, several clients; what the commands do is the
 //!   [`Handler`]'s business.
@@ -29,7 +31,6 @@
 //! What it does not do:
 //! - out-of-band execution (`exec-oob`) and every other QMP capability;
 //! - TLS, TCP, or file descriptors over the socket;
-//! - QAPI introspection (`query-qmp-schema`): `query-commands` carries the arguments instead;
 //! - rules: a rule is a JSON object here, and whoever owns the rules checks it.
 
 // The control protocol is on the host's side: it waits for people and programs, in their time.
@@ -39,12 +40,15 @@ mod client;
 mod command;
 mod connection;
 mod event;
+mod event_table;
 mod framing;
 mod grammar;
 mod key_values;
 mod message;
 mod nearest;
+mod path;
 mod request;
+mod schema;
 mod server;
 mod size;
 mod socket;
@@ -54,12 +58,19 @@ pub use client::{Client, ClientError, Events};
 pub use command::{
     CapabilitiesArgs, CardCorruptArgs, CardInsertArgs, CardKind, Command, Corruption, ImageFormat,
 };
-pub use command::{JsonObject, LinkSetArgs, MarkerArgs, RuleAddArgs, RuleRemoveArgs, ScenarioLoadArgs};
+pub use command::{
+    InjectArgs, JsonObject, LinkSetArgs, MarkerArgs, QueryStatusArgs, RecordDumpArgs, RecordStartArgs,
+};
+pub use command::{RuleAddArgs, RuleRemoveArgs, ScenarioLoadArgs};
 pub use event::{Event, EventSender, Timestamp};
+pub use event_table::{COMMON_DATA, EVENTS, EventSpec, events_markdown};
 pub use framing::{FrameError, Framer, MESSAGE_LIMIT_BYTES};
 pub use key_values::{KeyValueError, parse_key_values};
 pub use message::{CommandError, ErrorClass, RuleAdded, Triple, Version, version};
+pub use nearest::did_you_mean;
+pub use path::find_path;
 pub use request::{Request, RequestError};
+pub use schema::query_qmp_schema;
 pub use server::{Handler, Server, ServerOptions};
 pub use size::Size;
 pub use socket::{BindError, BoundSocket, PATH_LIMIT_BYTES, bind};

@@ -1,6 +1,7 @@
 //! The server: accepts clients and keeps them apart. What one client says is in `connection.rs`.
 
-use crate::command::{CardCorruptArgs, CardInsertArgs, JsonObject, ScenarioLoadArgs};
+use crate::command::{CardCorruptArgs, CardInsertArgs, InjectArgs, JsonObject};
+use crate::command::{RecordDumpArgs, RecordStartArgs, ScenarioLoadArgs};
 use crate::connection::Connection;
 use crate::event::EventSender;
 use crate::message::{CommandError, RuleAdded, reply_line};
@@ -54,7 +55,13 @@ pub trait Handler: Send + Sync + 'static {
     /// The link cannot be brought up without a function in the slot.
     fn link_set(&self, up: bool) -> Result<(), CommandError>;
 
-    /// `query-status`: the device as a JSON tree.
+    /// `inject`: the actions of a rule, at once.
+    ///
+    /// # Errors
+    /// One of them is not valid; the description says where.
+    fn inject(&self, injection: InjectArgs) -> Result<RuleAdded, CommandError>;
+
+    /// `query-status`: the device as a JSON tree. The server looks for the path in it.
     ///
     /// # Errors
     /// The state cannot be read.
@@ -89,6 +96,24 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// The record does not take it.
     fn marker(&self, text: &str) -> Result<(), CommandError>;
+
+    /// `record-start`.
+    ///
+    /// # Errors
+    /// There is such a file, or a record that is being written already.
+    fn record_start(&self, start: RecordStartArgs) -> Result<Value, CommandError>;
+
+    /// `record-stop`.
+    ///
+    /// # Errors
+    /// No record is being written, or it could not be.
+    fn record_stop(&self) -> Result<Value, CommandError>;
+
+    /// `record-dump`.
+    ///
+    /// # Errors
+    /// There is such a file, or more is asked for than a reply takes.
+    fn record_dump(&self, dump: RecordDumpArgs) -> Result<Value, CommandError>;
 
     /// `quit`. When this returns `Ok`, the reply is sent and [`Server::run`] returns: nothing has to be stopped here.
     ///

@@ -52,6 +52,8 @@ pub enum ArgumentType {
     Object,
     /// An array of JSON objects.
     Objects,
+    /// A JSON object, or an array of them.
+    ObjectOrObjects,
 }
 
 const fn required(name: &'static str, kind: ArgumentType, summary: &'static str) -> ArgumentSpec {
@@ -159,11 +161,29 @@ pub const COMMANDS: &[CommandSpec] = &[
         example: r#"{"up": false}"#,
     },
     CommandSpec {
+        name: "inject",
+        summary: "Do the actions of a fault rule at once; all but `wire`, which needs a message that it happens to",
+        arguments: &[
+            required("do", ArgumentType::ObjectOrObjects, "an action or several, as a rule's `do` has them"),
+            optional(
+                "name",
+                ArgumentType::String,
+                "by which name it stands in the flight record, as a rule's hit; `injected` if left out",
+            ),
+        ],
+        returns: "an object with that `name`",
+        example: r#"{"do": [{"bar": "vanish"}, {"link": "down"}], "name": "pulled"}"#,
+    },
+    CommandSpec {
         name: "query-status",
-        summary: "The whole device as one tree, registers by name",
-        arguments: &[],
-        returns: "the tree",
-        example: "{}",
+        summary: "The device as one tree, registers by name, or a part of it",
+        arguments: &[optional(
+            "path",
+            ArgumentType::String,
+            "names joined by dots, each looked for below the one before: `slot.link-active`, `reader.BIPR`, `counters`",
+        )],
+        returns: "the tree, or what is at the path",
+        example: r#"{"path": "reader.BIPR"}"#,
     },
     CommandSpec {
         name: "rule-add",
@@ -209,6 +229,52 @@ pub const COMMANDS: &[CommandSpec] = &[
         example: r#"{"text": "the drivers are bound"}"#,
     },
     CommandSpec {
+        name: "record-start",
+        summary: "Have the flight record written to a file, from now on and until `record-stop`",
+        arguments: &[
+            required("file", ArgumentType::String, "the file, which must not be there yet"),
+            optional(
+                "past",
+                ArgumentType::Boolean,
+                "whether what is still in memory comes first; true if left out",
+            ),
+        ],
+        returns: "an object: `first`, the number of the first entry that the file can have",
+        example: r#"{"file": "run.jsonl", "past": false}"#,
+    },
+    CommandSpec {
+        name: "record-stop",
+        summary: "End the file of the flight record, whether `record-start` or `serve --record` began it",
+        arguments: &[],
+        returns: "an object: `file`, `records` (how many are in it), `lost` (how many the file could not keep up with)",
+        example: "{}",
+    },
+    CommandSpec {
+        name: "record-dump",
+        summary: "What of the flight record is in memory, as a file or as the reply",
+        arguments: &[
+            optional(
+                "file",
+                ArgumentType::String,
+                "the file, which must not be there yet; it is there when it is whole",
+            ),
+            optional(
+                "last",
+                ArgumentType::Integer,
+                "how many of the newest entries; all with a file and 100 without if left out, 1000 without at most",
+            ),
+        ],
+        returns: "an array of entries; with a file, an object: `first` (the number of the first entry), `records`",
+        example: r#"{"last": 20}"#,
+    },
+    CommandSpec {
+        name: "query-qmp-schema",
+        summary: "Commands and events as QMP describes them (QAPI introspection)",
+        arguments: &[],
+        returns: "an array of objects, each with name and meta-type",
+        example: "{}",
+    },
+    CommandSpec {
         name: "query-commands",
         summary: "This table",
         arguments: &[],
@@ -248,6 +314,7 @@ impl ArgumentType {
             Self::Strings => "array of strings".into(),
             Self::Object => "object".into(),
             Self::Objects => "array of objects".into(),
+            Self::ObjectOrObjects => "object or array of objects".into(),
         }
     }
 
@@ -278,6 +345,7 @@ impl ArgumentType {
             Self::Strings => all(Value::is_string),
             Self::Object => value.is_object(),
             Self::Objects => all(Value::is_object),
+            Self::ObjectOrObjects => value.is_object() || all(Value::is_object),
         };
         if fits {
             return Ok(());
@@ -367,7 +435,7 @@ pub fn usage() -> String {
                 ArgumentType::Integer => "NUMBER".into(),
                 ArgumentType::Size => "SIZE".into(),
                 ArgumentType::String => "TEXT".into(),
-                ArgumentType::Object => "'{…}'".into(),
+                ArgumentType::Object | ArgumentType::ObjectOrObjects => "'{…}'".into(),
                 ArgumentType::Strings | ArgumentType::Objects => "'[…]'".into(),
             };
             let pair = format!("{}={kind}", argument.name);

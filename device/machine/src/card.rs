@@ -10,6 +10,9 @@ use sdmorph_sdcard::{Capacity, CapacityError, MediumError, MemoryCard, Profile};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::inputs::{CardPlan, Inputs, MediumPlan};
+use crate::tap::TappedMedia;
+
 /// Most bytes that a card in memory keeps. What is written beyond finds it full, as on an image whose disk is full.
 pub const MEMORY_LIMIT_BYTES: u64 = 1 << 30;
 
@@ -41,6 +44,8 @@ impl CardKind {
 pub struct Medium {
     media: Box<dyn Media>,
     status: MediaStatus,
+    /// What it answers is the host's to know: it is not in memory.
+    host: bool,
 }
 
 impl Medium {
@@ -49,19 +54,25 @@ impl Medium {
     pub fn memory(bytes: u64) -> Self {
         RamMedia::new(bytes / sdmorph_pci::media::BLOCK_BYTES as u64, MEMORY_LIMIT_BYTES).into()
     }
+
+    /// A medium that answers as one of the host's did.
+    pub(crate) fn replayed(media: Box<dyn Media>) -> Self {
+        let status = RamMedia::new(media.blocks(), 0).status();
+        Self { media, status, host: true }
+    }
 }
 
 impl From<RamMedia> for Medium {
     fn from(media: RamMedia) -> Self {
         let status = media.status();
-        Self { media: Box::new(media), status }
+        Self { media: Box::new(media), status, host: false }
     }
 }
 
 impl From<FileMedia> for Medium {
     fn from(media: FileMedia) -> Self {
         let status = media.status();
-        Self { media: Box::new(media), status }
+        Self { media: Box::new(media), status, host: true }
     }
 }
 
@@ -158,8 +169,19 @@ impl fmt::Debug for Ready {
 }
 
 impl NewCard {
-    /// Makes the card.
-    pub(crate) fn make(self) -> Result<Ready, InsertError> {
+    /// What a replay has to know of it.
+    pub(crate) fn plan(&self) -> CardPlan {
+        let Self { kind, medium, write_protect, serial } = self;
+        let medium = medium.as_ref().map(|Medium { media, host, status: _ }| MediumPlan {
+            blocks: media.blocks(),
+            read_only: media.is_read_only(),
+            host: *host,
+        });
+        CardPlan { kind: *kind, write_protect: *write_protect, serial: *serial, medium }
+    }
+
+    /// Makes the card. What a medium of the host's answers is recorded, if inputs are.
+    pub(crate) fn make(self, inputs: Option<&Inputs>) -> Result<Ready, InsertError> {
         let Self { kind, medium, write_protect, serial } = self;
         if kind == CardKind::Empty {
             let inserted = Inserted { kind, write_protect, store: None };
@@ -172,7 +194,11 @@ impl NewCard {
             _ => Profile::legacy(serial, capacity),
         };
         let cid = cid(&profile);
-        let Medium { media, status } = medium;
+        let Medium { media, status, host } = medium;
+        let media = match inputs.filter(|_| host) {
+            Some(inputs) => Box::new(TappedMedia::new(media, inputs.tap.clone())),
+            None => media,
+        };
         let medium = SharedMedia::new(media);
         // The switch is the reader's to look at: the card's SD side does not know of it.
         let card = Box::new(MemoryCard::new(profile, Box::new(medium.face(false)))?);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sdmorph_pci::Disturbance;
 
 use crate::card::{InsertError, NewCard, Ready};
+use crate::inputs::Call;
 use crate::machine::Machine;
 use crate::morph::Input;
 
@@ -17,8 +18,11 @@ impl Machine {
         if self.card.is_some() {
             return Err(InsertError::Occupied);
         }
-        let card = card.into().make()?;
+        let card = card.into();
+        let plan = card.plan();
+        let card = card.make(self.inputs.as_ref())?;
         self.call(now, |machine| machine.insert(card));
+        self.note(|| Call::CardInsert(plan));
         Ok(())
     }
 
@@ -36,7 +40,10 @@ impl Machine {
     /// # Errors
     /// Those of the card itself; see [`Machine::card_insert`].
     pub fn card_prepare(&mut self, card: impl Into<NewCard>) -> Result<(), InsertError> {
-        self.at_hand = Some(card.into().make()?);
+        let card = card.into();
+        let plan = card.plan();
+        self.at_hand = Some(card.make(self.inputs.as_ref())?);
+        self.note(|| Call::CardPrepare(plan));
         Ok(())
     }
 
@@ -56,12 +63,15 @@ impl Machine {
             machine.with_reader(|reader, ctx| disturbed = reader.disturb(ctx, disturbance));
             disturbed
         });
+        self.note(|| Call::CardDisturb(disturbance));
         Ok(disturbed.ok_or(InsertError::Empty)??)
     }
 
     /// The card in the reader draws too much current. False if the reader's driver has not set it to look for that.
     pub fn over_current(&mut self, now: Duration) -> bool {
-        self.call(now, Self::too_much_current)
+        let detected = self.call(now, Self::too_much_current);
+        self.note(|| Call::OverCurrent { detected });
+        detected
     }
 
     pub(crate) fn too_much_current(&mut self) -> bool {
@@ -79,6 +89,7 @@ impl Machine {
             return Err(InsertError::Empty);
         }
         self.call(now, Self::eject);
+        self.note(|| Call::CardEject);
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //!   done of it; `occupant`: reader and drive, one of which is at the link;
 //! - `rules`: what fault rules do to the machine;
 //! - [`bench`]: the one hook that everything passes: recorder, counters and fault rules;
-//! - [`record`]: the flight recorder;
+//! - [`record`]: the flight recorder; [`inputs`]: what it has to have for a replay, `tap`: what the host answers;
+//! - [`replay`]: the same calls once more, without a host;
 //! - [`messages`]: which messages of the vfio-user client rules wait for;
 //! - [`time`]: virtual time, and what the host's clock has to do with it;
 //! - [`names`]: all registers, events and commands by name, for rules, control and the docs.
@@ -24,6 +25,7 @@
 
 mod bench;
 pub mod card;
+pub mod inputs;
 mod insertion;
 mod machine;
 pub mod messages;
@@ -31,9 +33,11 @@ pub mod morph;
 pub mod names;
 mod occupant;
 pub mod record;
+pub mod replay;
 mod rules;
 mod setup;
 mod slot;
+pub mod tap;
 pub mod time;
 
 pub use bench::Counters;

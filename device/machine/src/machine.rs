@@ -18,12 +18,14 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, Counters};
 use crate::card::{Inserted, Ready};
+use crate::inputs::{Call, Inputs};
 use crate::messages::MessageWatch;
 use crate::morph::{Bouncing, Input, Later, Phase, Skew};
 use crate::names;
 use crate::occupant::Occupant;
 use crate::record::{Record, Recorded};
 use crate::setup::Setup;
+use crate::tap::{Tap, TappedMemory};
 use crate::time::CallClock;
 
 /// How many things one call may set off. Rules that set each other off without end stop here.
@@ -60,6 +62,8 @@ pub struct Machine {
     pub(crate) bench: Bench,
     pub(crate) clock: CallClock,
     host: Host,
+    /// What records calls, if they are to be.
+    pub(crate) inputs: Option<Inputs>,
     pub(crate) phase: Phase,
     pub(crate) card: Option<Inserted>,
     /// The card that a rule's `card = "insert"` puts in.
@@ -99,13 +103,21 @@ impl Machine {
 
     /// The same with another reader.
     #[must_use]
-    pub fn with_setup(host: Host, setup: Setup) -> Self {
+    pub fn with_setup(mut host: Host, setup: Setup) -> Self {
+        let mut bench = Bench::new(Engine::new(names::registry()));
+        let inputs = setup.records_inputs().then(|| {
+            let tap = Tap::default();
+            host.memory = Arc::new(TappedMemory { memory: host.memory.clone(), tap: tap.clone() });
+            bench.recorder.push(Duration::ZERO, Recorded::Setup(setup));
+            Inputs::new(tap)
+        });
         Self {
             setup,
             vmd: topology(setup.reader(), setup.slot()),
-            bench: Bench::new(Engine::new(names::registry())),
+            bench,
             clock: CallClock::default(),
             host,
+            inputs,
             phase: Phase::Reader,
             card: None,
             at_hand: None,
@@ -124,7 +136,7 @@ impl Machine {
     /// Reads `data.len()` bytes of a region, in pieces as a bus would carry them; what is not in the region reads
     /// all-ones. Returns the latency to sleep off before the answer is given, at most [`MAX_LATENCY`] for all pieces.
     pub fn read(&mut self, now: Duration, region: Region, offset: u64, data: &mut [u8]) -> Duration {
-        self.call(now, |machine| {
+        let delay = self.call(now, |machine| {
             data.fill(0xff);
             let end = inside(region, offset, data.len());
             let mut at = 0;
@@ -139,7 +151,9 @@ impl Machine {
                 at += usize::from(size);
             }
             std::mem::take(&mut machine.bench.delay).min(MAX_LATENCY)
-        })
+        });
+        self.note(|| Call::Read { region, offset, answer: data.to_vec(), delay });
+        delay
     }
 
     /// Writes `data` to a region, in pieces as a bus would carry them; what is not in the region is lost.
@@ -154,6 +168,7 @@ impl Machine {
                 at += usize::from(size);
             }
         });
+        self.note(|| Call::Write { region, offset, data: data.to_vec() });
     }
 
     fn read_piece(&mut self, region: Region, offset: u64, size: u8) -> u64 {
@@ -186,6 +201,7 @@ impl Machine {
                 vmd.set_vector_masked(&mut ctx, vector, masked);
             });
         });
+        self.note(|| Call::VectorMasked { vector, masked });
     }
 
     /// Tells, without the machine's lock, which messages [`Machine::message`] is to be called for.
@@ -198,15 +214,18 @@ impl Machine {
     /// what is to become of it, if a rule says so. What else the rules do is done when this returns: the message finds it
     /// done.
     pub fn message(&mut self, now: Duration, number: u16) -> Option<WireAction> {
-        self.call(now, |machine| {
+        let wire = self.call(now, |machine| {
             let now = machine.clock.now();
             machine.bench.message(now, number)
-        })
+        });
+        self.note(|| Call::Message { number, wire });
+        wire
     }
 
     /// The host resets the device (VFIO_USER_DEVICE_RESET): registers, not the card, not the rules, not the record.
     pub fn reset(&mut self, now: Duration) {
         self.call(now, |machine| machine.reset_all(ResetKind::Function));
+        self.note(|| Call::Reset);
     }
 
     /// Power was off: the reader is back in the slot. The card, rules and record stay.
@@ -218,6 +237,7 @@ impl Machine {
             machine.bouncing = None;
             machine.reset_all(ResetKind::Cold);
         });
+        self.note(|| Call::PowerCycle);
     }
 
     fn reset_all(&mut self, kind: ResetKind) {
@@ -231,6 +251,7 @@ impl Machine {
     /// A medium has ended something that did not end at once: whoever waits for it goes on.
     pub fn storage_ended(&mut self, now: Duration) {
         self.call(now, Self::wake);
+        self.note(|| Call::StorageEnded);
     }
 
     fn wake(&mut self) {
@@ -243,6 +264,7 @@ impl Machine {
     /// Writes a line of text into the record.
     pub fn marker(&mut self, now: Duration, text: &str) {
         self.call(now, |machine| machine.mark(text));
+        self.note(|| Call::Marker { text: text.to_owned() });
     }
 
     pub(crate) fn mark(&mut self, text: &str) {
@@ -306,11 +328,18 @@ impl Machine {
     /// Does what is due at `now`. Every other call does so first, too.
     pub fn advance(&mut self, now: Duration) {
         self.call(now, |_| ());
+        self.note(|| Call::Advance);
     }
 
-    /// One call from outside: what was due, then `act`, then what that set off.
+    /// One call from outside: what was due, then `act`, then what that set off. Whoever makes it public also
+    /// [notes](Self::note) it, or records with such a call cannot be replayed.
     pub(crate) fn call<R>(&mut self, now: Duration, act: impl FnOnce(&mut Self) -> R) -> R {
         self.clock.set(now);
+        if self.inputs.is_some() {
+            let due = self.next_deadline().is_some_and(|at| at <= self.clock.now());
+            let first = self.bench.recorder.next_seq();
+            self.inputs.iter_mut().for_each(|inputs| inputs.begin(first, due));
+        }
         self.run_due();
         let result = act(self);
         self.settle();

@@ -15,6 +15,8 @@
 //! | `rule` | `name`, `hit` (counts from 1), `actions` |
 //! | `marker` | `text` |
 //!
+//! A record that can be replayed has more kinds of lines: see [`inputs`].
+//!
 //! Offsets, addresses and values are hexadecimal strings.
 
 use std::collections::VecDeque;
@@ -23,8 +25,16 @@ use std::time::Duration;
 use sdmorph_pci::{Access, Answer, Direction, DmaError, Event, Happening, Message, NvmeCommand, Space};
 use serde_json::{Map, Value, json};
 
-/// Records kept; the oldest go first. A boot, an insertion and a removal make some 5,000.
+use crate::Setup;
+use crate::inputs::{self, Call};
+use crate::tap::{Answers, HostAnswer};
+
+/// Records kept; the oldest go first. A boot, an insertion and a removal make some 9,000,
+/// or 16,000 with inputs.
 pub const CAPACITY: usize = 1 << 18;
+
+/// Bytes of contents (of guest memory, of media, of accesses) that are kept; likewise. Only inputs have any.
+pub const CONTENTS_BYTES: usize = 256 << 20;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +95,12 @@ pub enum Recorded {
     },
     /// Text from outside: a guest program or a person.
     Marker(String),
+    /// What the machine was made as.
+    Setup(Setup),
+    /// What the host answered.
+    Host(HostAnswer),
+    /// A call, after all that came of it.
+    Call(Box<Call>),
 }
 
 impl Recorded {
@@ -124,6 +140,15 @@ impl Recorded {
             Recorded::Event(_, event) => !matches!(event, Event::D3hotEntered | Event::D0Entered),
             Recorded::Rule { .. } => true,
             _ => false,
+        }
+    }
+
+    /// Bytes of contents.
+    fn bytes(&self) -> usize {
+        match self {
+            Recorded::Host(answer) => answer.what.bytes(),
+            Recorded::Call(call) => call.bytes(),
+            _ => 0,
         }
     }
 }
@@ -221,6 +246,9 @@ impl Record {
                 put(json!({"kind": "rule", "name": name, "hit": hit, "actions": actions}));
             }
             Recorded::Marker(text) => put(json!({"kind": "marker", "text": text})),
+            Recorded::Setup(setup) => put(inputs::setup_json(*setup)),
+            Recorded::Host(answer) => put(answer.to_json()),
+            Recorded::Call(call) => put(call.to_json()),
         }
         Value::Object(map)
     }
@@ -232,17 +260,35 @@ pub struct Recorder {
     ring: VecDeque<Record>,
     next: u64,
     notices: u64,
+    /// Bytes of contents in the ring.
+    bytes: usize,
 }
 
 impl Recorder {
     /// Adds what happened at `time`.
     pub fn push(&mut self, time: Duration, what: Recorded) {
         self.notices += u64::from(what.is_notice());
-        if self.ring.len() >= CAPACITY {
-            self.ring.pop_front();
+        self.bytes += what.bytes();
+        while self.ring.len() >= CAPACITY || self.bytes > CONTENTS_BYTES {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(oldest.what.bytes());
         }
         self.ring.push_back(Record { seq: self.next, time, what });
         self.next += 1;
+    }
+
+    /// Adds a call that has ended at `time`, after what the host answered in it.
+    pub(crate) fn push_call(&mut self, time: Duration, answers: Answers, call: Call) {
+        if answers.lost {
+            // A gap, as of any record that was lost; the ring has none inside.
+            self.ring.clear();
+            self.bytes = 0;
+            self.next += 1;
+        }
+        for answer in answers.list {
+            self.push(time, Recorded::Host(answer));
+        }
+        self.push(time, Recorded::Call(Box::new(call)));
     }
 
     /// The sequence number that the next record gets: how many there have been.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use sdmorph_faults::rule::{Action, BarAction, CardAction, LinkAction};
 use sdmorph_faults::{Aer, Bounce, InterruptFault, NvmeFault, Rule, RuleError, RuleStatus, SlotAction};
-use sdmorph_pci::PciFunction;
 use sdmorph_pci::port::CommandCompletion;
+use sdmorph_pci::{Clock, PciFunction};
+use serde_json::{Value, json};
 
+use crate::inputs::Call;
 use crate::machine::Machine;
 use crate::morph::{Bouncing, Later, Phase, Skew};
 
@@ -17,11 +19,39 @@ impl Machine {
     /// [`RuleError`], with the nearest names where one is unknown; nothing is added then.
     pub fn rule_add(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
         self.is_equipped_for(&rule)?;
-        self.call(now, |machine| {
+        let noted = self.inputs.is_some().then(|| rule.clone());
+        let added = self.call(now, |machine| {
             machine.bench.faults.add(rule, now)?;
             machine.watch_messages();
             Ok(())
-        })
+        });
+        self.note_rule(&added, noted, Call::RuleAdd);
+        added
+    }
+
+    /// Does `actions`, in the form of a rule's `do`, at once. In the record they stand as a rule's hit, by `name`.
+    ///
+    /// # Errors
+    /// As for [`Machine::rule_add`], of a rule with these actions; a fault at the wire has no message to happen to.
+    pub fn inject(&mut self, now: Duration, name: &str, actions: &Value) -> Result<(), RuleError> {
+        let rule = Rule::from_json(&json!({"name": name, "on": {"start": true}, "do": actions}))?;
+        self.is_equipped_for(&rule)?;
+        let noted = self.inputs.is_some().then(|| rule.clone());
+        let injected = self.call(now, |machine| {
+            let now = machine.clock.now();
+            machine.bench.faults.add(rule, now)?;
+            let fired = machine.bench.faults.due(now);
+            machine.bench.fire(now, fired);
+            machine.bench.faults.remove(name).map(drop)
+        });
+        self.note_rule(&injected, noted, Call::Inject);
+        injected
+    }
+
+    /// A rule that was refused has done nothing, but that time went on.
+    fn note_rule(&mut self, done: &Result<(), RuleError>, rule: Option<Rule>, call: fn(Rule) -> Call) {
+        let rule = rule.filter(|_| done.is_ok());
+        self.note(|| rule.map_or(Call::Advance, call));
     }
 
     /// Removes a rule.
@@ -31,6 +61,7 @@ impl Machine {
     pub fn rule_remove(&mut self, name: &str) -> Result<Rule, RuleError> {
         let rule = self.bench.faults.remove(name)?;
         self.watch_messages();
+        self.note(|| Call::RuleRemove { name: name.to_owned() });
         Ok(rule)
     }
 
@@ -53,23 +84,35 @@ impl Machine {
         replace: bool,
     ) -> Result<(), RuleError> {
         rules.iter().try_for_each(|rule| self.is_equipped_for(rule))?;
+        let noted = self.inputs.is_some().then(|| rules.clone());
         // What is due by the old rules comes first, and the new ones do not see it.
-        self.advance(now);
-        if replace {
-            let mut fresh = self.bench.faults.without_rules();
-            fresh.load(rules, now)?;
-            self.bench.faults = fresh;
-            self.relink = None;
-            self.relink_fails = false;
-            self.skew = Skew::None;
-            self.absence = Skew::None;
-            self.training_fails = false;
-            self.with_port(|port, _| port.set_command_completion(CommandCompletion::AtOnce));
-        } else {
-            self.bench.faults.load(rules, now)?;
+        self.call(now, |_| ());
+        let loaded = self.load(now, rules, replace);
+        match (&loaded, noted) {
+            (Ok(()), noted) => {
+                self.watch_messages();
+                self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+                let (name, rules) = (name.to_owned(), noted.unwrap_or_default());
+                self.note(|| Call::ScenarioLoad { name, rules, replace });
+            }
+            (Err(_), _) => self.note(|| Call::Advance),
         }
-        self.watch_messages();
-        self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+        loaded
+    }
+
+    fn load(&mut self, now: Duration, rules: Vec<Rule>, replace: bool) -> Result<(), RuleError> {
+        if !replace {
+            return self.bench.faults.load(rules, now);
+        }
+        let mut fresh = self.bench.faults.without_rules();
+        fresh.load(rules, now)?;
+        self.bench.faults = fresh;
+        self.relink = None;
+        self.relink_fails = false;
+        self.skew = Skew::None;
+        self.absence = Skew::None;
+        self.training_fails = false;
+        self.with_port(|port, _| port.set_command_completion(CommandCompletion::AtOnce));
         Ok(())
     }
 

@@ -13,12 +13,23 @@ pub struct Setup {
     model: &'static Model,
     settings: Option<Settings>,
     equipment: Equipment,
+    records_inputs: bool,
+}
+
+impl PartialEq for Setup {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { model, settings, equipment, records_inputs } = self;
+        model.name == other.model.name
+            && *settings == other.settings
+            && *equipment == other.equipment
+            && *records_inputs == other.records_inputs
+    }
 }
 
 impl Default for Setup {
     /// An RTS5261 without settings, in a slot that has nothing but presence and link.
     fn default() -> Self {
-        Self { model: Model::DEFAULT, settings: None, equipment: Equipment::default() }
+        Self { model: Model::DEFAULT, settings: None, equipment: Equipment::default(), records_inputs: false }
     }
 }
 
@@ -29,7 +40,7 @@ impl Setup {
     /// [`SettingsError::Lacks`] if the chip has no place for one of them.
     pub fn new(model: &'static Model, settings: Option<Settings>) -> Result<Self, SettingsError> {
         settings.map_or(Ok(()), |settings| settings.check_for(model))?;
-        Ok(Self { model, settings, equipment: Equipment::default() })
+        Ok(Self { model, settings, equipment: Equipment::default(), records_inputs: false })
     }
 
     /// The same in a slot that is equipped like this.
@@ -42,6 +53,18 @@ impl Setup {
     #[must_use]
     pub fn slot(self) -> Equipment {
         self.equipment
+    }
+
+    /// The same, but the record has what a replay needs: see [`inputs`](crate::inputs).
+    #[must_use]
+    pub fn with_inputs_recorded(self) -> Self {
+        Self { records_inputs: true, ..self }
+    }
+
+    /// Whether the record has what a replay needs.
+    #[must_use]
+    pub fn records_inputs(self) -> bool {
+        self.records_inputs
     }
 
     /// The chip.

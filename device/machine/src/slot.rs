@@ -7,6 +7,7 @@ use sdmorph_pci::port::RootPort;
 use sdmorph_pci::{Clock, Ctx, Event, seam};
 use sdmorph_rtsx::Rtsx;
 
+use crate::inputs::Call;
 use crate::machine::Machine;
 use crate::morph::{self, Bouncing, Input, Later, Phase, Skew, Step};
 use crate::occupant::Occupant;
@@ -15,6 +16,7 @@ impl Machine {
     /// Takes the slot's link down or up; presence follows.
     pub fn link_set(&mut self, now: Duration, up: bool) {
         self.call(now, |machine| machine.force_link(up));
+        self.note(|| Call::LinkSet { up });
     }
 
     /// Whether the guest announces work in its memory, so that [`Machine::look`] has something to look for.
@@ -27,13 +29,17 @@ impl Machine {
     /// Has the drive look for commands that the guest has announced by shadow doorbells. True if it has done anything; see
     /// [`Nvme::poll`].
     pub fn look(&mut self, now: Duration) -> bool {
-        self.with_drive(now, Nvme::poll)
+        let worked = self.with_drive(now, Nvme::poll);
+        self.note(|| Call::Look { worked });
+        worked
     }
 
     /// Has the drive ask the guest to write doorbell registers again. True if there was still something to do; see
     /// [`Nvme::rest`].
     pub fn rest(&mut self, now: Duration) -> bool {
-        self.with_drive(now, Nvme::rest)
+        let worked = self.with_drive(now, Nvme::rest);
+        self.note(|| Call::Rest { worked });
+        worked
     }
 
     fn with_drive(&mut self, now: Duration, act: impl FnOnce(&mut Nvme, &mut Ctx<'_>) -> bool) -> bool {

@@ -61,8 +61,16 @@ pub(crate) enum Command {
     Lab(LabOptions),
     /// Make a page, a picture or a trace of what runs have left
     Report(ReportOptions),
+    /// Drive the device with a record, without QEMU, and compare its answers
+    Replay(ReplayOptions),
     /// Print every register that is modelled, with reset value, masks and source
     Registers(RegistersOptions),
+    /// Print how the last word of a command line may go on; for completion scripts
+    #[command(hide = true)]
+    Complete {
+        /// The command line up to the cursor
+        line: String,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -74,6 +82,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   sdmorph serve
   sdmorph serve --socket-path /run/user/1000/vfu.sock --control /run/user/1000/ctl.sock --record run.jsonl
+  sdmorph serve --record run.jsonl --record-inputs
   sdmorph serve --rules guest-tests/scenarios/sd7-idle-race.toml
   sdmorph serve --vendor-settings rtd3,mmc,aspm=l1
   sdmorph serve --slot attention-button,indicators,power-controller
@@ -96,6 +105,10 @@ pub(crate) struct ServeOptions {
     /// Write the flight record to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Record what `sdmorph replay` needs as well: each access as QEMU made it, what was read from guest memory and from
+    /// images. The record has twice as many lines and more, and what the guest writes to its card
+    #[arg(long)]
+    pub(crate) record_inputs: bool,
     /// Which Realtek chip the reader is
     #[arg(long, value_name = "NAME", value_parser = chip_parser(), default_value = Model::DEFAULT.name)]
     pub(crate) chip: &'static Model,
@@ -112,6 +125,10 @@ pub(crate) struct ServeOptions {
     /// Take only images in this directory for cards; a relative path is one in it. For control sockets that others reach
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
+    /// Write records by command (record-start, record-dump) only into this directory; a relative path is one in it. Also
+    /// for control sockets that others reach. A record never replaces a file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) records: Option<PathBuf>,
     /// What becomes of the device when QEMU leaves; its memory and interrupt routes go, rules and the card stay
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_disconnect: OnDisconnect,
@@ -139,9 +156,11 @@ impl ServeOptions {
     pub(crate) fn setup(&self) -> anyhow::Result<Setup> {
         let words = self.vendor_settings.iter().map(String::as_str);
         let settings = (!self.vendor_settings.is_empty()).then(|| Settings::from_words(words)).transpose();
-        let setup = settings.and_then(|settings| Setup::new(self.chip, settings));
+        let setup =
+            settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")?;
         let slot = Equipment::from_words(self.slot.iter().map(String::as_str));
-        Ok(setup.context("--vendor-settings")?.with_slot(slot))
+        let setup = setup.with_slot(slot);
+        Ok(if self.record_inputs { setup.with_inputs_recorded() } else { setup })
     }
 }
 
@@ -168,7 +187,9 @@ pub(crate) enum OnDisconnect {
   sdmorph ctl card-insert kind=sd-express
   sdmorph ctl card-insert kind=sd image=$PWD/card.img write-protect=true
   sdmorph ctl card-corrupt what=data-crc times=3
-  sdmorph ctl query-status
+  sdmorph ctl query-status path=reader.BIPR
+  sdmorph ctl watch slot
+  sdmorph ctl inject do.bar=vanish name=pulled
   sdmorph ctl rule-add 'rule={\"name\":\"slow\",\"on\":{\"event\":\"card-inserted\"},\"do\":{\"read-latency\":\"500us\"}}'
   sdmorph ctl link-set up=false
   sdmorph ctl events --follow"
@@ -186,10 +207,11 @@ pub(crate) struct CtlOptions {
     /// With `events`: go on until the server ends, instead of printing what comes within the timeout
     #[arg(long)]
     pub(crate) follow: bool,
-    /// With `commands`: as a page of the book
+    /// With `commands` and `events`: as a page of the book
     #[arg(long)]
     pub(crate) markdown: bool,
-    /// A command of the control protocol, or `commands`, or `events`
+    /// A command of the control protocol; or `commands`, which lists them, `events`, which prints events as they come (of
+    /// the names given, or all), or `watch`, which prints what changes in the status (below the path given) and events
     pub(crate) command: String,
     /// Its arguments, as key=value; a value that is JSON is taken as such, and dots nest
     #[arg(value_name = "KEY=VALUE")]
@@ -221,6 +243,26 @@ pub(crate) struct ReportOptions {
     /// Write everything as a trace, in the Chrome JSON trace event format
     #[arg(long, value_name = "FILE")]
     pub(crate) perfetto: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph serve --record run.jsonl --record-inputs
+  sdmorph replay run.jsonl
+  xz -k run.jsonl; sdmorph replay run.jsonl.xz --json
+  sdmorph replay run.jsonl --write now.jsonl
+
+Exit code 0: every answer is as it was; 1: one is not, and is shown; 2: the record cannot be replayed.")]
+pub(crate) struct ReplayOptions {
+    /// A record made with `serve --record-inputs`, as it is or compressed by xz
+    #[arg(value_name = "RECORD")]
+    pub(crate) record: PathBuf,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the record that the device makes now, whether it is the same or not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -322,6 +364,9 @@ pub(crate) struct RunOptions {
     /// Trace the guest's kernel (removal, pciehp, runtime PM) and show it in the page
     #[arg(long)]
     pub(crate) trace: bool,
+    /// Have the device record what `sdmorph replay` needs
+    #[arg(long)]
+    pub(crate) record_inputs: bool,
     /// A word for the guest kernel's command line, such as a test's own parameter (sdmorph.cycles=1000); again for more
     #[arg(long, value_name = "WORD")]
     pub(crate) append: Vec<String>,

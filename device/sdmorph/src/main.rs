@@ -13,6 +13,7 @@ mod lab;
 mod logging;
 mod output;
 mod registers;
+mod replay;
 mod report;
 mod scenario_list;
 mod scenario_rules;
@@ -47,11 +48,14 @@ fn main() -> ExitCode {
         Command::Ctl(options) => ctl::run(&options),
         Command::Lab(options) => lab::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Complete { line } => ctl::complete::run(&line),
         Command::Registers(options) => registers::run(&options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sdmorph", &mut script);
-            output::print(&String::from_utf8_lossy(&script))
+            let dynamic = ctl::complete::script(shell);
+            output::print(&format!("{}{dynamic}", String::from_utf8_lossy(&script)))
         }
     };
     result.map_or_else(exit, |()| ExitCode::SUCCESS)

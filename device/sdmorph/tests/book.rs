@@ -11,6 +11,7 @@ use std::process::Command;
 const PAGES: &[(&str, &[&str])] = &[
     ("registers.md", &["registers", "--markdown"]),
     ("control-commands.md", &["ctl", "commands", "--markdown"]),
+    ("control-events.md", &["ctl", "events", "--markdown"]),
     ("scenario-list.md", &["lab", "list", "--markdown"]),
 ];
 
@@ -77,5 +78,5 @@ fn page_of_commands_is_for_commands_only() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("`commands` only"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`commands` and `events` only"));
 }

@@ -69,6 +69,8 @@ pub struct RunOptions {
     pub share_memory: bool,
     /// Trace the guest's kernel, and keep the trace.
     pub trace: bool,
+    /// The device records what a replay needs, too.
+    pub record_inputs: bool,
     /// More words for the kernel's command line; the test's script sees them too.
     pub append: Vec<String>,
     /// Wall time for one run; the scenario's if `None`.
@@ -114,6 +116,7 @@ impl RunOptions {
             place: true,
             share_memory: true,
             trace: false,
+            record_inputs: false,
             append: Vec::new(),
             deadline: None,
             json: false,
@@ -211,6 +214,7 @@ pub fn run_each(
         place: options.place,
         share_memory: options.share_memory,
         trace: options.trace,
+        record_inputs: options.record_inputs,
         append: &options.append,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
     };

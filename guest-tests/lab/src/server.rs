@@ -29,7 +29,7 @@ pub struct ServerPaths {
     pub device: PathBuf,
     /// The control socket.
     pub control: PathBuf,
-    /// The directory of the images that cards may have.
+    /// The directory of the images that cards may have, and of records that the guest asks for.
     pub images: PathBuf,
     /// The record, JSON lines, if it is to be written.
     pub record: Option<PathBuf>,
@@ -57,7 +57,7 @@ impl Server {
         let errors = log.try_clone().map_err(Failure::file("write", &paths.log))?;
         let mut command = Command::new(exe);
         command.arg("serve").arg("--socket-path").arg(&paths.device).arg("--control").arg(&paths.control);
-        command.arg("--images").arg(&paths.images);
+        command.arg("--images").arg(&paths.images).arg("--records").arg(&paths.images);
         if let Some(record) = &paths.record {
             command.arg("--record").arg(record);
         }

@@ -50,6 +50,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) share_memory: bool,
     /// Trace the guest's kernel.
     pub(crate) trace: bool,
+    pub(crate) record_inputs: bool,
     /// More words for the kernel's command line.
     pub(crate) append: &'a [String],
     pub(crate) deadline: Duration,
@@ -81,13 +82,17 @@ impl Bench<'_> {
             trace: self.trace.then(|| out_dir.join("trace.txt")),
             images: images.iter().map(|image| (image.name.clone(), image.path.clone())).collect(),
         };
+        let mut arguments = self.scenario.device.arguments();
+        if self.record_inputs {
+            arguments.push("--record-inputs".to_owned());
+        }
         let paths = ServerPaths {
             device: private.path().join("device.sock"),
             control: private.path().join("control.sock"),
             images: out_dir.to_owned(),
             record: Some(files.record.clone()),
             log: files.server_log.clone(),
-            arguments: self.scenario.device.arguments(),
+            arguments,
         };
         let mut keeper = Keeper::start(private.path());
         let mut server = Server::start(self.server_exe, &paths)?;

@@ -76,6 +76,9 @@ fn a_client_has_commands_carried_out_and_sees_the_events_they_cause() {
     assert_eq!(json!(inserted.data), json!({"kind": "sd-express"}));
     assert_eq!(client.next_event(Some(LONG)).unwrap().unwrap().name, "CARD_EJECTED");
     assert_eq!(client.next_event(Some(Duration::from_millis(1))).unwrap(), None);
+    // A look without waiting leaves the connection as it is.
+    assert_eq!(client.next_event(Some(Duration::ZERO)).unwrap(), None);
+    assert_eq!(client.execute("query-status", JsonObject::new()).unwrap(), json!({"card": null}));
 }
 
 #[test]

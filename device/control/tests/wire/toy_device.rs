@@ -1,8 +1,9 @@
 //! A device that is only state enough to see which commands arrive.
 
 use sdmorph_control::{
-    CardCorruptArgs, CardInsertArgs, CardKind, CommandError, ErrorClass, EventSender, Handler, JsonObject,
-    RuleAdded, ScenarioLoadArgs, Server, ServerOptions, Timestamp,
+    CardCorruptArgs, CardInsertArgs, CardKind, CommandError, ErrorClass, EventSender, Handler, InjectArgs,
+    JsonObject, RecordDumpArgs, RecordStartArgs, RuleAdded, ScenarioLoadArgs, Server, ServerOptions,
+    Timestamp,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -88,6 +89,11 @@ impl Handler for ToyDevice {
         Ok(())
     }
 
+    fn inject(&self, injection: InjectArgs) -> Result<RuleAdded, CommandError> {
+        self.note(format!("inject {}", injection.r#do));
+        Ok(RuleAdded { name: injection.name.unwrap_or_else(|| "injected".to_owned()) })
+    }
+
     fn query_status(&self) -> Result<Value, CommandError> {
         Ok(json!({"card": *self.card.lock().unwrap()}))
     }
@@ -124,5 +130,18 @@ impl Handler for ToyDevice {
     fn marker(&self, text: &str) -> Result<(), CommandError> {
         self.note(format!("marker {text}"));
         Ok(())
+    }
+
+    fn record_start(&self, start: RecordStartArgs) -> Result<Value, CommandError> {
+        self.note(format!("record-start {} {}", start.file, start.past));
+        Ok(json!({"first": 0}))
+    }
+
+    fn record_stop(&self) -> Result<Value, CommandError> {
+        Err(CommandError::generic("no record is being written"))
+    }
+
+    fn record_dump(&self, dump: RecordDumpArgs) -> Result<Value, CommandError> {
+        Ok(json!([{"seq": 7, "last": dump.last}]))
     }
 }

@@ -39,7 +39,13 @@ fn region_reads_of_any_length_are_the_bytes_of_single_reads() {
 #[test]
 fn access_that_is_not_in_its_region_reads_all_ones_and_is_lost() {
     let mut guest = booted();
-    let before = guest.machine.status();
+    // That the access was made is in the record, for a replay; nothing else is.
+    let state = |guest: &Guest| {
+        let mut status = guest.machine.status();
+        status["records"] = guest.records().len().into();
+        status
+    };
+    let before = state(&guest);
     let ends = HOST_BAR_SIZES.map(|(bar, size)| (Region::Bar(bar), size));
     let places =
         [(Region::Config, 0x1000), (Region::Config, 0x1_0000), (Region::Bar(1), 0), (Region::Bar(200), 0)];
@@ -51,7 +57,7 @@ fn access_that_is_not_in_its_region_reads_all_ones_and_is_lost() {
             guest.machine.write(ZERO, region, offset, &[0; 8]);
         }
     }
-    assert_eq!(guest.machine.status(), before, "no register, no counter, no record");
+    assert_eq!(state(&guest), before, "no register, no counter, no record");
     let mut data = [0; 8];
     guest.machine.read(ZERO, Region::Config, 0xffc, &mut data);
     assert_eq!(data, [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], "half in, half out");

@@ -15,6 +15,7 @@ mod nvme;
 mod properties;
 mod race;
 mod registers;
+mod replay;
 mod rtd3;
 mod rules;
 mod slot;

@@ -11,7 +11,7 @@ const DOORBELLS: u64 = 0x1000;
 const ENTRIES: u16 = 16;
 /// Queues and a buffer, behind what the reader's driver has.
 const MEMORY: u64 = (1 << 20) + 0x4_0000;
-const BUFFER: u64 = MEMORY + 0x1_0000;
+pub(crate) const BUFFER: u64 = MEMORY + 0x1_0000;
 /// Status: successful completion.
 pub(crate) const SUCCESS: u16 = 0;
 /// Status: namespace is write protected.
@@ -32,7 +32,7 @@ pub(crate) struct NvmeDriver {
     queues: [Queue; 2],
 }
 
-/// The drive does not answer.
+/// The drive does not answer, or not to a command, or has been reset.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
@@ -67,10 +67,11 @@ impl NvmeDriver {
         let mut driver = Self { queues: Default::default() };
         let size = u32::from(ENTRIES - 1) << 16 | 1;
         let made = driver.command(guest, 0, [5, 0, size, 1], completion(1))?;
-        assert_eq!(made, SUCCESS, "Create I/O Completion Queue");
+        if made != SUCCESS {
+            return Err(Gone);
+        }
         let made = driver.command(guest, 0, [1, 0, size, 1 << 16 | 1], submission(1))?;
-        assert_eq!(made, SUCCESS, "Create I/O Submission Queue");
-        Ok(driver)
+        if made == SUCCESS { Ok(driver) } else { Err(Gone) }
     }
 
     /// Sends a command: opcode, namespace, dwords 10 and 11; PRP 1. Dword 12 is zero, but for what the opcode holds above
@@ -129,11 +130,20 @@ impl NvmeDriver {
                 return Ok(status);
             }
             // Reading also has the image's threads waited for: a write with Force Unit Access is two requests to it.
-            if guest.read(2, CSTS, 4) == 0xffff_ffff {
+            let status = guest.read(2, CSTS, 4);
+            if status == 0xffff_ffff || status & 1 == 0 {
                 return Err(Gone);
             }
-            assert!(guest.image.is_some(), "nothing here takes time but an image");
-            std::thread::yield_now();
+            if !guest.image_is_at_work() {
+                // Nothing here takes time but an image.
+                return self.ended(guest, queue).ok_or(Gone);
+            }
+            // Unless a rule holds up the drive's DMA until then.
+            if let Some(at) = guest.machine.next_deadline() {
+                let now = guest.now();
+                guest.advance_to(at.max(now));
+            }
+            guest.let_image_work();
         }
     }
 

@@ -432,7 +432,10 @@ fn rule_that_needs_what_the_slot_does_not_have_is_refused_and_loads_nothing() {
         let plain = rule("plain", json!({ "event": "link-up" }), json!({ "link": "down" }));
         guest.machine.scenario_load(now, "both", vec![plain, wanted()], true).unwrap_err();
         assert!(guest.machine.rules().is_empty());
-        equipped(&[word]).machine.rule_add(now, wanted()).unwrap();
+        assert!(guest.machine.inject(now, "at-once", &action).unwrap_err().to_string().contains(word));
+        let mut guest = equipped(&[word]);
+        guest.machine.rule_add(now, wanted()).unwrap();
+        guest.machine.inject(now, "at-once", &action).unwrap();
     }
 }
 

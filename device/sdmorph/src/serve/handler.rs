@@ -1,21 +1,25 @@
 //! What the commands of the control socket do.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sdmorph_control::{
-    CardCorruptArgs, CardInsertArgs, CommandError, EventSender, JsonObject, RuleAdded, ScenarioLoadArgs,
+    CardCorruptArgs, CardInsertArgs, CommandError, EventSender, InjectArgs, JsonObject, RecordDumpArgs,
+    RecordStartArgs, RuleAdded, ScenarioLoadArgs,
 };
-use sdmorph_machine::InsertError;
 use sdmorph_machine::faults::{Rule, RuleError, parse_disturbance};
 use sdmorph_machine::record::Recorded;
+use sdmorph_machine::{InsertError, Record};
 use sdmorph_transport::Shared;
 use serde_json::{Value, json};
 
+use super::recording::Recordings;
 use super::{cards, timestamp};
 
 /// Longest marker: the record is bounded by its number of entries, and so they have to be.
 const MARKER_BYTES: usize = 1024;
+/// The name of what is injected without one.
+const INJECTED: &str = "injected";
 /// Records looked through at once for notices.
 const BATCH: usize = 4096;
 
@@ -25,13 +29,19 @@ pub(crate) struct Handler {
     events: EventSender,
     /// Where images of cards have to be, if not anywhere.
     images: Option<PathBuf>,
+    recordings: Arc<Recordings>,
     /// The first record that has not been looked at for notices.
     next: Mutex<u64>,
 }
 
 impl Handler {
-    pub(crate) fn new(shared: Shared, events: EventSender, images: Option<PathBuf>) -> Self {
-        Self { shared, events, images, next: Mutex::new(0) }
+    pub(crate) fn new(
+        shared: Shared,
+        events: EventSender,
+        images: Option<PathBuf>,
+        recordings: Arc<Recordings>,
+    ) -> Self {
+        Self { shared, events, images, recordings, next: Mutex::new(0) }
     }
 
     /// Tells clients of the events and rule hits that came since the last time.
@@ -42,24 +52,30 @@ impl Handler {
             let records = self.shared.with_machine(|machine, _| machine.records_since(*next, BATCH));
             let Some(last) = records.last().map(|record| record.seq) else { return };
             for record in records.iter().filter(|record| record.what.is_notice()) {
-                let name = match &record.what {
-                    Recorded::Event(_, event) => event.name().replace('-', "_").to_uppercase(),
-                    _ => "RULE_HIT".to_owned(),
-                };
-                let mut data = match record.to_json() {
-                    Value::Object(data) => data,
-                    _ => JsonObject::new(),
-                };
-                data.remove("kind");
-                if !matches!(record.what, Recorded::Rule { .. }) {
-                    data.remove("name");
-                }
+                let (name, data) = notice(record);
                 let timestamp = timestamp(self.shared.time.wall_clock(record.time));
                 self.events.send_event(&sdmorph_control::Event { name, data, timestamp });
             }
             *next = last + 1;
         }
     }
+}
+
+/// A record of which clients are told: the event's name and its data.
+fn notice(record: &Record) -> (String, JsonObject) {
+    let name = match &record.what {
+        Recorded::Event(_, event) => event.name().replace('-', "_").to_uppercase(),
+        _ => "RULE_HIT".to_owned(),
+    };
+    let mut data = match record.to_json() {
+        Value::Object(data) => data,
+        _ => JsonObject::new(),
+    };
+    data.remove("kind");
+    if !matches!(record.what, Recorded::Rule { .. }) {
+        data.remove("name");
+    }
+    (name, data)
 }
 
 fn refused(error: InsertError) -> CommandError {
@@ -117,6 +133,14 @@ impl sdmorph_control::Handler for Handler {
         Ok(())
     }
 
+    fn inject(&self, injection: InjectArgs) -> Result<RuleAdded, CommandError> {
+        let InjectArgs { r#do: actions, name } = injection;
+        let name = name.unwrap_or_else(|| INJECTED.to_owned());
+        self.shared.with_machine(|machine, now| machine.inject(now, &name, &actions)).map_err(bad_rule)?;
+        self.forward_notices();
+        Ok(RuleAdded { name })
+    }
+
     fn query_status(&self) -> Result<Value, CommandError> {
         Ok(self.shared.with_machine(|machine, now| {
             machine.advance(now);
@@ -163,5 +187,77 @@ impl sdmorph_control::Handler for Handler {
         }
         self.shared.with_machine(|machine, now| machine.marker(now, text));
         Ok(())
+    }
+
+    fn record_start(&self, start: RecordStartArgs) -> Result<Value, CommandError> {
+        self.recordings.start(&start.file, start.past).map_err(CommandError::generic)
+    }
+
+    fn record_stop(&self) -> Result<Value, CommandError> {
+        self.recordings.stop().map_err(CommandError::generic)
+    }
+
+    fn record_dump(&self, dump: RecordDumpArgs) -> Result<Value, CommandError> {
+        self.recordings.dump(dump.file.as_deref(), dump.last).map_err(CommandError::generic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use sdmorph_control::{COMMON_DATA, EVENTS};
+    use sdmorph_pci::{Event, ResetKind};
+
+    use super::*;
+
+    /// One event of each kind.
+    const SAMPLES: &[Event] = &[
+        Event::CardInserted,
+        Event::CardEjected,
+        Event::OverCurrent,
+        Event::DriverBound,
+        Event::ExpressSwitchRequested { relink_time: 1 },
+        Event::BarVanished,
+        Event::BarReturned,
+        Event::LinkDown,
+        Event::LinkUp,
+        Event::PresenceChanged { present: true },
+        Event::AttentionButtonPressed,
+        Event::MrlSensorChanged { open: true },
+        Event::PowerFault,
+        Event::SlotPower { on: false },
+        Event::CommandCompleted,
+        Event::ErrorDetected { error: "SDN", message: None },
+        Event::Contained,
+        Event::Morph { phase: "drive" },
+        Event::D3hotEntered,
+        Event::D0Entered,
+        Event::PmeReceived { requester: 8 },
+        Event::Reset { kind: ResetKind::Hot },
+    ];
+
+    #[test]
+    fn table_of_events_has_every_event_that_clients_are_told_of_with_its_data_and_no_other() {
+        let sampled: BTreeSet<_> = SAMPLES.iter().map(Event::name).collect();
+        let names: BTreeSet<_> = Event::NAMES.iter().copied().collect();
+        assert_eq!(sampled, names, "an event has no sample here");
+        let events = SAMPLES.iter().map(|event| Recorded::Event("port", *event));
+        let hit = Recorded::Rule { name: "a".to_owned(), hit: 1, actions: Vec::new() };
+        let mut told = BTreeSet::new();
+        for what in events.chain([hit]).filter(Recorded::is_notice) {
+            let record = Record { seq: 0, time: Duration::ZERO, what };
+            let (name, data) = notice(&record);
+            let spec = EVENTS.iter().find(|spec| spec.name == name);
+            let spec = spec.unwrap_or_else(|| panic!("{name} is not in the table of events"));
+            let common = COMMON_DATA.iter().filter(|member| !member.optional || name != "RULE_HIT");
+            let members: BTreeSet<_> = common.chain(spec.data).map(|member| member.name.to_owned()).collect();
+            let told_of: BTreeSet<_> = data.keys().cloned().collect();
+            assert_eq!(members, told_of, "{name}");
+            told.insert(name);
+        }
+        let known: BTreeSet<_> = EVENTS.iter().map(|spec| spec.name.to_owned()).collect();
+        assert_eq!(told, known);
     }
 }

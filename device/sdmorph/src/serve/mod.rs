@@ -84,11 +84,13 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     if let Some(rules) = rules {
         rules.load(&shared).map_err(Failure::BadInput)?;
     }
-    let recording = recording::Recording::start(shared.clone(), record)
-        .context("--record")
-        .map_err(Failure::Surroundings)?;
-    let result = serve(&runtime, ending, options, &sockets, &shared);
-    let written = recording.finish();
+    let recordings = Arc::new(recording::Recordings::new(shared.clone(), options.records.clone()));
+    if let (Some(file), Some(path)) = (record, &options.record) {
+        recordings.begin(file, path.clone(), 0).context("--record").map_err(Failure::Surroundings)?;
+    }
+    let result = serve(&runtime, ending, options, &sockets, &shared, &recordings);
+    let written = recordings.finish();
+    drop(recordings);
     // Connections that were cut off hold the machine until now.
     drop(runtime);
     let closed = close(shared);
@@ -179,6 +181,7 @@ fn serve(
     options: &ServeOptions,
     sockets: &Sockets,
     shared: &Shared,
+    recordings: &Arc<recording::Recordings>,
 ) -> anyhow::Result<()> {
     let vfio_user = sockets.vfio_user.local_addr().context("vfio-user socket")?;
     let (transport, ended) = Transport::start(options, sockets, shared).context("vfio-user socket")?;
@@ -191,7 +194,9 @@ fn serve(
     let result = runtime.block_on(async {
         let time = shared.time;
         let events = EventSender::new(EVENT_RING, move || timestamp(time.wall_clock(time.now())));
-        let handler = Arc::new(Handler::new(shared.clone(), events.clone(), options.images.clone()));
+        let handler =
+            Handler::new(shared.clone(), events.clone(), options.images.clone(), Arc::clone(recordings));
+        let handler = Arc::new(handler);
         let control = Server::new(handler.clone(), events, ServerOptions::default());
         tokio::select! {
             result = control.run(sockets.control.listener()) => result.context("control socket"),

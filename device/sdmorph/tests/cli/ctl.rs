@@ -15,7 +15,14 @@ fn every_command_there_is_succeeds_and_prints_json_when_asked_to() {
     let lines: &[&[&str]] = &[
         &["query-version"],
         &["query-commands"],
+        &["query-qmp-schema"],
         &["query-status"],
+        &["query-status", "path=slot.link-active"],
+        &["inject", "do.link=down", "name=pulled"],
+        &["record-start", "file=run.jsonl"],
+        &["record-dump", "last=3"],
+        &["record-dump", "file=dump.jsonl"],
+        &["record-stop"],
         &["card-insert", "kind=sd-express"],
         &["card-eject"],
         &["card-insert", "kind=none"],
@@ -136,6 +143,96 @@ fn refused_command_ends_with_1_class_and_description() {
     let rule = r#"rule={"name":"x","on":{"read":"HAIMR"},"do":{"read-latency":"-1ms"}}"#;
     server.ctl(&["rule-add", rule]).fails_with(1, &["negative"]);
     assert_eq!(server.done(&["query-rules"]).json(), json!([]));
+}
+
+#[test]
+fn injected_actions_are_done_at_once_and_recorded_by_name() {
+    let server = Server::start(&[]);
+    let link = || server.done(&["query-status", "path=slot.link-active"]).json();
+    assert_eq!(link(), json!(true));
+    server.done(&["inject", r#"do=[{"bar": "vanish"}, {"link": "down"}]"#, "name=pulled"]);
+    assert_eq!(link(), json!(false));
+    assert_eq!(server.done(&["query-rules"]).json(), json!([]), "no rule is left behind");
+    let entries = server.done(&["record-dump"]).json();
+    let hit = entries.as_array().unwrap().iter().find(|entry| entry["kind"] == "rule").unwrap().clone();
+    assert_eq!((&hit["name"], &hit["hit"]), (&json!("pulled"), &json!(1)));
+    assert_eq!(hit["actions"], json!([{"bar": "vanish"}, {"link": "down"}]));
+    server.done(&["inject", "do.link=up"]);
+    assert_eq!(link(), json!(true));
+}
+
+#[test]
+fn injection_that_is_wrong_is_refused_with_the_field_and_the_nearest_word() {
+    let server = Server::start(&[]);
+    for (arguments, words) in [
+        (&["inject", "do.lnik=down"][..], &["do", "\"lnik\"", "\"link\""][..]),
+        (&["inject", "do.link=dwon"], &["do.link", "\"dwon\"", "\"down\""]),
+        (&["inject", "do.stuck-busy=HAIMRR"], &["HAIMRR", "HAIMR"]),
+        (&["inject", "do.wire=drop"], &["do.wire", "message"]),
+        (&["inject", "do=[]"], &["do"]),
+        (&["inject", "do=down"], &["'do'", "expected object or array of objects"]),
+        (&["inject", "do.link=down", "name=Not A Name"], &["Not A Name"]),
+        (&["query-status", "path=slot.link"], &["'path'", "'link'", "link-active"]),
+        (&["query-status", "path=reader.BIRP"], &["'BIRP'", "'BIPR'"]),
+        (&["record-dump", "last=5000"], &["'last'", "1000", "'file'"]),
+        (&["record-stop"], &["no record is being written", "record-start"]),
+    ] {
+        server.ctl(arguments).fails_with(1, words);
+    }
+    assert_eq!(server.done(&["query-status", "path=slot.link-active"]).json(), json!(true));
+    assert_eq!(server.done(&["record-dump"]).json(), json!([]), "nothing was done");
+}
+
+#[test]
+fn watch_prints_the_value_then_what_changes_and_events_and_ends_with_the_server() {
+    let mut server = Server::start(&[]);
+    let mut watcher = program(server.dir.path())
+        .args(["ctl", "watch", "slot.link-active"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "true");
+    server.done(&["link-set", "up=false"]);
+    let (mut event, mut change) = (false, false);
+    while !(event && change) {
+        let line = lines.next().unwrap();
+        event |= line.contains(" LINK_DOWN ");
+        change |= line == "slot.link-active: true -> false";
+    }
+    assert_eq!(server.quit(), Some(0));
+    assert_eq!(watcher.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn unknown_event_is_refused_with_the_nearest_one() {
+    sdmorph(&["ctl", "events", "LINK_DWON"]).fails_with(2, &["'LINK_DWON'", "'LINK_DOWN'"]);
+}
+
+#[test]
+fn bash_completes_commands_arguments_and_the_names_of_a_server_s_rules() {
+    let server = Server::start(&[]);
+    let rule = r#"rule={"name":"bar-dies","on":{"read":"HAIMR"},"do":{"bar":"vanish"}}"#;
+    server.done(&["rule-add", rule]);
+    let script = sdmorph(&["completions", "bash"]).out;
+    let path = server.path("completion.bash");
+    std::fs::write(&path, script).unwrap();
+    let complete = |line: &str| {
+        let mut shell = program(server.dir.path());
+        let exe = shell.get_program().to_owned();
+        let bash = format!(
+            "source {}; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=(); COMP_CWORD=0; \
+             _sdmorph_ctl \"$0\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            path.display()
+        );
+        shell = std::process::Command::new("bash");
+        shell.env("XDG_RUNTIME_DIR", server.dir.path()).arg("-c").arg(bash).arg(exe);
+        crate::server::run(&mut shell).out
+    };
+    assert_eq!(complete("sdmorph ctl card-ej"), "card-eject\n");
+    assert_eq!(complete("sdmorph ctl card-insert kind=sd-"), "sd-express\n");
+    assert_eq!(complete("sdmorph ctl rule-remove name="), "bar-dies\n");
+    assert_eq!(complete("sdmorph ctl watch reader.HAI"), "reader.HAIMR\n");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod ending;
 mod logs;
 mod pages;
 mod record;
+mod replay;
 mod report;
 mod rules;
 mod server;

@@ -38,6 +38,59 @@ fn old_record_is_replaced() {
 }
 
 #[test]
+fn record_is_started_and_stopped_by_command_and_replaces_no_file() {
+    let mut server = Server::start(&[]);
+    server.done(&["marker", "text=before"]);
+    assert_eq!(
+        server.done(&["record-start", "file=run.jsonl", "past=false"]).json(),
+        serde_json::json!({"first": 1})
+    );
+    server.ctl(&["record-start", "file=other.jsonl"]).fails_with(1, &["written to run.jsonl", "record-stop"]);
+    server.done(&["marker", "text=between"]);
+    let stopped = server.done(&["record-stop"]).json();
+    assert_eq!(stopped, serde_json::json!({"file": "run.jsonl", "records": 1, "lost": 0}));
+    server.done(&["marker", "text=after"]);
+    let texts: Vec<_> =
+        records(&server.path("run.jsonl")).iter().map(|record| record["text"].clone()).collect();
+    assert_eq!(texts, ["between"]);
+    server.ctl(&["record-start", "file=run.jsonl"]).fails_with(1, &["run.jsonl is there already"]);
+    server.ctl(&["record-dump", "file=run.jsonl"]).fails_with(1, &["run.jsonl is there already"]);
+    server.done(&["record-start", "file=whole.jsonl"]);
+    assert_eq!(server.quit(), Some(0));
+    assert_eq!(records(&server.path("whole.jsonl")).len(), 3);
+}
+
+#[test]
+fn dump_has_the_newest_entries_and_is_there_when_it_is_whole() {
+    let mut server = Server::start(&[]);
+    for text in ["text=a", "text=b", "text=c"] {
+        server.done(&["marker", text]);
+    }
+    let newest = server.done(&["record-dump", "last=1"]).json();
+    assert_eq!((newest[0]["text"].as_str(), newest.as_array().unwrap().len()), (Some("c"), 1));
+    let reply = server.done(&["record-dump", "file=dump.jsonl", "last=2"]).json();
+    assert_eq!(reply, serde_json::json!({"first": 1, "records": 2}));
+    assert_eq!(server.quit(), Some(0));
+    let texts: Vec<_> =
+        records(&server.path("dump.jsonl")).iter().map(|record| record["text"].clone()).collect();
+    assert_eq!(texts, ["b", "c"]);
+    assert!(!server.path("dump.jsonl.part").exists());
+}
+
+#[test]
+fn server_with_a_directory_for_records_writes_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("records")).unwrap();
+    let server = Server::start_in(dir, &["--records", "records"]);
+    for file in ["file=../run.jsonl", "file=/tmp/run.jsonl"] {
+        server.ctl(&["record-start", file]).fails_with(1, &["run.jsonl is not in", "--records"]);
+    }
+    server.done(&["record-start", "file=run.jsonl"]);
+    server.done(&["record-stop"]);
+    assert!(server.path("records/run.jsonl").exists());
+}
+
+#[test]
 fn record_that_cannot_be_made_ends_with_3_and_leaves_no_socket() {
     let dir = tempfile::tempdir().unwrap();
     let out = run(program(dir.path()).args(["serve", "--record", "/nonexistent/run.jsonl"]));
