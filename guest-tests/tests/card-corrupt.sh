@@ -31,17 +31,11 @@ AROUND_COUNT=16
 recovers_from() {
 	felt_before=$(card_felt "$1")
 	card_disturb "{\"what\":\"$1\",\"times\":$2}" && disk_takes_data 0 "$USED" || return 1
-	card_disturb "{\"what\":\"$1\",\"times\":$2}" && data_is_there || return 1
+	card_disturb "{\"what\":\"$1\",\"times\":$2}" && disk_has_data 0 "$USED" || return 1
 	felt=$(($(card_felt "$1") - felt_before))
 	# Each of them was felt, half by what wrote, half by what read: else nothing was tested.
 	[ "$felt" -eq $((2 * $2)) ] && return 0
 	ktap_print_msg "$1: felt $felt times, not $((2 * $2))"
-	return 1
-}
-
-data_is_there() {
-	[ "$(disk_sha256 0 "$USED")" = "$(sha256sum </tmp/data | cut -d ' ' -f 1)" ] && return 0
-	ktap_print_msg "$USED bytes of $disk are not those that were written"
 	return 1
 }
 

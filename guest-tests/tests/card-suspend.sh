@@ -18,6 +18,8 @@ tests=$(dirname "$0")
 . "$tests/card.sh"
 # shellcheck source=guest-tests/tests/sleep.sh
 . "$tests/sleep.sh"
+# shellcheck source=guest-tests/tests/faults.sh
+. "$tests/faults.sh"
 
 # The driver's last word to the reader before it sleeps.
 ASLEEP='"write":"RTS5261_REG_FPDCTL","value":"0x1","mask":"0x1"'
@@ -67,13 +69,6 @@ at_hand() {
 
 CHANGE='[{"card":"eject"},{"card":"insert"}]'
 
-s3_with_change() {
-	control_execute rule-add "{\"rule\":{\"name\":\"changes\",\"on\":{$ASLEEP},\"do\":$CHANGE,\"times\":1}}" || return 1
-	sleep_in_s3
-	sleep_status=$?
-	control_execute rule-remove '{"name":"changes"}' && return "$sleep_status"
-}
-
 ktap_print_header
 ktap_set_plan 26
 card_test_start
@@ -99,7 +94,7 @@ ktap_test_result "s2idle, changed: the host is told the hash" disk_tell_hash sec
 
 found=$(cards_found)
 ktap_test_result "S3, changed: a card is at hand" at_hand first 1
-ktap_test_result "S3, changed: the machine sleeps and wakes up" s3_with_change
+ktap_test_result "S3, changed: the machine sleeps and wakes up" sleep_in_s3_with changes "$ASLEEP" "$CHANGE"
 ktap_test_result "S3, changed: the kernel finds the other card" other_disk first
 ktap_test_result "S3, changed: its file system has no error" fsck.ext4 -n -f "/dev/$disk"
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=sh
 #
-# What the tests of cards in the reader share: putting images in, the disk that comes of it, hashes for the host.
+# What the tests of cards in the reader share: putting images in, the disk that comes of it, hashes for the
+# host, processes that use the disk.
 # To be sourced after ktap.sh, control.sh and reader.sh.
 #
 # An image of the scenario is known by its name. The lab says what there is to know of it in /images/NAME: `arguments`,
@@ -140,9 +141,59 @@ disk_takes_data() {
 		ktap_print_msg "writing $2 bytes at $1 of $disk: $(tail -n 1 /tmp/dd.log)"
 		return 1
 	}
+	disk_has_data "$1" "$2"
+}
+
+# A range still has what disk_takes_data has written last, read from the card.
+# $1: the first byte, $2: how many
+disk_has_data() {
 	[ "$(disk_sha256 "$1" "$2")" = "$(sha256sum </tmp/data | cut -d ' ' -f 1)" ] && return 0
 	ktap_print_msg "$2 bytes at $1 of $disk are not those that were written"
 	return 1
+}
+
+# Start a process that uses the disk; when it ends, its status is in a file.
+# $1: what it is called, in one word; the rest: a command
+load_start() {
+	load=$1
+	shift
+	rm -f "/tmp/$load.ended"
+	(
+		"$@" >"/tmp/$load.log" 2>&1
+		echo $? >"/tmp/$load.ended"
+	) &
+}
+
+# None of them has ended.
+# $@: what they are called
+loads_at_work() {
+	for load in "$@"; do
+		[ ! -e "/tmp/$load.ended" ] || {
+			ktap_print_msg "$load has ended: $(tail -n 1 "/tmp/$load.log")"
+			return 1
+		}
+	done
+}
+
+# $1: what it is called
+load_has_status() {
+	[ -s "/tmp/$1.ended" ]
+}
+
+# It ends, and load_status is its status.
+# $1: what it is called
+load_wait() {
+	wait_for "the end of the $1" load_has_status "$1" || return 1
+	read -r load_status <"/tmp/$1.ended"
+	ktap_print_msg "$1: status $load_status, $(tail -n 1 "/tmp/$1.log")"
+}
+
+load_failed() {
+	load_wait "$1" && [ "$load_status" -ne 0 ]
+}
+
+load_succeeded() {
+	load_wait "$1" && [ "$load_status" -eq 0 ]
 }
 
 # The drivers bind, the control port answers. Ends the test if not: nothing can be tested then. Reports two results.

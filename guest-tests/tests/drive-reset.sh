@@ -26,13 +26,6 @@ ROUNDS_FROM=$((16 * 1024 * 1024))
 # Sectors that have to be written between two resets. Requests that a reset ends are tried again, five times at most.
 ENOUGH=1024
 
-# Keeps the drive busy: at a reset, commands are under way.
-busy_writer() {
-	until [ -e /tmp/stop ]; do
-		dd if=/dev/zero of="/dev/$disk" bs=64k count=128 oflag=direct conv=notrunc || return 1
-	done
-}
-
 # Other data for each round, and the hash of what was written.
 round_writer() {
 	round=0
@@ -46,20 +39,8 @@ round_writer() {
 	done
 }
 
-# Sets written: sectors since the drive came up.
-written_read() {
-	read -r _ _ _ _ _ _ written _ <"/sys/block/$disk/stat"
-}
-
-more_written() {
-	written_read && [ "$written" -ge "$written_until" ]
-}
-
-# After this, the writers have gone on.
 writers_go_on() {
-	written_read || return 1
-	written_until=$((written + ENOUGH))
-	wait_for "$ENOUGH sectors more" more_written && loads_at_work busy-writer round-writer
+	drive_goes_on "$ENOUGH" busy-writer round-writer
 }
 
 controller_is_live() {
@@ -91,16 +72,6 @@ three_resets() {
 	writers_go_on
 }
 
-# The PCI device has one way to be reset, and that is FLR.
-only_by_flr() {
-	echo flr >"$reader/reset_method" && [ "$(cat "$reader/reset_method")" = flr ]
-}
-
-same_drive() {
-	disk_was=$disk
-	drive_find && [ "$disk" = "$disk_was" ] && [ "$(dmesg | grep -c 'nvme nvme.*: pci function ')" -eq 1 ]
-}
-
 rounds_are_right() {
 	round=0
 	while read -r round_hash; do
@@ -120,18 +91,18 @@ card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use card
 controller=$(echo "$reader"/nvme/nvme*)
-load_start busy-writer busy_writer
+load_start busy-writer drive_keep_busy 0
 load_start round-writer round_writer
 
 # Each time the controller is set up once, and the writers go on.
 ktap_test_result "the controller is reset three times under load" three_resets "$controller/reset_controller"
-ktap_test_result "the function can be reset by FLR" only_by_flr
+ktap_test_result "the function can be reset by FLR" drive_reset_only_by flr
 ktap_test_result "the function is reset three times under load" three_resets "$reader/reset"
 
 : >/tmp/stop
 ktap_test_result "no write of the busy writer failed" load_succeeded busy-writer
 ktap_test_result "nor of the other one" load_succeeded round-writer
-ktap_test_result "it is the same drive" same_drive
+ktap_test_result "it is the same drive" drive_is_same
 # The hash of what was written, read from the drive.
 ktap_test_result "every round is what was written" rounds_are_right
 # The range can be read; whether the file has the same is the host's to say.

@@ -4,25 +4,6 @@
 # What the tests of a card that has become a drive share. To be sourced after ktap.sh, control.sh, reader.sh and card.sh,
 # whose functions about disks are for the drive's as well: `disk` is its name.
 
-# Prints what pciehp has said of the slot since the line that `mark` wrote last, one to a line.
-slot_said() {
-	dmesg | sed 's/^\[[^]]*\] //' |
-		awk '/^sdmorph-test: / { said = "" } sub(/.*pciehp: Slot\(8\): /, "") { said = said $0 "\n" } END { printf "%s", said }'
-}
-
-# The slot came up again after it had gone down, and pciehp said so in this order, and nothing else. What it says of
-# presence is up to when its thread gets to look: presence goes 10 ms after the link, and comes in the same moment, but
-# pciehp reads the one, then the other, and the slot can come up in between.
-slot_came_anew() {
-	slot_lines=$(slot_said | tr '\n' ',')
-	case $slot_lines in
-	'Link Down,Card present,Link Up,' | 'Link Down,Card not present,Card present,Link Up,') return 0 ;;
-	'Link Down,Link Up,' | 'Link Down,Card not present,Link Up,') return 0 ;;
-	esac
-	ktap_print_msg "pciehp said of the slot: $slot_lines"
-	return 1
-}
-
 # The reader's slot has an NVMe controller, whose namespace has become a disk that can be opened.
 drive_find() {
 	for disk_path in "$reader"/nvme/nvme*/nvme*n*; do
@@ -48,46 +29,46 @@ drive_drop() {
 	card_eject && wait_for "the drive gone" drive_gone && wait_for "the reader back" reader_bound
 }
 
-# Start a process that uses the drive; when it ends, its status is in a file.
-# $1: what it is called, in one word; the rest: a command
-load_start() {
-	load=$1
-	shift
-	rm -f "/tmp/$load.ended"
-	(
-		"$@" >"/tmp/$load.log" 2>&1
-		echo $? >"/tmp/$load.ended"
-	) &
+# $1: how many drives the kernel has found since it started
+drives_found() {
+	[ "$(dmesg | grep -c 'nvme nvme.*: pci function ')" -eq "$1" ]
 }
 
-# None of them has ended.
-# $@: what they are called
-loads_at_work() {
-	for load in "$@"; do
-		[ ! -e "/tmp/$load.ended" ] || {
-			ktap_print_msg "$load has ended: $(tail -n 1 "/tmp/$load.log")"
-			return 1
-		}
+# No other drive has been found, and the disk has kept its name.
+drive_is_same() {
+	disk_was=$disk
+	drive_find && [ "$disk" = "$disk_was" ] && drives_found 1
+}
+
+# The PCI device has this way to be reset, and no other.
+# $1: as its reset_method calls it
+drive_reset_only_by() {
+	echo "$1" >"$reader/reset_method" && [ "$(cat "$reader/reset_method")" = "$1" ]
+}
+
+# A load that keeps the drive busy with 8 MiB of zeros until there is a /tmp/stop: at a reset, commands are under way.
+# $1: where it writes, in blocks of 64 KiB
+drive_keep_busy() {
+	until [ -e /tmp/stop ]; do
+		dd if=/dev/zero of="/dev/$disk" bs=64k seek="$1" count=128 oflag=direct conv=notrunc || return 1
 	done
 }
 
-# $1: what it is called
-load_has_status() {
-	[ -s "/tmp/$1.ended" ]
+# Sets drive_written: sectors since the drive came up.
+drive_written_read() {
+	read -r _ _ _ _ _ _ drive_written _ <"/sys/block/$disk/stat"
 }
 
-# It ends, and load_status is its status.
-# $1: what it is called
-load_wait() {
-	wait_for "the end of the $1" load_has_status "$1" || return 1
-	read -r load_status <"/tmp/$1.ended"
-	ktap_print_msg "$1: status $load_status, $(tail -n 1 "/tmp/$1.log")"
+drive_written_enough() {
+	drive_written_read && [ "$drive_written" -ge "$drive_written_until" ]
 }
 
-load_failed() {
-	load_wait "$1" && [ "$load_status" -ne 0 ]
-}
-
-load_succeeded() {
-	load_wait "$1" && [ "$load_status" -eq 0 ]
+# More is written from now on, and the loads have not ended.
+# $1: how many sectors more, the rest: what the loads are called
+drive_goes_on() {
+	drive_written_read || return 1
+	drive_written_until=$((drive_written + $1))
+	wait_for "$1 sectors more" drive_written_enough || return 1
+	shift
+	loads_at_work "$@"
 }

@@ -20,6 +20,8 @@ tests=$(dirname "$0")
 . "$tests/card.sh"
 # shellcheck source=guest-tests/tests/drive.sh
 . "$tests/drive.sh"
+# shellcheck source=guest-tests/tests/slot.sh
+. "$tests/slot.sh"
 
 # What the file system has of the card, in bytes: the host looks at all of it.
 USED=$((16 * 1024 * 1024))

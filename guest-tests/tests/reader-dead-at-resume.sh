@@ -26,17 +26,6 @@ tests=$(dirname "$0")
 ASLEEP='"write":"RTS5261_REG_FPDCTL","value":"0x1","mask":"0x1"'
 DEAD='[{"bar":"vanish"},{"config":"vanish"}]'
 
-dead_after_s2idle() {
-	sleep_in_s2idle "$ASLEEP" "$DEAD"
-}
-
-dead_after_s3() {
-	rule_once dies "$ASLEEP" "$DEAD" || return 1
-	sleep_in_s3
-	sleep_status=$?
-	rule_has_hit dies && rules_removed dies && return "$sleep_status"
-}
-
 # The slot's link falls, as that of a card that is pulled out of its slot does.
 dead_reader_removed() {
 	control_execute link-set '{"up":false}' && wait_for "the reader removed" reader_gone
@@ -54,7 +43,8 @@ card_test_use "the card becomes a disk" card sd
 ktap_test_result "what is written is read back" disk_takes_data 0 $USED
 
 for way in s2idle s3; do
-	ktap_test_result "$way: the machine sleeps and wakes up with a dead reader" dead_after_$way
+	if [ $way = s2idle ]; then set -- sleep_in_s2idle; else set -- sleep_in_s3_with dies; fi
+	ktap_test_result "$way: the machine sleeps and wakes up with a dead reader" "$@" "$ASLEEP" "$DEAD"
 	ktap_test_result "$way: the workers become quiet" wait_for "the workers quiet" workers_quiet
 	ktap_test_result "$way: the dead reader is removed" dead_reader_removed
 	ktap_test_result "$way: the reader comes back" reader_returns

@@ -17,6 +17,15 @@ sleep_in_s3() {
 	echo deep >/sys/power/mem_sleep && slept mem
 }
 
+# The same, and a rule has hit meanwhile, which is gone then. Needs faults.sh.
+# Parameters as those of rule_once.
+sleep_in_s3_with() {
+	rule_once "$@" || return 1
+	sleep_in_s3
+	sleep_status=$?
+	rule_has_hit "$1" && rules_removed "$1" && return "$sleep_status"
+}
+
 # The control port wakes it: QEMU's clock cannot. What comes over it is an event, of a rule's hit.
 # $1: what the rule is to wait for, members of a trigger; $2: what it does
 sleep_in_s2idle() {

@@ -17,30 +17,11 @@ tests=$(dirname "$0")
 . "$tests/reader.sh"
 # shellcheck source=guest-tests/tests/card.sh
 . "$tests/card.sh"
-# shellcheck source=guest-tests/tests/drive.sh
-. "$tests/drive.sh"
 # shellcheck source=guest-tests/tests/slot.sh
 . "$tests/slot.sh"
 
-# As drive.sh's, and pciehp's words for the button, which 6.4 changed, made the same for all kernels.
-slot_said() {
-	dmesg | sed -e 's/^\[[^]]*\] //' -e 's/Slot(8) Powering/Slot(8): Powering/' |
-		awk '/^sdmorph-test: / { said = "" }
-			sub(/.*pciehp: Slot\(8\): /, "") {
-				if (/^Attention button pressed$/ || /^Button cancel$/) next
-				sub(/^Powering off due to button press$/, "off in 5 s")
-				sub(/^Powering on due to button press$/, "on in 5 s")
-				sub(/^Action canceled due to button press$/, "canceled")
-				sub(/^Button press: will power off in 5 sec$/, "off in 5 s")
-				sub(/^Button press: will power on in 5 sec$/, "on in 5 s")
-				sub(/^Button press: canceling request to power .*$/, "canceled")
-				said = said $0 "\n"
-			}
-			END { printf "%s", said }'
-}
-
 press() {
-	slot_do '{"attention-button":"press"}'
+	control_inject '{"attention-button":"press"}'
 }
 
 # $1: 1 for on, 0 for off

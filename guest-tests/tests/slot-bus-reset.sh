@@ -27,29 +27,8 @@ USED=$((1024 * 1024))
 # Sectors that have to be written between two resets.
 ENOUGH=1024
 
-busy_writer() {
-	until [ -e /tmp/stop ]; do
-		dd if=/dev/zero of="/dev/$disk" bs=64k seek=64 count=64 oflag=direct conv=notrunc || return 1
-	done
-}
-
-# Sets written: sectors since the drive came up.
-written_read() {
-	read -r _ _ _ _ _ _ written _ <"/sys/block/$disk/stat"
-}
-
-more_written() {
-	written_read && [ "$written" -ge "$written_until" ]
-}
-
 writer_goes_on() {
-	written_read || return 1
-	written_until=$((written + ENOUGH))
-	wait_for "$ENOUGH sectors more" more_written && loads_at_work busy-writer
-}
-
-only_by_bus() {
-	echo bus >"$reader/reset_method" && [ "$(cat "$reader/reset_method")" = bus ]
+	drive_goes_on "$ENOUGH" busy-writer
 }
 
 reset_bus() {
@@ -67,24 +46,14 @@ no_removal() {
 	! echo "$slot_lines" | grep -qv '^Link Down/Up ignored$'
 }
 
-same_drive() {
-	disk_was=$disk
-	drive_find && [ "$disk" = "$disk_was" ] && [ "$(dmesg | grep -c 'nvme nvme.*: pci function ')" -eq 1 ]
-}
-
-same_bytes() {
-	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
-}
-
 ktap_print_header
 ktap_set_plan 16
 card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use card
 ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
-written_sha256=$(disk_sha256 0 "$USED")
-ktap_test_result "the function can be reset by its bus" only_by_bus
-load_start busy-writer busy_writer
+ktap_test_result "the function can be reset by its bus" drive_reset_only_by bus
+load_start busy-writer drive_keep_busy 64
 
 for reset_number in first second third; do
 	ktap_test_result "the writer goes on after the $reset_number reset" reset_bus
@@ -93,7 +62,7 @@ done
 
 : >/tmp/stop
 ktap_test_result "no write failed" load_succeeded busy-writer
-ktap_test_result "it is the same drive" same_drive
-ktap_test_result "it has what was written" same_bytes
+ktap_test_result "it is the same drive" drive_is_same
+ktap_test_result "it has what was written" disk_has_data 0 "$USED"
 
 card_test_end

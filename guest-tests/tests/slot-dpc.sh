@@ -26,7 +26,7 @@ USED=$((1024 * 1024))
 
 contain() {
 	mark "containment"
-	slot_do '{"dpc":"trigger"}' && wait_for "the event's report" logged 'DPC: containment event' &&
+	control_inject '{"dpc":"trigger"}' && wait_for "the event's report" logged 'DPC: containment event' &&
 		wait_for "the link up" slot_is link-active true
 }
 
@@ -36,10 +36,6 @@ handled_once() {
 		'Link Down,Card present,Link Up,' 'Link Down,Card present,' && wait_for "a drive" drive_find
 }
 
-same_bytes() {
-	[ "$(disk_sha256 0 "$USED")" = "$written_sha256" ]
-}
-
 ktap_print_header
 ktap_set_plan 11
 card_test_start
@@ -47,10 +43,9 @@ ktap_test_result "the kernel has DPC" logged 'DPC: enabled with IRQ'
 
 ktap_test_result "the card becomes a drive" drive_use card
 ktap_test_result "what is written to it is read back" disk_takes_data 0 "$USED"
-written_sha256=$(disk_sha256 0 "$USED")
 ktap_test_result "the error is contained, and the link let go" contain
 ktap_test_result "there is a drive, after one removal at the most" handled_once
-ktap_test_result "it has what was written" same_bytes
+ktap_test_result "it has what was written" disk_has_data 0 "$USED"
 ktap_test_result "what is written to it now is read back" disk_takes_data "$USED" "$USED"
 mark "drive there"
 

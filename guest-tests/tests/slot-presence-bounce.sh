@@ -16,14 +16,14 @@ tests=$(dirname "$0")
 . "$tests/reader.sh"
 # shellcheck source=guest-tests/tests/card.sh
 . "$tests/card.sh"
-# shellcheck source=guest-tests/tests/drive.sh
-. "$tests/drive.sh"
 # shellcheck source=guest-tests/tests/slot.sh
 . "$tests/slot.sh"
+# shellcheck source=guest-tests/tests/faults.sh
+. "$tests/faults.sh"
 
 bounce() {
 	mark "bounce $1"
-	slot_do "{\"presence\":{\"bounce\":$1,\"every\":\"5ms\"}}"
+	control_inject "{\"presence\":{\"bounce\":$1,\"every\":\"5ms\"}}"
 }
 
 # The reader went and came again, both once. What pciehp reads of presence when it has removed the reader is up to the
@@ -47,10 +47,10 @@ ktap_test_result "presence bounces five times" bounce 5
 ktap_test_result "the reader goes and comes once" anew_once
 ktap_test_result "presence is the opposite" slot_is present false
 
-control_execute link-set '{"up":false}' && wait_for "the slot empty" slot_empty
+slot_link_set false && wait_for "the slot empty" slot_empty
 wait_for "pciehp to be quiet" slot_quiet
 mark "link up"
-slot_do '{"presence":{"bounce":4,"every":"5ms"}}' '{"event":"link-up"}' && slot_link_set true
+rule_once bounces '"event":"link-up"' '{"presence":{"bounce":4,"every":"5ms"}}' && slot_link_set true
 ktap_test_result "the reader is back" wait_for "the reader bound" reader_bound
 ktap_test_result "it came once" slot_said_one_of 'Link Up,' 'Card present,Link Up,'
 

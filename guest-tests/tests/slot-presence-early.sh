@@ -16,8 +16,6 @@ tests=$(dirname "$0")
 . "$tests/reader.sh"
 # shellcheck source=guest-tests/tests/card.sh
 . "$tests/card.sh"
-# shellcheck source=guest-tests/tests/drive.sh
-. "$tests/drive.sh"
 # shellcheck source=guest-tests/tests/slot.sh
 . "$tests/slot.sh"
 
@@ -37,7 +35,7 @@ went_in_the_end() {
 # So that the link's fall has been seen once: with presence gone before, pciehp need not say that it goes.
 link_falls_alone() {
 	mark "flap"
-	slot_do '{"link":{"flap":"20ms"}}' &&
+	control_inject '{"link":{"flap":"20ms"}}' &&
 		slot_said_one_of 'Link Down,Card present,Link Up,' 'Link Down,Card present,' &&
 		wait_for "the reader bound" reader_bound
 }

@@ -16,8 +16,6 @@ tests=$(dirname "$0")
 . "$tests/reader.sh"
 # shellcheck source=guest-tests/tests/card.sh
 . "$tests/card.sh"
-# shellcheck source=guest-tests/tests/drive.sh
-. "$tests/drive.sh"
 # shellcheck source=guest-tests/tests/slot.sh
 . "$tests/slot.sh"
 

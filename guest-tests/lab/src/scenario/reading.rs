@@ -396,15 +396,26 @@ mod tests {
         }
     }
 
+    fn is_of_a_name(c: char) -> bool {
+        c.is_ascii_alphanumeric() || c == '-'
+    }
+
     #[test]
     fn every_evidence_names_only_rules_that_the_scenario_or_its_script_has() {
         for (name, _) in SHIPPED {
             let scenario = Scenario::load(name).unwrap();
             let mut names: Vec<_> = scenario.rules.iter().filter_map(|rule| rule["name"].as_str()).collect();
-            let script = SHIPPED_TESTS.iter().find(|(test, _)| *test == scenario.guest.test).unwrap().1;
-            // `rule_add NAME …` and the like; see faults.sh.
-            let words = script.lines().filter_map(|line| line.trim().strip_prefix("rule_"));
-            names.extend(words.filter_map(|words| words.split_whitespace().nth(1)));
+            // What the script adds, by itself or by what it has sourced.
+            let text = |file: &str| SHIPPED_TESTS.iter().find(|(name, _)| *name == file).unwrap().1;
+            let script = text(&scenario.guest.test);
+            let sourced =
+                script.lines().filter_map(|line| line.strip_prefix(". \"$tests/")?.strip_suffix('"'));
+            for part in sourced.map(text).chain([script]) {
+                for adds in ["rule_once ", "sleep_in_s3_with ", "\\\"name\\\":\\\""] {
+                    let named = part.split(adds).skip(1);
+                    names.extend(named.filter_map(|rest| rest.split(|c: char| !is_of_a_name(c)).next()));
+                }
+            }
             let evidences = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
             for rule in evidences.flat_map(|evidence| &evidence.rules) {
                 assert!(names.contains(&rule.as_str()), "{name}: no rule {rule}");
