@@ -202,7 +202,7 @@ impl Machine {
                 self.send_spurious(interrupt.function.as_deref(), interrupt.vector.unwrap_or(0));
             }
             Action::Nvme(nvme) => self.with_drive_at_link(|drive, ctx| match nvme.what {
-                NvmeFault::Fatal => drive.fail_fatally(),
+                NvmeFault::Fatal => drive.fail_fatally(ctx),
                 NvmeFault::ReadyStuck => drive.set_ready_stuck(ctx, true),
                 NvmeFault::Normal if nvme.command.is_none() => drive.set_ready_stuck(ctx, false),
                 // The rules' engine keeps these, and what follows, itself.

@@ -46,7 +46,9 @@ impl Nvme {
             self.settle(ctx);
         }
         self.smart.set_busy(ctx.now(), !self.commands.is_empty());
-        let next_interrupt = self.interrupts.tell(&self.config, ctx, self.polled);
+        // Whoever stops looking, for want of doorbells to look at, need not say so.
+        let polled = self.polled && self.has_shadow_doorbells();
+        let next_interrupt = self.interrupts.tell(&self.config, ctx, polled);
         let soon = left == 0 && self.processes_commands();
         let later = [next_interrupt, held_until].into_iter().flatten().min();
         let next = if soon { Some(ctx.now()) } else { later };

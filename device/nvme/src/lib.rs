@@ -206,11 +206,10 @@ impl Nvme {
     /// The guest is not asked to write doorbell registers from then on, so [`Nvme::rest`] is to be called before nobody
     /// looks any more. Who never calls either gets a register write for each submission.
     pub fn poll(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        if !self.has_shadow_doorbells() {
-            // Interrupts that have waited do so no longer.
-            return std::mem::take(&mut self.polled) && self.work(ctx);
+        self.polled = self.has_shadow_doorbells();
+        if !self.polled {
+            return false;
         }
-        self.polled = true;
         let worked = self.work(ctx);
         if ctx.is_bus_master() {
             self.keep_quiet(ctx);
@@ -226,8 +225,10 @@ impl Nvme {
     }
 
     /// The controller cannot go on, as after a fault of its own: CSTS.CFS, until a reset.
-    pub fn fail_fatally(&mut self) {
+    pub fn fail_fatally(&mut self, ctx: &mut Ctx<'_>) {
         self.fail();
+        // What has been posted is told of.
+        self.advance(ctx);
     }
 
     /// Whether CSTS.RDY stays what it is, whatever CC.EN becomes. No reset ends that.

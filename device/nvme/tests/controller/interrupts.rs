@@ -172,3 +172,50 @@ fn completions_while_all_interrupts_are_off_are_told_once_they_are_on() {
     rig.bench.config_write(&mut rig.nvme, msi + 2, 2, 1 | 4 << 4);
     assert_eq!(vectors(&mut rig), [2], "and those that were told before are not told again");
 }
+
+/// A drive that is polled and has just posted a completion that it does not tell of: one in a trial.
+fn held() -> Rig {
+    let mut rig = Rig::shadowed();
+    let one = |rig: &mut Rig| {
+        rig.submit(1, Entry::new(0, 1));
+        rig.poll();
+        assert_eq!(rig.reap(1).len(), 1);
+    };
+    rig.submit(1, Entry::new(0, 1));
+    rig.poll();
+    rig.reap(1);
+    let _ = vectors(&mut rig);
+    for turn in 0..200 {
+        one(&mut rig);
+        if vectors(&mut rig) == NONE {
+            return rig;
+        }
+        assert!(turn < 199, "there is no trial");
+    }
+    rig
+}
+
+#[test]
+fn completion_that_waits_for_others_is_told_of_when_nobody_looks_any_more() {
+    let mut rig = held();
+    assert!(!rig.poll());
+    assert_eq!(vectors(&mut rig), NONE);
+    rig.rest();
+    assert_eq!(vectors(&mut rig), [1]);
+}
+
+#[test]
+fn completion_that_waits_for_others_is_told_of_when_there_is_nothing_to_look_at_any_more() {
+    let mut rig = held();
+    rig.fail_fatally();
+    assert!(rig.is_fatal() && !rig.nvme.has_shadow_doorbells());
+    assert_eq!(vectors(&mut rig), [1]);
+}
+
+#[test]
+fn completion_that_waits_for_others_waits_no_longer_than_a_guest_is_quiet() {
+    let mut rig = held();
+    rig.bench.clock.advance(Duration::from_micros(100));
+    rig.poll();
+    assert_eq!(vectors(&mut rig), [1]);
+}

@@ -122,6 +122,10 @@ impl Rig {
         self.bench.with(&mut self.nvme, |nvme, ctx| nvme.rest(ctx))
     }
 
+    pub(crate) fn fail_fatally(&mut self) {
+        self.bench.with(&mut self.nvme, |nvme, ctx| nvme.fail_fatally(ctx));
+    }
+
     pub(crate) fn snapshot(&self) -> Value {
         self.nvme.snapshot()
     }
