@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sdmorph_machine::faults::Rule;
 use sdmorph_machine::{Host, Machine, Region};
-use sdmorph_pci::{DmaError, GuestMemory, InterruptSink, Message, PciFunction};
+use sdmorph_pci::PciFunction;
 use sdmorph_rtsx::BAR_REGISTERS;
-use sdmorph_testkit::{Bench, Remote};
+use sdmorph_testkit::{Bench, MessageLog, Remote, TestMemory};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -201,30 +201,13 @@ struct Alone {
     now: Duration,
 }
 
-/// Nobody takes interrupts.
-struct NoInterrupts;
-
-impl InterruptSink for NoInterrupts {
-    fn send(&mut self, _message: Message) {}
-}
-
-/// Nothing moves data.
-struct NoMemory;
-
-impl GuestMemory for NoMemory {
-    fn read(&self, address: u64, data: &mut [u8]) -> Result<(), DmaError> {
-        Err(DmaError::Unmapped { address, length: data.len() as u64 })
-    }
-
-    fn write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
-        Err(DmaError::Unmapped { address, length: data.len() as u64 })
-    }
-}
-
 impl Alone {
     /// The reader is placed, as a guest does it.
     fn new() -> Self {
-        let machine = Machine::new(Host { memory: Arc::new(NoMemory), interrupts: Box::new(NoInterrupts) });
+        let machine = Machine::new(Host {
+            memory: Arc::new(TestMemory::new(0, 0)),
+            interrupts: Box::new(MessageLog::default()),
+        });
         let mut alone = Self { machine, now: Duration::ZERO };
         let mut put = |region, at, data: &[u8]| alone.machine.write(Duration::ZERO, region, at, data);
         put(Region::Config, 0x18, &WINDOW.to_le_bytes());

@@ -1,9 +1,9 @@
 //! Guest memory for tests.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sdmorph_pci::{DmaError, GuestMemory};
 
@@ -19,16 +19,20 @@ pub struct TestMemory {
 
 #[derive(Debug)]
 enum Bytes {
-    Own(RefCell<Vec<u8>>),
+    Own(Mutex<Vec<u8>>),
     /// By system calls: a mapping that others write as well would take `unsafe`.
     File(File),
+}
+
+fn locked(bytes: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    bytes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bytes {
     /// False if they are not all there.
     fn load(&self, span: Range<usize>, data: &mut [u8]) -> bool {
         match self {
-            Self::Own(bytes) => bytes.borrow().get(span).map(|place| data.copy_from_slice(place)).is_some(),
+            Self::Own(bytes) => locked(bytes).get(span).map(|place| data.copy_from_slice(place)).is_some(),
             Self::File(file) => file.read_exact_at(data, span.start as u64).is_ok(),
         }
     }
@@ -37,7 +41,7 @@ impl Bytes {
     fn store(&self, span: Range<usize>, data: &[u8]) -> bool {
         match self {
             Self::Own(bytes) => {
-                bytes.borrow_mut().get_mut(span).map(|place| place.copy_from_slice(data)).is_some()
+                locked(bytes).get_mut(span).map(|place| place.copy_from_slice(data)).is_some()
             }
             Self::File(file) => file.write_all_at(data, span.start as u64).is_ok(),
         }
@@ -48,7 +52,7 @@ impl TestMemory {
     /// `length` zero bytes at `base`.
     #[must_use]
     pub fn new(base: u64, length: usize) -> Self {
-        Self::of(base, length, Bytes::Own(RefCell::new(vec![0; length])))
+        Self::of(base, length, Bytes::Own(Mutex::new(vec![0; length])))
     }
 
     /// The first `length` bytes of `file` at `base`: memory that a device in another process has as well. Nothing here is
