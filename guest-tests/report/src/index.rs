@@ -21,8 +21,8 @@ pub(crate) struct Entry {
     result: RunResult,
 }
 
-/// The runs below a directory, by their paths.
-pub(crate) fn find(directory: &Path) -> Result<Vec<Entry>, Error> {
+/// The runs below a directory, by their paths, whenever they were made. `damaged` gets what cannot be read.
+pub(crate) fn find(directory: &Path, mut damaged: impl FnMut(&Path, &Error)) -> Result<Vec<Entry>, Error> {
     let mut found = Vec::new();
     let mut level = vec![PathBuf::new()];
     for _ in 0..DEEP {
@@ -39,8 +39,10 @@ pub(crate) fn find(directory: &Path) -> Result<Vec<Entry>, Error> {
         let is_run = |place: &PathBuf| directory.join(place).join(crate::evidence::RESULT).is_file();
         let (runs, others): (Vec<PathBuf>, Vec<PathBuf>) = below.into_iter().partition(is_run);
         for place in runs {
-            let result = read_result(&directory.join(&place))?;
-            found.push(Entry { place, result });
+            match read_result(&directory.join(&place)) {
+                Ok(result) => found.push(Entry { place, result }),
+                Err(error) => damaged(&directory.join(&place), &error),
+            }
         }
         level = others;
     }

@@ -9,7 +9,7 @@ use crate::clocks::GuestClock;
 use crate::ftrace::{Call, End, Ftrace};
 
 /// Rows that a lane has at most; a call that would be further down is in trace and table only.
-const ROWS: usize = 10;
+pub(crate) const ROWS: usize = 10;
 
 /// A call, and where it is drawn. Its times are nanoseconds since the run's zero, the earliest that they can have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Kernel {
         });
         let handlers = handlers.collect();
         let rows = rows(&trace.calls);
-        let placed = trace.calls.iter().zip(rows).filter(|(_, row)| *row < ROWS).map(|(call, row)| {
+        let placed = trace.calls.iter().zip(rows).map(|(call, row)| {
             let mut call = call.clone();
             (call.from, call.to) = (since(call.from), since(call.to));
             for away in &mut call.away {
@@ -87,7 +87,7 @@ impl Kernel {
     /// How many rows the lane of a processor has, as far as something of it `is_shown`.
     pub(crate) fn rows(&self, cpu: u32, is_shown: impl Fn(&Call) -> bool) -> usize {
         let shown = self.calls.iter().filter(|placed| placed.call.cpu == cpu && is_shown(&placed.call));
-        shown.map(|placed| placed.row + 1).max().unwrap_or(0)
+        shown.map(|placed| placed.row + 1).max().unwrap_or(0).min(ROWS)
     }
 
     /// The reader's removal: `function` in the task that was in rtsx_pci_remove, as long as it had to do with that.
@@ -168,5 +168,18 @@ mod tests {
             call(2, 0, 0, 100, 120),
         ];
         assert_eq!(rows(&calls), [0, 1, 2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn call_that_is_too_deep_to_be_drawn_is_still_known() {
+        let placed = |row, function: &str| {
+            let call = Call { function: function.into(), ..call(1, 0, row, row as i64, 100) };
+            Placed { call, task: String::new(), row }
+        };
+        let calls =
+            vec![placed(0, "pci_device_remove"), placed(1, "rtsx_pci_remove"), placed(ROWS + 1, "iounmap")];
+        let kernel = Kernel { calls, ..Kernel::default() };
+        assert_eq!(kernel.rows(0, |_| true), ROWS);
+        assert!(kernel.removing("iounmap").is_some());
     }
 }

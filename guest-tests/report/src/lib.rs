@@ -47,21 +47,30 @@ pub const PAGE: &str = "report.html";
 /// The file name of the page of a series.
 pub const INDEX: &str = "index.html";
 
-/// Writes the page of each run below a directory beside it, and one with a line for each into the directory. `each` is told
-/// of every page that has warnings.
+/// Writes the page of each run below a directory beside it, and one with a line for each into the directory: runs of
+/// before that lie there are among them. `each` is told of every page that has warnings, and of every run that is not what
+/// it should be, which has no line.
 ///
 /// # Errors
-/// If a file of a run is not what it should be, or a page cannot be written.
+/// If the directory cannot be read, or a page cannot be written.
 pub fn series(directory: &Path, mut each: impl FnMut(&Path, &[String])) -> Result<PathBuf, Error> {
-    let entries = index::find(directory)?;
-    for entry in &entries {
+    let found = index::find(directory, |path, error| each(path, &[error.to_string()]))?;
+    let mut entries = Vec::new();
+    for entry in found {
         let path = directory.join(&entry.place);
-        let report = Report::read(&path)?;
+        let report = match Report::read(&path) {
+            Ok(report) => report,
+            Err(error) => {
+                each(&path, &[error.to_string()]);
+                continue;
+            }
+        };
         let warnings = report.warnings();
         if !warnings.is_empty() {
             each(&path, &warnings);
         }
         Report::save(&path.join(PAGE), report.html())?;
+        entries.push(entry);
     }
     let path = directory.join(INDEX);
     Report::save(&path, index::write(&entries))?;

@@ -15,7 +15,7 @@ use crate::drawing;
 use crate::escape::{json as safe_json, markup};
 use crate::evidence::Row;
 use crate::ftrace::End;
-use crate::kernel::Placed;
+use crate::kernel::{Placed, ROWS};
 use crate::lanes::{Content, Kind, LANES, LaneRow, cpu_name};
 use crate::story::{Panel, Story};
 use crate::svg;
@@ -385,7 +385,7 @@ fn run(story: &Story, panel: &Panel) -> Value {
                 thousands(left_out), "record.jsonl", if panel.directory.is_empty() { "the run's directory" } else { &panel.directory }))
         },
         "lines": lines,
-        "calls": panel.kernel.calls.iter().map(call).collect::<Vec<_>>(),
+        "calls": panel.kernel.calls.iter().filter(|placed| placed.row < ROWS).map(call).collect::<Vec<_>>(),
         "handlers": panel.kernel.handlers.iter().map(|it| json!([it.at, it.cpu, it.text])).collect::<Vec<_>>(),
         "trace": traced(story, panel).iter().map(|(at, line)| json!([at, line])).collect::<Vec<_>>(),
     })
