@@ -29,6 +29,11 @@ pub(crate) fn run(options: &CtlOptions) -> Result<(), Failure> {
         }
         _ => {}
     }
+    if options.follow && options.command != EVENTS {
+        return Err(Failure::BadInput(anyhow!(
+            "--follow goes with `events` only; `watch` follows by itself"
+        )));
+    }
     // Of these two the words are no arguments.
     let words = matches!(options.command.as_str(), EVENTS | WATCH);
     let arguments: &[String] = if words { &[] } else { &options.arguments };

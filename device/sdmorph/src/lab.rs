@@ -1,9 +1,6 @@
 //! `sdmorph lab`: the command line put onto the lab.
 
-// Verdicts are what standard output is for.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,7 +56,7 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
             let code = suite::test(&options, &scenarios, &kernels, &mut out).map_err(failure)?;
             // Standard output is TAP.
             match report::series(&options.out_dir) {
-                Ok(path) => eprintln!("pages: {}", path.display()),
+                Ok(path) => drop(writeln!(std::io::stderr(), "pages: {}", path.display())),
                 Err(error) => no_page(error),
             }
             ended(code)
@@ -75,7 +72,8 @@ fn page(options: &run::RunOptions) {
 fn say_page(options: &run::RunOptions, page: Result<PathBuf, Failure>) {
     match page {
         Ok(_) if options.json => {}
-        Ok(path) => println!("page:   {}", path.display()),
+        // The verdict goes on to be the exit code, whether anybody still reads or not.
+        Ok(path) => drop(output::print(&format!("page:   {}\n", path.display()))),
         Err(failure) => no_page(failure),
     }
 }
@@ -179,17 +177,13 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
     let wrap = |error: assets::Error| Failure::Surroundings(error.into());
     let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let assets = assets::setup(&request, &Store::open().map_err(wrap)?, progress).map_err(wrap)?;
-    let text = serde_json::to_string_pretty(&assets).map_err(|error| Failure::Failed(error.into()))?;
     if options.json {
-        println!("{text}");
-    } else {
-        println!("QEMU    {}", assets.qemu.version);
-        for kernel in &assets.kernels {
-            println!("kernel  {}", kernel.kernel.release);
-        }
-        println!("cache   {}", assets.cache.display());
+        let text = serde_json::to_string_pretty(&assets).map_err(|error| Failure::Failed(error.into()))?;
+        return output::print(&format!("{text}\n"));
     }
-    Ok(())
+    let kernels: String =
+        assets.kernels.iter().map(|kernel| format!("kernel  {}\n", kernel.kernel.release)).collect();
+    output::print(&format!("QEMU    {}\n{kernels}cache   {}\n", assets.qemu.version, assets.cache.display()))
 }
 
 /// The scenarios that come with the lab.

@@ -11,6 +11,7 @@ use sdmorph_machine::replay::{Difference, Outcome, Replay};
 use serde_json::{Value, json};
 
 use crate::arguments::ReplayOptions;
+use crate::serve::recording;
 use crate::{Failure, output};
 
 /// How a file that xz has compressed begins.
@@ -71,7 +72,8 @@ struct NewRecord {
 
 impl NewRecord {
     fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| path.display().to_string())?;
+        // It could be the record that is replayed.
+        let file = recording::make(path).map_err(anyhow::Error::msg)?;
         Ok(Self { file: BufWriter::new(file), begun: false })
     }
 

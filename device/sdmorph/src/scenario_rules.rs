@@ -1,10 +1,8 @@
 //! The fault rules of a scenario file: read, checked, and given to a machine. What is wrong with one is said with its line.
 
-use std::time::Duration;
-
 use sdmorph_lab::scenario::Scenario;
-use sdmorph_machine::faults::{Engine, Rule, RuleError};
-use sdmorph_machine::names::registry;
+use sdmorph_machine::faults::{Rule, RuleError};
+use sdmorph_machine::{Equipment, Setup};
 use sdmorph_transport::Shared;
 use serde_json::Value;
 
@@ -28,10 +26,10 @@ impl ScenarioRules {
         Ok(Self { scenario, rules })
     }
 
-    /// Whether a machine would take them.
+    /// Whether the scenario's machine would take them.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let loaded = Engine::new(registry()).load(self.rules.clone(), Duration::ZERO);
-        loaded.map_err(|error| self.wrong(error))
+        let equipment = Equipment::from_words(self.scenario.device.slot.words());
+        self.load(&Shared::with_setup(Setup::default().with_slot(equipment)))
     }
 
     /// Gives them to a machine, in place of those that it has.

@@ -13,6 +13,9 @@ use super::{COMMANDS, EVENTS, WATCH};
 use crate::serve::places;
 use crate::{Failure, output};
 
+/// Flags whose value is a word of its own, unless it stands behind a `=`.
+const FLAGS_WITH_VALUES: &[&str] = &["--socket", "--timeout", "--log", "--log-format"];
+
 /// A person waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -25,8 +28,12 @@ pub(crate) fn run(line: &str) -> Result<(), Failure> {
 fn candidates(line: &str, rules: impl FnOnce() -> Vec<String>) -> BTreeSet<String> {
     let mut words: Vec<&str> = line.split_whitespace().collect();
     let last = if line.ends_with(char::is_whitespace) { "" } else { words.pop().unwrap_or_default() };
-    // The program and `ctl`; flags are completed by the shell's own script.
-    let mut words = words.into_iter().skip(2).filter(|word| !word.starts_with('-'));
+    // The program and `ctl`; flags are completed by the shell's own script, and are not of interest, nor their values.
+    let mut is_value = false;
+    let mut words = words.into_iter().skip(2).filter(|word| {
+        let is_named = !std::mem::replace(&mut is_value, FLAGS_WITH_VALUES.contains(word));
+        is_named && !word.starts_with('-')
+    });
     let all: Vec<String> = match words.next() {
         None => {
             let commands = sdmorph_control::COMMANDS.iter().map(|spec| spec.name);
@@ -148,6 +155,8 @@ mod tests {
     fn commands_arguments_words_and_names_are_completed() {
         assert_eq!(complete("sdmorph ctl card-e"), ["card-eject"]);
         assert_eq!(complete("sdmorph ctl --json wa"), ["watch"]);
+        assert_eq!(complete("sdmorph ctl --socket /x.sock link-set "), ["up="]);
+        assert_eq!(complete("sdmorph ctl --socket=/x.sock --timeout 5 link-set "), ["up="]);
         assert_eq!(complete("sdmorph ctl link-set "), ["up="]);
         assert_eq!(complete("sdmorph ctl link-set up="), ["up=false", "up=true"]);
         assert_eq!(complete("sdmorph ctl card-insert kind=sd"), ["kind=sd", "kind=sd-express"]);

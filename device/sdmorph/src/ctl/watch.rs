@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use sdmorph_control::{Client, ClientError, JsonObject};
 use serde_json::{Value, json};
 
@@ -18,7 +19,11 @@ const RESTLESS: &[&str] = &["time-ns", "records"];
 /// Watches until the server ends.
 pub(super) fn run(client: &mut Client, options: &CtlOptions) -> Result<(), Failure> {
     let mut arguments = JsonObject::new();
-    let path = options.arguments.first().map_or("", String::as_str);
+    let path = match options.arguments.as_slice() {
+        [] => "",
+        [path] => path,
+        _ => return Err(Failure::BadInput(anyhow!("one path at the most can be watched"))),
+    };
     if !path.is_empty() {
         arguments.insert("path".to_owned(), json!(path));
     }

@@ -3,7 +3,7 @@
 mod cards;
 mod handler;
 pub(crate) mod places;
-mod recording;
+pub(crate) mod recording;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;

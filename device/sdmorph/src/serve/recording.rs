@@ -186,10 +186,11 @@ impl Recordings {
         let first = records.first().map(|record| record.seq);
         let reply = json!({"first": first, "records": records.len()});
         let write = move || {
-            if let Err(error) = write_all(made, &records).and_then(|()| std::fs::rename(&part, &path)) {
+            // A link and no renaming: what has got the name meanwhile keeps it.
+            if let Err(error) = write_all(made, &records).and_then(|()| std::fs::hard_link(&part, &path)) {
                 tracing::error!(%error, path = %path.display(), "a dump of the flight record failed");
-                let _ = std::fs::remove_file(&part);
             }
+            let _ = std::fs::remove_file(&part);
         };
         let thread = std::thread::Builder::new().name("record-dump".to_owned()).spawn(write);
         open.dumps.push(thread.map_err(|error| error.to_string())?);
@@ -230,7 +231,7 @@ impl Recordings {
 }
 
 /// Makes a file that is not there.
-fn make(path: &Path) -> Result<File, String> {
+pub(crate) fn make(path: &Path) -> Result<File, String> {
     File::options().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
         _ => format!("cannot make {}: {error}", path.display()),

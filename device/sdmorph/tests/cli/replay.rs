@@ -51,6 +51,12 @@ fn difference_ends_with_1_and_is_shown_and_the_record_of_now_can_be_written() {
     assert_eq!((outcome.code, &outcome.json()["difference"]["fields"]), (1, &json!(["name"])));
     let now = path.with_file_name("now.jsonl");
     assert_eq!(replay(&["--write", now.to_str().unwrap()], &path).code, 1);
+    // Neither the record of now is replaced, nor the one that is replayed.
+    let before = fs::read(&path).unwrap();
+    for there in [&now, &path] {
+        replay(&["--write", there.to_str().unwrap()], &path).fails_with(3, &["is there already"]);
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(fs::read_to_string(&now).unwrap(), text);
 }
 

@@ -94,6 +94,29 @@ fn rule_that_is_wrong_ends_with_2_its_place_in_the_file_its_key_and_the_nearest_
 }
 
 #[test]
+fn rule_that_the_scenario_s_slot_is_not_equipped_for_is_refused_before_anything_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab_run = |device: &str| {
+        let text = SCENARIO.replacen("bar = \"vanish\"", "attention-button = \"press\"", 1) + device;
+        let file = dir.path().join("slot.toml");
+        fs::write(&file, text).unwrap();
+        // No QEMU is where this one is looked for.
+        run(program(dir.path()).args(["lab", "run"]).arg(file).env("QEMU", "/nonexistent/qemu"))
+    };
+    lab_run("").fails_with(2, &["slot.toml:", "do", "the slot is without attention-button"]);
+    lab_run("\n[device.slot]\nattention_button = true\n").fails_with(3, &["/nonexistent/qemu"]);
+}
+
+#[test]
+fn pieces_of_a_slot_are_those_of_the_machine() {
+    for word in sdmorph_machine::Equipment::WORDS {
+        let text = format!("{SCENARIO}\n[device.slot]\n{} = true\n", word.replace('-', "_"));
+        let scenario = sdmorph_lab::scenario::Scenario::parse("slot", "slot.toml", &text).unwrap();
+        assert_eq!(scenario.device.slot.words(), [*word]);
+    }
+}
+
+#[test]
 fn unknown_key_ends_with_2_and_names_it() {
     let then = ("do = { bar", "then = { bar");
     serve_with(then.0, then.1).fails_with(2, &["broken.toml:", "unknown key \"then\""]);
