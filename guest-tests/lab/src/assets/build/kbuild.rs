@@ -150,7 +150,7 @@ fn last_words(said: &str) -> String {
             || line.contains("*** ")
             || says_full(line)
     };
-    let first = lines.iter().position(|line| is_error(&line)).unwrap_or(lines.len().saturating_sub(LINES));
+    let first = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(LINES));
     lines.iter().skip(first).take(LINES).map(|line| format!("{line}\n")).collect()
 }
 
