@@ -98,10 +98,10 @@ impl Standing {
             return;
         }
         let is_normal = action.what == DmaChange::Normal;
-        if is_normal {
+        let takes_all = is_normal && action.direction.is_none();
+        if takes_all {
             self.dma_held_until = None;
         }
-        let takes_all = is_normal && action.direction.is_none();
         self.dma.retain(|fault| !takes_all && fault.action.direction != action.direction);
         if !is_normal {
             let seed = if let DmaChange::Corrupt { seed, .. } = action.what { seed } else { 0 };

@@ -254,7 +254,8 @@ impl Machine {
         self.note(|| Call::StorageEnded);
     }
 
-    fn wake(&mut self) {
+    /// Has every function look at what it waits for.
+    pub(crate) fn wake(&mut self) {
         self.with_vmd(|vmd, above| {
             let mut ctx = seam::inside(vmd, above);
             vmd.wake(&mut ctx);

@@ -91,7 +91,13 @@ impl Machine {
         match (&loaded, noted) {
             (Ok(()), noted) => {
                 self.watch_messages();
-                self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+                self.call(now, |machine| {
+                    machine.mark(&format!("scenario {name}"));
+                    if replace {
+                        // DMA that the old rules held up goes on.
+                        machine.wake();
+                    }
+                });
                 let (name, rules) = (name.to_owned(), noted.unwrap_or_default());
                 self.note(|| Call::ScenarioLoad { name, rules, replace });
             }
@@ -208,6 +214,8 @@ impl Machine {
                 // The rules' engine keeps these, and what follows, itself.
                 NvmeFault::Normal | NvmeFault::Fail(_) | NvmeFault::DropCompletion => {}
             }),
+            // The engine holds it up; who waits for that to end does not look before it was to end.
+            Action::Dma(dma) if dma.is_about_hold() => self.wake(),
             Action::ReadLatency(_)
             | Action::StuckBusy(_)
             | Action::ReadData(_)
