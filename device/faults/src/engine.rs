@@ -73,8 +73,6 @@ pub struct Engine {
 pub struct Outcome {
     /// For what was observed.
     pub effect: Effect,
-    /// With [`Effect::Lost`], of an interrupt message: how much later it arrives nevertheless.
-    pub late: Option<Duration>,
     /// Rules that hit, in order.
     pub fired: Vec<Fired>,
 }
@@ -309,7 +307,6 @@ impl Engine {
     /// Shows the engine what `function` did or suffered at `now`. What no armed rule waits for costs a look-up or two.
     pub fn observe(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Outcome {
         let mut effect = Effect::default();
-        let mut late = None;
         let fired = match what {
             Happening::Access(access) => return self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
@@ -327,7 +324,7 @@ impl Engine {
                 self.seen(now, Place::Doorbell(*kind), &seen)
             }
             Happening::Interrupt(message) => {
-                (effect, late) = self.standing.interrupt(function, *message);
+                effect = self.standing.interrupt(function, *message);
                 let seen = Observed::data(message.data.into()).at(message.vector.into());
                 self.seen(now, Place::Interrupt(function), &seen)
             }
@@ -336,7 +333,7 @@ impl Engine {
                 self.seen(now, Place::Memory(function, *direction), &seen)
             }
         };
-        Outcome { effect, late, fired }
+        Outcome { effect, fired }
     }
 
     fn access(&mut self, now: Duration, function: &'static str, access: &Access) -> Outcome {
@@ -368,7 +365,7 @@ impl Engine {
             self.spaces.saw(function, access, value);
         }
         let effect = if change == DataChange::NONE { Effect::None } else { Effect::Data(change) };
-        Outcome { effect, fired: self.matched(found, now), ..Outcome::default() }
+        Outcome { effect, fired: self.matched(found, now) }
     }
 
     /// What becomes of a DMA of `length` bytes that `function` is about to do.
