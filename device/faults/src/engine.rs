@@ -49,6 +49,8 @@ pub const MAX_RULES: usize = 4096;
 
 /// Most delayed hits that wait at any time, of all rules together: a guest that sets off a delayed rule with every
 /// access must not fill the host's memory. Matches beyond it are dropped and counted.
+///
+/// But the hit of a rule with `start` waits in any case: there is one of each such rule, and [`MAX_RULES`] bounds these.
 pub const MAX_PENDING: usize = 4096;
 
 /// All rules of a machine, and the faults that the engine itself keeps.
@@ -575,7 +577,7 @@ impl Book {
     /// A match whose hit comes when the rule's delay is over; for a rule with `start`, at the next [`Engine::due`].
     fn delay(&mut self, id: RuleId, now: Duration) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if self.pending.len() >= MAX_PENDING {
+        if self.pending.len() >= MAX_PENDING && entry.key != Key::Start {
             entry.dropped += 1;
             return;
         }
