@@ -79,8 +79,8 @@ fn trigger(
         Cause::AnyAccess { direction, function, space, offset, value } => {
             let mut places = Vec::new();
             for function in lookup.functions(function.as_deref())? {
-                for (kind, _) in
-                    SpaceKind::ALL.iter().filter(|(kind, _)| space.is_none_or(|space| space == *kind))
+                for (_, kind) in
+                    SpaceKind::NAMES.iter().filter(|(_, kind)| space.is_none_or(|space| space == *kind))
                 {
                     places.extend(directions(*direction).map(|way| Place::Space(function, *kind, way)));
                 }
