@@ -103,7 +103,8 @@ fn action_list(value: &Value) -> Parsed<Vec<Action>> {
     list.iter().enumerate().map(|(index, value)| action(&format!("do[{index}]"), value)).collect()
 }
 
-fn action(place: &str, value: &Value) -> Parsed<Action> {
+/// Reads an action.
+pub(crate) fn action(place: &str, value: &Value) -> Parsed<Action> {
     let table = table(place, value, ACTIONS)?;
     let mut entries = table.iter();
     let (key, value) =
