@@ -127,11 +127,6 @@ impl Registry {
         self.registers.values().flatten()
     }
 
-    /// The function of that name.
-    pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
-        self.registers().map(|register| register.function).find(|function| *function == name)
-    }
-
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {
         self.events.iter().find(|event| **event == name).copied()
     }

@@ -314,7 +314,7 @@ impl<'a> Lookup<'a> {
 
     /// Whose interrupts can meet a fault. VMD's own are those of the others, remapped.
     fn interrupter(&self, function: Option<&str>) -> Result<(), RuleError> {
-        let known = || self.names.registers().map(|register| register.function).filter(|name| *name != "vmd");
+        let known = || self.names.functions().iter().copied().filter(|name| *name != "vmd");
         match function.filter(|function| known().all(|name| name != *function)) {
             Some(unknown) => Err(self.unknown("function", unknown, known())),
             None => Ok(()),

@@ -136,7 +136,7 @@ pub(crate) fn setup(line: &Value) -> Result<Setup, ParseError> {
     let sense =
         |error: crate::SettingsError| ParseError::Sense { field: "vendor-settings", why: error.to_string() };
     let equipment = fields.take("slot-equipment", "a list of what a slot can be equipped with", equipment)?;
-    Ok(Setup::new(model, settings).map_err(sense)?.with_slot(equipment))
+    Ok(Setup::new(model, settings).map_err(sense)?.with_equipment(equipment))
 }
 
 /// Of a record from before slots were equipped it is null.
