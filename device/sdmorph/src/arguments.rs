@@ -252,7 +252,8 @@ pub(crate) struct ReportOptions {
   xz -k run.jsonl; sdmorph replay run.jsonl.xz --json
   sdmorph replay run.jsonl --write now.jsonl
 
-Exit code 0: every answer is as it was; 1: one is not, and is shown; 2: the record cannot be replayed.")]
+Exit code 0: every answer is as it was; 1: one is not, and is shown; 2: the record cannot be replayed;
+3: the new record cannot be written.")]
 pub(crate) struct ReplayOptions {
     /// A record made with `serve --record-inputs`, as it is or compressed by xz
     #[arg(value_name = "RECORD")]
@@ -260,7 +261,7 @@ pub(crate) struct ReplayOptions {
     /// Print the outcome as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write the record that the device makes now, whether it is the same or not
+    /// Write the record that the device makes now, whether it is the same or not, into a file that is not there yet
     #[arg(long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 }

@@ -93,6 +93,7 @@ trace_synchronise() {
 	for number in 1 2 3 4 5 6 7 8; do
 		text="sdmorph-sync $1 $number"
 		command="{\"execute\":\"marker\",\"arguments\":{\"text\":\"$text\"},\"id\":\"$text\"}"
+		# Not control_mark: the processes that it starts would lie between the two times.
 		echo "$text sent" >"$TRACING/trace_marker"
 		echo "$command" >&9
 		# `read -t` is in every ash and bash, though POSIX lacks it.
