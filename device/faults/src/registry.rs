@@ -127,6 +127,11 @@ impl Registry {
         self.registers.values().flatten()
     }
 
+    /// The function of that name.
+    pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
+        self.functions.iter().find(|function| **function == name).copied()
+    }
+
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {
         self.events.iter().find(|event| **event == name).copied()
     }

@@ -222,9 +222,8 @@ impl<'a> Lookup<'a> {
     }
 
     fn function(&self, name: &str) -> Result<&'static str, RuleError> {
-        let known = self.names.functions();
-        let found = known.iter().find(|function| **function == name).copied();
-        found.ok_or_else(|| self.unknown("function", name, known.iter().copied()))
+        let found = self.names.function(name);
+        found.ok_or_else(|| self.unknown("function", name, self.names.functions().iter().copied()))
     }
 
     /// The function that `on.function` names, or all.
