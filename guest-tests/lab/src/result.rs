@@ -77,7 +77,7 @@ pub struct RunResult {
     /// If it is not as expected: what there is to see of it in the guest and in the logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
-    /// `uname -r`.
+    /// `uname -r`, and the name of a kernel that the lab has built.
     pub kernel: String,
     /// QEMU's version.
     pub qemu: String,
@@ -152,7 +152,7 @@ impl RunResult {
             as_expected,
             means: scenario.meaning(verdict.outcome).trim().to_owned(),
             explanation: if as_expected { Vec::new() } else { explain(evidence, &facts.files) },
-            kernel: log.kernel_release().map_or(facts.kernel, str::to_owned),
+            kernel: log.kernel().unwrap_or(facts.kernel),
             qemu: facts.qemu,
             module: evidence.module,
             placed: facts.placed,
