@@ -23,6 +23,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod assets;
+pub mod bisect;
 mod explanation;
 pub mod failure;
 pub mod hashes;
