@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use sdmorph_lab::bisect::Terms;
+use sdmorph_lab::verdict::Outcome;
 use sdmorph_machine::{Equipment, Model, Settings, Setup};
 
 /// A virtual SD Express card reader whose BAR vanishes.
@@ -309,6 +311,19 @@ pub(crate) enum LabCommand {
     },
     /// List the shipped scenarios
     List(ListOptions),
+    /// Build and run the commit that is checked out, and tell `git bisect run` what it is
+    #[command(after_help = "Examples, in a kernel's tree:
+  git bisect start v6.8-rc1 v6.7
+  git bisect run sdmorph lab bisect
+  git bisect run sdmorph lab bisect --scenario idle-requested --repeat 5
+
+  git bisect start --term-old=broken --term-new=repaired v6.9 v6.8
+  git bisect run sdmorph lab bisect --good fault
+
+One fault settles it; a commit is clean if all runs that came to a verdict are. Exit code 0: good, or old; 1: bad, or new;
+125: the commit cannot be tested, whatever the reason (it does not build, no run is conclusive, a wrong option), which is
+said. There is no other code, as git would take it for bad, or end the bisection.")]
+    Bisect(BisectOptions),
     /// List the kernels that are known by name
     Kernels(KernelsOptions),
     /// Build a kernel, or fetch it, and print where its image is
@@ -319,6 +334,41 @@ pub(crate) enum LabCommand {
 
 Exit code 3: it could not be built or fetched; 2: there is no such kernel.")]
     Build(BuildOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BisectOptions {
+    /// The kernel's tree; with a .config it is built in place, without one out of tree with the lab's small configuration.
+    /// Default KERNEL_TREE, else where it is called
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tree: Option<PathBuf>,
+    /// A fragment on top of the small configuration: lockdep.config, kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
+    /// A shipped scenario (see `lab list`) or the path of a scenario file
+    #[arg(long, value_name = "NAME|PATH", default_value = "sd7-idle-race")]
+    pub(crate) scenario: String,
+    /// Runs at most; the first one that is not clean is the last
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Outcomes that git is to take for good, or old; default clean, or what is not bad
+    #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', value_parser = outcome_parser())]
+    pub(crate) good: Vec<Outcome>,
+    /// Outcomes that git is to take for bad, or new; default what is not good
+    #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', value_parser = outcome_parser())]
+    pub(crate) bad: Vec<Outcome>,
+    /// Seconds of wall time that one run may take; default as the scenario says
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<u64>,
+    /// Where logs, records and pages go, each commit's by its name; default sdmorph-bisect in the git directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+fn outcome_parser() -> impl TypedValueParser<Value = Outcome> {
+    PossibleValuesParser::new(Terms::OUTCOMES.map(Outcome::as_str)).try_map(|word| {
+        Terms::OUTCOMES.into_iter().find(|outcome| outcome.as_str() == word).ok_or("no outcome is called so")
+    })
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
 use crate::scenario_rules::ScenarioRules;
-use crate::{Failure, kernels, output, report, scenario_list};
+use crate::{Failure, bisect, kernels, output, report, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -23,6 +23,7 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
     match &options.command {
         LabCommand::Setup(options) => setup(options),
         LabCommand::List(options) => list(options),
+        LabCommand::Bisect(options) => bisect::run(options),
         LabCommand::Kernels(options) => kernels::list(options),
         LabCommand::Build(options) => kernels::build(options),
         LabCommand::Demo(options) => {

@@ -4,7 +4,14 @@
 //! keeps a commit from a verdict is the third: to take a kernel that does not build for a bad one would send the bisection
 //! into the wrong half, and a code above 127 would end it.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::assets::{self, KernelChoice, Overrides, OwnKernel, OwnTree, Progress, Store};
 use crate::failure::Failure;
+use crate::run::{self, Fix, RunOptions};
+use crate::scenario::Scenario;
 use crate::verdict::Outcome;
 
 /// What git is told.
@@ -85,6 +92,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// The same in a line for people.
     pub line: String,
+    /// The directory of its evidence.
+    pub evidence: PathBuf,
 }
 
 /// What was found out about a commit.
@@ -94,12 +103,14 @@ pub struct Finding {
     pub mark: Mark,
     /// Why.
     pub reason: String,
+    /// The directory of the run that settled it, if one did.
+    pub evidence: Option<PathBuf>,
 }
 
 impl Finding {
     /// A commit that there is no verdict on.
     pub fn skip(reason: impl Into<String>) -> Self {
-        Self { mark: Mark::Skip, reason: reason.into() }
+        Self { mark: Mark::Skip, reason: reason.into(), evidence: None }
     }
 }
 
@@ -111,17 +122,95 @@ pub fn judge(terms: &Terms, repeat: u32, mut run: impl FnMut(u32) -> Result<Run,
     let mut clean = None;
     let mut said_nothing = Vec::new();
     for number in 1..=repeat {
-        let Run { outcome, line } = match run(number) {
+        let Run { outcome, line, evidence } = match run(number) {
             Ok(run) => run,
             Err(failure) => return Finding::skip(failure.to_string()),
         };
-        match terms.mark(outcome) {
-            Some(mark) if outcome == Outcome::Clean => clean = Some(Finding { mark, reason: line }),
-            Some(mark) => return Finding { mark, reason: line },
-            None => said_nothing.push(line),
+        let Some(mark) = terms.mark(outcome) else {
+            said_nothing.push(line);
+            continue;
+        };
+        let finding = Finding { mark, reason: line, evidence: Some(evidence) };
+        if outcome != Outcome::Clean {
+            return finding;
         }
+        clean = Some(finding);
     }
     clean.unwrap_or_else(|| Finding::skip(said_nothing.join("\n")))
+}
+
+/// What is asked about the commit that is checked out.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The tree.
+    pub tree: OwnTree,
+    /// A shipped scenario's name, or the path of a file.
+    pub scenario: String,
+    /// Runs at most, from 1.
+    pub repeat: u32,
+    /// Which outcomes are good and bad.
+    pub terms: Terms,
+    /// Wall time for one run; the scenario's if `None`.
+    pub deadline: Option<Duration>,
+    /// Where the evidence goes, below the commit's name; in the tree's git directory if `None`.
+    pub out_dir: Option<PathBuf>,
+    /// The `sdmorph` executable, whose `serve` is the device.
+    pub server_exe: PathBuf,
+    /// The user's own QEMU and busybox.
+    pub overrides: Overrides,
+}
+
+/// Builds the commit, boots it, and says what it is. Blocks, for minutes; steps are shown on stderr.
+pub fn commit(options: &Options, progress: Progress) -> Finding {
+    find(options, progress).unwrap_or_else(|failure| Finding::skip(failure.to_string()))
+}
+
+fn find(options: &Options, progress: Progress) -> Result<Finding, Failure> {
+    // What is wrong with the question is found out before a kernel is built.
+    Scenario::load(&options.scenario)?;
+    let name = git(&options.tree.dir, &["rev-parse", "--short=12", "HEAD"]).unwrap_or("tree".to_owned());
+    let out_dir = match &options.out_dir {
+        Some(directory) => directory.clone(),
+        None => in_git_directory(&options.tree.dir).ok_or_else(|| {
+            let tree = options.tree.dir.display();
+            Failure::Options(format!(
+                "{tree} is in no git repository: say where the evidence is to go (--out)"
+            ))
+        })?,
+    };
+    let kernel = assets::build_tree(&options.tree, &Store::open()?, progress)?;
+    Ok(judge(&options.terms, options.repeat, |number| {
+        run_once(options, &kernel, out_dir.join(&name).join(number.to_string()))
+    }))
+}
+
+fn run_once(options: &Options, kernel: &OwnKernel, evidence: PathBuf) -> Result<Run, Failure> {
+    let run = RunOptions {
+        kernel: KernelChoice::Own(kernel.clone()),
+        fix: Fix::With,
+        deadline: options.deadline,
+        overrides: options.overrides.clone(),
+        ..RunOptions::new(&options.scenario, options.server_exe.clone(), evidence.clone())
+    };
+    let summary = run::run_each(&run, |_| Ok(()))?;
+    let result = summary.results.first().ok_or_else(|| Failure::Options("nothing was run".to_owned()))?;
+    Ok(Run { outcome: result.verdict.outcome, line: result.line(), evidence })
+}
+
+/// The commit that is checked out, in a line: its name and its subject.
+pub fn describe(tree: &Path) -> Option<String> {
+    git(tree, &["log", "-1", "--format=%h %s"])
+}
+
+/// git keeps what it knows of a bisection there, too; in the tree itself it would be in the way.
+fn in_git_directory(tree: &Path) -> Option<PathBuf> {
+    git(tree, &["rev-parse", "--git-path", "sdmorph-bisect"]).map(|path| tree.join(path))
+}
+
+fn git(tree: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(tree).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -134,9 +223,11 @@ mod tests {
         let finding = judge(terms, repeat, |number| {
             runs += 1;
             let outcome = outcomes[usize::try_from(number).unwrap() - 1];
-            Ok(Run { outcome, line: format!("run {number}: {}", outcome.as_str()) })
+            let line = format!("run {number}: {}", outcome.as_str());
+            Ok(Run { outcome, line, evidence: number.to_string().into() })
         });
         assert!(!finding.reason.is_empty());
+        assert_eq!(finding.evidence.is_none(), finding.mark == Mark::Skip);
         (finding.mark, runs)
     }
 

@@ -177,6 +177,14 @@ pub fn kernel(choice: &KernelChoice, refresh: bool, store: &Store, progress: Pro
     obtain(choice, &request, &mut fetcher)
 }
 
+/// Builds a kernel tree of the user's, or what has changed in it. Blocks, and shows its progress.
+///
+/// # Errors
+/// It does not build, or is no tree: see [`Error`].
+pub fn build_tree(tree: &OwnTree, store: &Store, progress: Progress) -> Result<OwnKernel> {
+    build::obtain_own_tree(tree, store, progress)
+}
+
 fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
     match choice {
         KernelChoice::Named(named) => match Kernels::shipped()?.find(named)? {
