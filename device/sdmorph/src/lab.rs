@@ -1,5 +1,7 @@
 //! `sdmorph lab`: the command line put onto the lab.
 
+mod verdicts;
+
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,9 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
     match &options.command {
         LabCommand::Setup(options) => setup(options),
         LabCommand::List(options) => list(options),
+        LabCommand::Verdicts(options) => verdicts::run(options),
+        LabCommand::Merge(options) => verdicts::merge(options),
+        LabCommand::Summary(options) => verdicts::summary(options),
         LabCommand::Demo(options) => {
             let options = run_options(DEMO, options)?;
             let summary = run::demo(&options, &mut out).map_err(failure)?;
@@ -143,9 +148,18 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
 /// `--kernel`, else `KERNEL=`, else 6.1.
 fn kernel(options: &RunOptions) -> Result<KernelChoice, Failure> {
     let from_env = KernelChoice::from_env();
-    let Some(text) = &options.kernel else {
-        return Ok(from_env.unwrap_or(KernelChoice::Stock(StockKernel::V6_1)));
-    };
+    match &options.kernel {
+        Some(text) => named_kernel(text, options.modules.clone(), options.kdir.clone()),
+        None => Ok(from_env.unwrap_or(KernelChoice::Stock(StockKernel::V6_1))),
+    }
+}
+
+/// A stock kernel's name or the path of an image; `modules` and `tree` are the latter's, else `MODULES=` and `KDIR=`.
+fn named_kernel(
+    text: &str,
+    modules: Option<PathBuf>,
+    tree: Option<PathBuf>,
+) -> Result<KernelChoice, Failure> {
     if let Ok(stock) = text.parse::<StockKernel>() {
         return Ok(KernelChoice::Stock(stock));
     }
@@ -157,8 +171,8 @@ fn kernel(options: &RunOptions) -> Result<KernelChoice, Failure> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(KernelChoice::Own(OwnKernel {
         image,
-        modules: options.modules.clone().or_else(|| variable("MODULES")),
-        tree: options.kdir.clone().or_else(|| variable("KDIR")),
+        modules: modules.or_else(|| variable("MODULES")),
+        tree: tree.or_else(|| variable("KDIR")),
     }))
 }
 

@@ -22,6 +22,7 @@ use crate::oops::OopsKind;
 
 pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
+pub(crate) use reading::nearest;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
 /// What a card's size is a multiple of.

@@ -367,7 +367,7 @@ fn explain(message: &str) -> String {
 }
 
 /// ` (did you mean …?)` with the word that is most like `word`, or nothing if none is like it.
-fn nearest<'a>(word: &str, legal: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn nearest<'a>(word: &str, legal: impl Iterator<Item = &'a str>) -> String {
     let scored = legal.map(|candidate| (strsim::jaro_winkler(word, candidate), candidate));
     let best = scored.max_by(|(left, _), (right, _)| left.total_cmp(right));
     match best {
