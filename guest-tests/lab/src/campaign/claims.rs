@@ -191,7 +191,8 @@ mod tests {
     fn the_shipped_claims_can_be_read_and_each_has_an_answer() {
         let claims = Claims::shipped().unwrap();
         assert!(claims.claims.iter().all(|claim| !claim.answers.is_empty()));
-        let about: Vec<&str> = claims.about(&verdicts()).map(|claim| claim.title.as_str()).collect();
+        let verdicts = verdicts();
+        let about: Vec<&str> = claims.about(&verdicts).map(|claim| claim.title.as_str()).collect();
         assert_eq!(about.first(), Some(&"The report"));
     }
 }

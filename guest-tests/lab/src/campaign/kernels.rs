@@ -27,8 +27,9 @@ pub(crate) fn plan(choice: &KernelChoice) -> Result<PlannedKernel, Failure> {
             let stem =
                 own.image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             Ok(PlannedKernel {
-                name: if is_path_component(&stem) { stem } else { "own".to_owned() },
-                title: text(&own.image),
+                name: if is_path_component(&stem) { stem.clone() } else { "own".to_owned() },
+                // Not its path: the title is shown to others.
+                title: format!("a kernel of the user's own, {stem}"),
                 content: hexadecimal(&Sha256::digest(&image)),
                 image: Some(text(&own.image)),
                 modules: own.modules.as_ref().map(text),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::verdicts::{Cell, Finding, Verdicts};
-use super::wording::{made, total};
+use super::wording::{made, plural, total};
 
 /// As wide as a mail is.
 const WIDTH: usize = 72;
@@ -23,13 +23,13 @@ pub fn write(verdicts: &Verdicts, tested_by: Option<&str>) -> Result<String, Str
     }
     let mut text = String::new();
     let (runs, _) = verdicts.runs();
-    let scenarios = verdicts.scenarios.len();
     let about = format!(
-        "I ran {runs} guests against an emulated Realtek RTS5261 whose BAR vanishes and whose slot's link goes down \
-         (sdmorph {}), {} under {}. Faults and hangs of the conclusive runs:",
+        "I ran {} against an emulated Realtek RTS5261 whose BAR vanishes and whose slot's link goes down \
+         (sdmorph {}): {} under {}. Faults and hangs of the conclusive runs:",
+        plural(runs, "guest"),
         verdicts.lab,
-        super::wording::plural(verdicts.kernels.len(), "kernel"),
-        super::wording::plural(scenarios, "scenario"),
+        plural(verdicts.kernels.len(), "kernel"),
+        plural(verdicts.scenarios.len(), "scenario"),
     );
     paragraph(&mut text, "", &about);
     text.push('\n');

@@ -3,7 +3,7 @@
 //! The file is made by `sdmorph lab verdicts --plan FILE`, and lies in every output directory as `campaign.json`. It says
 //! what each kernel and each scenario was when it was made, so that results of something else do not get into the table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -176,7 +176,8 @@ impl Plan {
         repeat: u32,
         deadline_s: Option<u64>,
     ) -> Result<Self, Failure> {
-        let kernels = kernels.iter().map(kernels::plan).collect::<Result<Vec<_>, _>>()?;
+        let mut kernels = kernels.iter().map(kernels::plan).collect::<Result<Vec<_>, _>>()?;
+        tell_apart(&mut kernels);
         let scenarios = scenarios.iter().map(|name| plan_scenario(name)).collect::<Result<Vec<_>, _>>()?;
         let mut runs = Vec::new();
         for run in 1..=repeat {
@@ -356,6 +357,17 @@ fn field_at(text: &str, line: usize) -> String {
 pub(crate) fn is_path_component(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte);
     name.bytes().all(legal) && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Images in different places often have one name: the second `bzImage` becomes `bzImage-2`.
+fn tell_apart(kernels: &mut [PlannedKernel]) {
+    let mut seen = BTreeMap::new();
+    for kernel in kernels.iter_mut().filter(|kernel| kernel.image.is_some()) {
+        let times = seen.entry(kernel.name.clone()).and_modify(|times| *times += 1).or_insert(1);
+        if *times > 1 {
+            kernel.name = format!("{}-{times}", kernel.name);
+        }
+    }
 }
 
 fn plan_scenario(name_or_path: &str) -> Result<PlannedScenario, Failure> {
@@ -545,6 +557,27 @@ pub(crate) mod tests {
         other.scenarios[0].content = "0".repeat(64);
         let message = other.check("c.json").unwrap_err().to_string();
         assert!(message.contains("the scenario sd7-idle-race is another one here"), "{message}");
+    }
+
+    #[test]
+    fn two_images_of_one_name_are_told_apart_and_one_kernel_twice_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let own = |directory: &str| {
+            let directory = root.path().join(directory);
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(directory.join("bzImage"), directory.to_str().unwrap()).unwrap();
+            let image = directory.join("bzImage");
+            KernelChoice::Own(crate::assets::OwnKernel { image, modules: None, tree: None })
+        };
+        let scenario = ["sd7-idle-race".to_owned()];
+        let plan = Plan::new(&[own("a"), own("b")], &scenario, 1, None).unwrap();
+        let names: Vec<&str> = plan.kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+        assert_eq!(names, ["bzImage", "bzImage-2"]);
+        assert_ne!(plan.kernels[0].content, plan.kernels[1].content);
+        plan.check("c.json").unwrap();
+        let stock: KernelChoice = "6.1".parse().map(KernelChoice::Stock).unwrap();
+        let message = Plan::new(&[stock.clone(), stock], &scenario, 1, None).unwrap_err().to_string();
+        assert!(message.contains("two of the campaign's kernels are called `6.1`"), "{message}");
     }
 
     #[test]
