@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::markup::markup;
 use super::verdicts::{Cell, Finding, Verdicts};
-use super::wording::{bad, interval, made, ms, remarks, short};
+use super::wording::{bad, headline, interval, made, ms, remarks, short};
 
 /// The document.
 #[must_use]
@@ -69,7 +69,7 @@ fn test_case(xml: &mut String, cell: &Cell) {
         Finding::Fails => ("failure", "fault"),
         Finding::Open => ("error", "open"),
     };
-    let message = match &summary.headline {
+    let message = match headline(cell) {
         Some(headline) => format!("{}: {headline}", short(cell)),
         None => short(cell),
     };

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::verdicts::{Cell, Finding, Verdicts};
-use super::wording::{interval, ms, remarks, short, total};
+use super::wording::{headline, interval, ms, remarks, short, total};
 
 /// The document.
 #[must_use]
@@ -37,13 +37,13 @@ fn test_point(text: &mut String, number: usize, cell: &Cell) {
         let (median, p95) = (ms(summary.removal_median_ms), ms(summary.removal_p95_ms));
         lines.push(format!("removal: median {median}, p95 {p95}"));
     }
-    lines.extend(summary.headline.clone());
+    lines.extend(headline(cell));
     lines.extend(remarks(cell));
     if let Some(run) = cell.example() {
         lines.push(format!("evidence: {}", cell.place(run).display()));
     }
     for line in lines {
-        let _ = writeln!(text, "  # {}", line.replace(['\n', '\r'], " "));
+        let _ = writeln!(text, "  # {line}");
     }
     let name = escaped(&cell.scenario);
     let directive = match summary.finding() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::claims::{Claim, Claims};
 use super::markup::markdown;
 use super::verdicts::{Cell, Finding, Verdicts};
-use super::wording::{bad, count, interval, made, ms, plural, remarks, short, total};
+use super::wording::{bad, count, headline, interval, made, ms, plural, remarks, short, total};
 
 /// The page.
 #[must_use]
@@ -127,8 +127,8 @@ fn cells(text: &mut String, verdicts: &Verdicts) {
     text.push('\n');
     let mut said = String::new();
     for cell in &verdicts.cells {
-        let headline = cell.summary.headline.iter().map(|line| format!("first: {line}"));
-        for line in headline.chain(remarks(cell)) {
+        let first = headline(cell).into_iter().map(|line| format!("first: {line}"));
+        for line in first.chain(remarks(cell)) {
             let _ = writeln!(said, "- `{}`, `{}`: {}", cell.scenario, cell.kernel, markdown(&line));
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::claims::{Claim, Claims, Judgement};
 use super::markup::markup;
 use super::verdicts::{Cell, Finding, Run, Verdicts};
-use super::wording::{bad, count, interval, made, ms, remarks, short};
+use super::wording::{bad, count, headline, interval, made, ms, remarks, short};
 
 /// The page that `sdmorph report` makes of a run, in its directory.
 const REPORT: &str = "report.html";
@@ -180,8 +180,8 @@ fn details(html: &mut String, cell: &Cell) {
         markup(&cell.scenario),
         markup(&short(cell))
     );
-    if let Some(headline) = &summary.headline {
-        let _ = writeln!(html, "<p><code>{}</code></p>", markup(headline));
+    if let Some(headline) = headline(cell) {
+        let _ = writeln!(html, "<p><code>{}</code></p>", markup(&headline));
     }
     let _ = writeln!(
         html,

@@ -63,6 +63,18 @@ pub(crate) fn plural(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+/// The kernel's first words about the cell's first fault or hang.
+pub(crate) fn headline(cell: &Cell) -> Option<String> {
+    cell.summary.headline.as_deref().map(plain)
+}
+
+/// A text of a guest or a tool in one line, without what a terminal would take for a command.
+fn plain(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let legal = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    lines.join(" / ").chars().map(legal).collect()
+}
+
 /// What is to be said of a cell beside its numbers, a line each: reasons, warnings, runs that are missing.
 pub(crate) fn remarks(cell: &Cell) -> Vec<String> {
     let summary = &cell.summary;
@@ -74,10 +86,7 @@ pub(crate) fn remarks(cell: &Cell) -> Vec<String> {
         ("warning", &summary.warnings),
     ];
     for (what, counts) in groups {
-        lines.extend(counts.iter().map(|(reason, times)| {
-            let reason = reason.lines().map(str::trim).filter(|line| !line.is_empty());
-            format!("{times} x {what}: {}", reason.collect::<Vec<_>>().join(" / "))
-        }));
+        lines.extend(counts.iter().map(|(reason, times)| format!("{times} x {what}: {}", plain(reason))));
     }
     if cell.missing() > 0 {
         lines.push(format!("{} of {} are not there yet", plural(cell.missing(), "run"), cell.planned));
@@ -146,6 +155,11 @@ mod tests {
         let lines = remarks(verdicts.cell("6.1-diff-2", "sd7-idle-race").unwrap());
         assert_eq!(lines[0], "1 x made again: waited 900 s for init");
         assert!(lines[1].starts_with("1 x warning: WARNING: possible circular"));
+    }
+
+    #[test]
+    fn what_a_guest_says_gives_a_terminal_no_command() {
+        assert_eq!(plain("BUG: \x1b[2J\n\n  at \u{9b}x\t1"), "BUG: \u{fffd}[2J / at \u{fffd}x\u{fffd}1");
     }
 
     #[test]
