@@ -6,7 +6,6 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use sdmorph_lab::assets::StockKernel;
 use sdmorph_lab::campaign;
 use sdmorph_machine::{Equipment, Model, Settings, Setup};
 
@@ -311,6 +310,16 @@ pub(crate) enum LabCommand {
     },
     /// List the shipped scenarios
     List(ListOptions),
+    /// List the kernels that are known by name
+    Kernels(KernelsOptions),
+    /// Build a kernel, or fetch it, and print where its image is
+    #[command(after_help = "Examples:
+  sdmorph lab build 6.1-diff-2
+  sdmorph lab build 6.1-none --patch my-fix.patch --config lockdep.config
+  KERNEL_TREE=~/linux sdmorph lab build
+
+Exit code 3: it could not be built or fetched; 2: there is no such kernel.")]
+    Build(BuildOptions),
     /// Put kernels on trial: every kernel under every scenario, many times, and one table
     Verdicts(VerdictsOptions),
     /// Join the shards of a campaign
@@ -323,6 +332,7 @@ pub(crate) enum LabCommand {
 #[command(after_help = "Examples:
   sdmorph lab verdicts
   sdmorph lab verdicts --kernels 6.1,6.12 --scenarios sd7-idle-race,card-pull --repeat 20
+  sdmorph lab verdicts --patch my-fix.patch                   without and with it
   sdmorph lab verdicts --plan campaign.json --repeat 20       the list of runs, to be run elsewhere
   sdmorph lab verdicts --campaign campaign.json --shard 2/4 --out shard-2
   sdmorph lab merge shard-1 shard-2 shard-3 shard-4 --out all
@@ -333,9 +343,15 @@ scenarios is kept.
 Exit code 0: every run says something, whatever it is; 2: bad input; 3: a run is inconclusive or could not be made,
 or it was interrupted.")]
 pub(crate) struct VerdictsOptions {
-    /// Kernels: names of stock kernels (6.1, 6.12, backports), paths of images
+    /// Kernels: names (see `lab kernels`), paths of images and of trees; default the proposals of the thread
     #[arg(long, value_name = "NAME|PATH,…", value_delimiter = ',', conflicts_with = "campaign")]
     pub(crate) kernels: Vec<String>,
+    /// A patch on top of each kernel's own, again for more; without --kernels, on 6.1-none, which is compared with it
+    #[arg(long, value_name = "FILE", conflicts_with = "campaign")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of each kernel's configuration, again for more: lockdep.config, kasan.config, or a path
+    #[arg(long, value_name = "FRAGMENT", conflicts_with = "campaign")]
+    pub(crate) config: Vec<String>,
     /// Scenarios: shipped ones (see `lab list`), paths of scenario files
     #[arg(long, value_name = "NAME|PATH,…", value_delimiter = ',', conflicts_with = "campaign")]
     pub(crate) scenarios: Vec<String>,
@@ -404,10 +420,36 @@ pub(crate) struct ListOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct KernelsOptions {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildOptions {
+    /// A kernel by name (see `lab kernels`), or the path of a kernel tree; default KERNEL_TREE
+    #[arg(value_name = "NAME|PATH")]
+    pub(crate) kernel: Option<String>,
+    /// A patch on top of the kernel's own; again for more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of the kernel's configuration: lockdep.config, kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
+    /// Ask the archive for newer versions of source and compiler
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Print image, modules and configuration as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SetupOptions {
-    /// Stock kernels to fetch (6.1, 6.12, backports); default KERNEL, else 6.1
+    /// Kernels to fetch or build, by name (see `lab kernels`); default KERNEL_TREE or KERNEL, else 6.1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) kernel: Vec<StockKernel>,
+    pub(crate) kernel: Vec<String>,
     /// Ask the archive for newer versions of what is cached
     #[arg(long)]
     pub(crate) refresh: bool,
@@ -418,9 +460,8 @@ pub(crate) struct SetupOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// A stock Debian kernel (6.1, 6.12, backports) or the path of a kernel image; default KERNEL, else 6.1
-    #[arg(long, value_name = "NAME|PATH")]
-    pub(crate) kernel: Option<String>,
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
     /// Modules of a kernel given by path, its lib/modules/RELEASE; default MODULES
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
@@ -428,7 +469,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) kdir: Option<PathBuf>,
     /// With the fix (the kernel as it is), without (a guest module takes it out), or both; default both for a stock
-    /// kernel, as far as the scenario is about the fix, and with for your own
+    /// kernel, as far as the scenario is about the fix, and with for all others
     #[arg(long, value_enum)]
     pub(crate) fix: Option<FixChoice>,
     /// Your kernel lacks the fix by itself: judge it as `without`, and load no module
@@ -461,6 +502,22 @@ pub(crate) struct RunOptions {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which kernel.
+#[derive(Debug, Args)]
+pub(crate) struct KernelOptions {
+    /// A kernel by name (see `lab kernels`), the path of a kernel image, or that of a kernel tree, which is built first;
+    /// default KERNEL_TREE or KERNEL, else 6.1
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) kernel: Option<String>,
+    /// A patch on top of the kernel's own, if it is one that the lab builds; again for more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of the kernel's configuration, if it is one that the lab configures: lockdep.config,
+    /// kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
 }
 
 /// `--fix`.

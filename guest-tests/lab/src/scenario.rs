@@ -8,6 +8,7 @@
 //! device refuses is found in it again, `shipped` what comes with the lab.
 
 mod device;
+pub(crate) mod misreading;
 mod reading;
 mod shipped;
 mod wrong_rule;
@@ -22,7 +23,6 @@ use crate::oops::OopsKind;
 
 pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
-pub(crate) use reading::nearest;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 
 /// What a card's size is a multiple of.

@@ -8,8 +8,9 @@ use sdmorph_lab::assets::{KernelChoice, Overrides};
 use sdmorph_lab::campaign::{self, Plan, Shard, mail, table};
 use sdmorph_lab::report::Style;
 
-use super::{check_rules, ended, failure, named_kernel};
+use super::{check_rules, ended, failure};
 use crate::arguments::{MergeOptions, SummaryOptions, VerdictsOptions};
+use crate::kernels::{by_name_or_path, with};
 use crate::{Failure, output, report};
 
 /// Plans, runs or renders a campaign.
@@ -58,18 +59,27 @@ fn plan(options: &VerdictsOptions) -> Result<Plan, Failure> {
         plan.check(&file).map_err(failure)?;
         return Ok(plan);
     }
-    let names = |given: &[String], default: &[&str]| {
-        if given.is_empty() {
-            default.iter().map(|name| (*name).to_owned()).collect()
-        } else {
-            given.to_vec()
-        }
-    };
-    let kernels = names(&options.kernels, campaign::KERNELS);
-    let kernels = kernels.iter().map(|name| named_kernel(name, None, None));
-    let kernels = kernels.collect::<Result<Vec<KernelChoice>, Failure>>()?;
-    let scenarios = names(&options.scenarios, campaign::SCENARIOS);
-    Plan::new(&kernels, &scenarios, options.repeat, options.deadline).map_err(failure)
+    let scenarios =
+        if options.scenarios.is_empty() { named(campaign::SCENARIOS) } else { options.scenarios.clone() };
+    let deadline = options.deadline;
+    Plan::new(&kernels(options)?, &scenarios, options.repeat, deadline).map_err(failure)
+}
+
+/// Those that are named, each with what is put on top of it; without names, the thread's. A patch alone is compared with
+/// the kernel that it is put on.
+fn kernels(options: &VerdictsOptions) -> Result<Vec<KernelChoice>, Failure> {
+    let VerdictsOptions { kernels: names, patch, config, .. } = options;
+    let with_all = |name: &String| with(by_name_or_path(name, None, None)?, patch, config);
+    if names.is_empty() && !patch.is_empty() {
+        let unpatched = by_name_or_path(campaign::UNPATCHED, None, None)?;
+        return Ok(vec![with(unpatched.clone(), &[], config)?, with(unpatched, patch, config)?]);
+    }
+    let names = if names.is_empty() { named(campaign::KERNELS) } else { names.clone() };
+    names.iter().map(with_all).collect()
+}
+
+fn named(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Joins the shards of a campaign.

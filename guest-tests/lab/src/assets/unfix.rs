@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Fetcher;
+use super::build::Built;
 use super::error::{Error, Result};
-use super::kernel::{Kernel, StockKernel};
+use super::kernel::Kernel;
+use super::kernels::StockKernel;
 use super::progress::Progress;
 use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_file, sha256_hex};
 use super::toolchain::{self, BuildRoot};
@@ -21,22 +23,37 @@ const KBUILD: &str = include_str!("../../../modules/sdmorph_unfix/Kbuild");
 
 /// Builds the module for a stock kernel, or takes it from the cache.
 pub(crate) fn obtain_stock(
-    stock: StockKernel,
+    stock: &StockKernel,
+    kernel: &Kernel,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<PathBuf> {
+    let root = |fetcher: &mut Fetcher<'_>| BuildRoot::prepare(stock, &kernel.release, fetcher);
+    obtain_in(root, "debian", kernel, fetcher)
+}
+
+/// Builds the module for a kernel that the lab has built, or takes it from the cache.
+pub(crate) fn obtain_built(built: &Built, kernel: &Kernel, fetcher: &mut Fetcher<'_>) -> Result<PathBuf> {
+    obtain_in(|fetcher| BuildRoot::of_built(built, fetcher), built.version(), kernel, fetcher)
+}
+
+fn obtain_in(
+    root: impl FnOnce(&mut Fetcher<'_>) -> Result<BuildRoot>,
+    origin: &str,
     kernel: &Kernel,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<PathBuf> {
     kernel.check_unfix()?;
-    let recipe = recipe(&kernel.release, "debian");
+    let recipe = recipe(&kernel.release, origin);
     let (store, progress) = (fetcher.store, fetcher.progress);
     if let Some(asset) = store.version(&recipe.key, &recipe.version, progress) {
         return Ok(module_path(&asset));
     }
-    let root = BuildRoot::prepare(stock, &kernel.release, fetcher)?;
+    let root = root(fetcher)?;
     let asset = store.make(recipe, |dir| {
         let step = progress.step(&format!("building {NAME} for {}", kernel.release), None);
         write_sources(&root.build_dir())?;
         let mut command = root.command("make")?;
-        command.arg("-C").arg(format!("/usr/src/linux-headers-{}", kernel.release));
+        command.arg("-C").arg(root.tree());
         command.arg(format!("M={}", BuildRoot::build_dir_inside())).arg("modules");
         make(&mut command, &kernel.release)?;
         install(&root.build_dir(), dir)?;

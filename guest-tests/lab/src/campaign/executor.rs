@@ -31,6 +31,9 @@ pub(crate) trait Runner: Sync {
     /// Gets what the run's cell needs, once for all of its runs. The error says why it is not to be had.
     fn prepare(&self, run: &PlannedRun) -> Result<Surroundings, String>;
 
+    /// Whether only preparing a kernel tells if it is the same as before: the user's tree.
+    fn may_have_changed(&self, kernel: &str) -> bool;
+
     /// Makes a run of a cell that is prepared. Its evidence and its `result.json`, which is returned, are then in the
     /// directory.
     fn run(&self, run: &PlannedRun, directory: &Path) -> Result<Value, Failure>;
@@ -82,8 +85,17 @@ impl<R: Runner> Executor<'_, R> {
             state.note_whole(entry);
             state.estimate.made(&entry.run, entry.said.wall_s);
         }
+        let mut doubtful: BTreeMap<String, PlannedRun> =
+            kept.iter().map(|entry| (entry.run.kernel.clone(), entry.run.clone())).collect();
+        doubtful.retain(|kernel, _| self.runner.may_have_changed(kernel));
         state.kept = kept;
         let state = Mutex::new(state);
+        for run in doubtful.values() {
+            // One that cannot be had any more changes nothing about what there is.
+            if let Ok(surroundings) = self.runner.prepare(run) {
+                self.compare_kept(run, &surroundings, &state);
+            }
+        }
         // Many at a time read, one that has to be alone writes.
         let alone = RwLock::new(());
         let stopped = AtomicBool::new(false);
@@ -367,6 +379,7 @@ mod tests {
     struct Script<F> {
         say: F,
         refuse: Option<&'static str>,
+        changed: Option<&'static str>,
         build: &'static str,
         made: Mutex<Vec<PlannedRun>>,
         at_once: AtomicUsize,
@@ -379,6 +392,7 @@ mod tests {
             Self {
                 say,
                 refuse: None,
+                changed: None,
                 build: "one",
                 made: Mutex::default(),
                 at_once: AtomicUsize::new(0),
@@ -400,6 +414,10 @@ mod tests {
                 }
                 _ => Ok(Surroundings { kernel_build: self.build.to_owned(), ..Surroundings::default() }),
             }
+        }
+
+        fn may_have_changed(&self, kernel: &str) -> bool {
+            self.changed == Some(kernel)
         }
 
         fn run(&self, run: &PlannedRun, directory: &Path) -> Result<Value, Failure> {
@@ -582,6 +600,10 @@ mod tests {
         let made = execute_in(root, &two, &script, 1, &|| Ok(u64::MAX));
         // 6.12's second run had to be made, and with it its first; 6.1 was not looked at.
         assert_eq!(made.outcomes(), ["clean", "fault", "clean", "fault"]);
+        // A tree is looked at, although all of its runs are there.
+        let script = Script { changed: Some("6.1"), ..Script::new(|_: &PlannedRun, _| said("fault", None)) };
+        let made = execute_in(made.root, &two, &script, 1, &|| Ok(u64::MAX));
+        assert_eq!((made.outcomes(), script.made()), (vec!["fault"; 4], 2));
     }
 
     #[test]

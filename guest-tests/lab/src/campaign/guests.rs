@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use super::entry::Surroundings;
 use super::executor::Runner;
 use super::folder::read_result;
-use super::kernels;
 use super::machine;
 use super::plan::{Plan, PlannedKernel, PlannedRun, hexadecimal};
 use crate::assets::{self, Accel, Assets, KernelChoice, Needs, Overrides, Progress, Request, Store};
@@ -77,7 +76,7 @@ impl<'a> Guests<'a> {
         let column = |planned: &PlannedKernel| {
             Ok(Column {
                 name: planned.name.clone(),
-                choice: kernels::choice(planned)?,
+                choice: planned.choice.clone(),
                 build: OnceLock::new(),
                 cells: scenarios.iter().map(|_| OnceLock::new()).collect(),
             })
@@ -140,7 +139,7 @@ impl<'a> Guests<'a> {
         }
         let assets = self.obtain(choice, all).or_else(|_| self.obtain(choice, Needs::default()))?;
         let kernel = assets.kernels.first().ok_or("no kernel was obtained")?;
-        kernels::build(kernel).map_err(|failure| failure.to_string())
+        Ok(kernel.content.clone())
     }
 }
 
@@ -159,6 +158,11 @@ impl Runner for Guests<'_> {
             machine: self.machine.clone(),
             accel: accel.to_owned(),
         })
+    }
+
+    fn may_have_changed(&self, kernel: &str) -> bool {
+        let mut columns = self.kernels.iter();
+        columns.any(|column| column.name == kernel && matches!(column.choice, KernelChoice::Tree(_)))
     }
 
     fn run(&self, run: &PlannedRun, directory: &Path) -> Result<Value, Failure> {

@@ -49,8 +49,10 @@ use plan::PlannedRun;
 pub use plan::{Plan, PlanError, Shard};
 pub use verdicts::Verdicts;
 
-/// The kernels that are on trial if nothing else is said.
-pub const KERNELS: &[&str] = &["6.1"];
+/// The kernels that are on trial if nothing else is said: the proposals of the thread, and none of them.
+pub const KERNELS: &[&str] = &["6.1-none", "6.1-v3", "6.1-idea-1", "6.1-idea-2", "6.1-diff-1", "6.1-diff-2"];
+/// What a patch is put on if nothing else is said, and compared with.
+pub const UNPATCHED: &str = "6.1-none";
 /// What they are tried by if nothing else is said.
 pub const SCENARIOS: &[&str] = &["sd7-idle-race"];
 /// Runs of a cell if nothing else is said.

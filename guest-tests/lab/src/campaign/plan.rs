@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::kernels;
 use crate::assets::KernelChoice;
 use crate::failure::Failure;
-use crate::scenario::{Scenario, nearest};
+use crate::scenario::Scenario;
+use crate::scenario::misreading::{nearest, place};
 
 /// The version of the file; counted up when a field changes its meaning or goes away.
 pub const FORMAT: u32 = 1;
@@ -50,15 +51,8 @@ pub struct PlannedKernel {
     pub title: String,
     /// SHA-256 of what it is made from, in hexadecimal.
     pub content: String,
-    /// What the command line calls it, if that is not its name: a path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Of a kernel given by path: its modules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modules: Option<String>,
-    /// Of a kernel given by path: the tree it was built in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tree: Option<String>,
+    /// How it is obtained.
+    pub choice: KernelChoice,
 }
 
 /// A scenario of a campaign.
@@ -215,9 +209,7 @@ impl Plan {
         if let Some((word, message)) = plan.problem() {
             // The word is wrong wherever it stands: its last place is in the list of runs, where there are any.
             let at = text.rfind(&format!("\"{word}\"")).unwrap_or(0);
-            let before = text.get(..at).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+            let (line, column) = place(text, at);
             return Err(invalid(line, column, message));
         }
         Ok(plan)
@@ -293,7 +285,7 @@ impl Plan {
             }
         }
         for planned in &self.kernels {
-            let here = kernels::plan(&kernels::choice(planned)?)?;
+            let here = kernels::plan(&planned.choice)?;
             if here.content != planned.content {
                 let name = &planned.name;
                 return Err(other(format!(
@@ -362,7 +354,7 @@ pub(crate) fn is_path_component(name: &str) -> bool {
 /// Images in different places often have one name: the second `bzImage` becomes `bzImage-2`.
 fn tell_apart(kernels: &mut [PlannedKernel]) {
     let mut seen = BTreeMap::new();
-    for kernel in kernels.iter_mut().filter(|kernel| kernel.image.is_some()) {
+    for kernel in kernels.iter_mut().filter(|kernel| !matches!(kernel.choice, KernelChoice::Named(_))) {
         let times = seen.entry(kernel.name.clone()).and_modify(|times| *times += 1).or_insert(1);
         if *times > 1 {
             kernel.name = format!("{}-{times}", kernel.name);
@@ -417,9 +409,7 @@ pub(crate) mod tests {
             name: (*name).to_owned(),
             title: format!("kernel {name}"),
             content: format!("content of {name}"),
-            image: None,
-            modules: None,
-            tree: None,
+            choice: KernelChoice::default(),
         };
         let scenario = |name: &&str| PlannedScenario {
             name: (*name).to_owned(),
@@ -548,8 +538,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_plan_of_another_lab_or_scenario_is_refused() {
-        let kernel = "6.1".parse().map(KernelChoice::Stock).unwrap();
-        let good = Plan::new(&[kernel], &["sd7-idle-race".to_owned()], 1, None).unwrap();
+        let good = Plan::new(&[KernelChoice::default()], &["sd7-idle-race".to_owned()], 1, None).unwrap();
         good.check("c.json").unwrap();
         let older = Plan { lab: "0.0.1".into(), ..good.clone() };
         assert!(older.check("c.json").unwrap_err().to_string().contains("made for sdmorph 0.0.1"));
@@ -575,8 +564,8 @@ pub(crate) mod tests {
         assert_eq!(names, ["bzImage", "bzImage-2"]);
         assert_ne!(plan.kernels[0].content, plan.kernels[1].content);
         plan.check("c.json").unwrap();
-        let stock: KernelChoice = "6.1".parse().map(KernelChoice::Stock).unwrap();
-        let message = Plan::new(&[stock.clone(), stock], &scenario, 1, None).unwrap_err().to_string();
+        let stock = [KernelChoice::default(), KernelChoice::default()];
+        let message = Plan::new(&stock, &scenario, 1, None).unwrap_err().to_string();
         assert!(message.contains("two of the campaign's kernels are called `6.1`"), "{message}");
     }
 
