@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::plan::PlannedRun;
+use super::wording::one_line;
 use crate::verdict::Outcome;
 
 /// How a run of a campaign ended.
@@ -141,6 +142,12 @@ pub struct Said {
     /// What lockdep, KASAN and WARN said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What that says about the kernel, in words: the scenario's, for this ending.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub means: String,
+    /// What happened when, in the order of time: the scenario's moments, in milliseconds since the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub course: Vec<(String, f64)>,
 }
 
 impl Said {
@@ -157,6 +164,8 @@ impl Said {
             removal_ms: None,
             idle_callbacks_on_dead_device: None,
             warnings: Vec::new(),
+            means: String::new(),
+            course: Vec::new(),
         }
     }
 
@@ -180,8 +189,17 @@ impl Said {
             idle_callbacks_on_dead_device: Option<u32>,
             #[serde(default)]
             warnings: Vec<String>,
+            #[serde(default)]
+            means: String,
+            #[serde(default)]
+            moments: Vec<Moment>,
             oops: Option<Headline>,
             hang: Option<Headline>,
+        }
+        #[derive(Deserialize)]
+        struct Moment {
+            name: String,
+            t_ms: Option<f64>,
         }
         #[derive(Deserialize)]
         struct Headline {
@@ -192,6 +210,9 @@ impl Said {
             Ending::Hang => fields.hang.or(fields.oops),
             _ => fields.oops,
         };
+        let moments = fields.moments.into_iter();
+        let mut course: Vec<_> = moments.filter_map(|moment| Some((moment.name, moment.t_ms?))).collect();
+        course.sort_by(|(_, left), (_, right)| left.total_cmp(right));
         Ok(Self {
             outcome: fields.outcome,
             reason: fields.reason,
@@ -202,6 +223,8 @@ impl Said {
             removal_ms: fields.removal_ms,
             idle_callbacks_on_dead_device: fields.idle_callbacks_on_dead_device,
             warnings: fields.warnings,
+            means: one_line(&fields.means),
+            course,
         })
     }
 }
@@ -222,6 +245,8 @@ pub(crate) mod tests {
             removal_ms: Some(100.0 * f64::from(run)),
             idle_callbacks_on_dead_device: Some(1),
             warnings: Vec::new(),
+            means: "The BAR was unmapped under the callback.".to_owned(),
+            course: vec![("BAR vanished".to_owned(), 0.0), ("link down".to_owned(), 5.25)],
         };
         Entry {
             run: PlannedRun { kernel: kernel.to_owned(), scenario: scenario.to_owned(), run },
@@ -259,6 +284,12 @@ pub(crate) mod tests {
         assert_eq!(said.outcome, Ending::Fault);
         assert_eq!(said.release, "6.1.0-56-amd64");
         assert!(said.headline.unwrap().starts_with("BUG: unable to handle page fault"));
+        assert!(
+            said.means.starts_with(".remove unmapped the BAR while the idle callback was still reading it")
+        );
+        let names: Vec<&str> = said.course.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names.first(), names.last()), (Some(&"switch requested"), Some(&"page fault")));
+        assert!(said.course.is_sorted_by(|(_, left), (_, right)| left <= right));
         let result = serde_json::to_value(crate::result::tests::inconclusive("x")).unwrap();
         assert_eq!(Said::of(&result).unwrap().reason.as_deref(), Some("x"));
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::claims::{Claim, Claims};
 use super::markup::markdown;
 use super::verdicts::{Cell, Finding, Verdicts};
-use super::wording::{bad, count, headline, interval, made, ms, plural, remarks, short, total};
+use super::wording::{bad, count, course, headline, interval, made, ms, remarks, short, total};
 
 /// The page.
 #[must_use]
@@ -125,17 +125,30 @@ fn cells(text: &mut String, verdicts: &Verdicts) {
         );
     }
     text.push('\n');
-    let mut said = String::new();
     for cell in &verdicts.cells {
-        let first = headline(cell).into_iter().map(|line| format!("first: {line}"));
-        for line in first.chain(remarks(cell)) {
-            let _ = writeln!(said, "- `{}`, `{}`: {}", cell.scenario, cell.kernel, markdown(&line));
-        }
+        one_cell(text, cell);
     }
-    if !said.is_empty() {
-        let cells = plural(verdicts.cells.len(), "cell");
-        let _ = writeln!(text, "What there is to say of these {cells}:\n\n{said}");
+}
+
+/// What there is to say of a cell beside its numbers.
+fn one_cell(text: &mut String, cell: &Cell) {
+    let mut lines: Vec<String> =
+        headline(cell).map(|line| format!("the first: {line}")).into_iter().collect();
+    if let Some(run) = cell.example() {
+        let said = &run.said;
+        let about = format!("run {}, {}", run.run, said.outcome.as_str());
+        lines.extend((!said.means.is_empty()).then(|| format!("{about}: {}", said.means)));
+        lines.extend((!said.course.is_empty()).then(|| format!("{about}: {}", course(run))));
     }
+    lines.extend(remarks(cell));
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "`{}` under `{}`: {}\n", cell.kernel, cell.scenario, in_table(cell));
+    for line in lines {
+        let _ = writeln!(text, "- {}", markdown(&line));
+    }
+    text.push('\n');
 }
 
 #[cfg(test)]
@@ -154,7 +167,8 @@ mod tests {
             "| `6.1-none` | `sd7-idle-race` | fault | **3/3 fault, 1 inconclusive** (44-100 %) | holds |\n",
             "### Diff 2: a barrier in pci\\_device\\_remove(), behind its get: not decided\n",
             "| `6.1-diff-2` | `idle-requested` | clean | not in this table | not decided |\n",
-            "- `card-pull`, `6.1-diff-2`: 4 x not run: the patch &lt;v9&gt; does not apply: hunk 1 &amp; 2 / failed\n",
+            "- run 1, fault: BAR vanished 0.0 ms; link down 5.2 ms\n",
+            "- 4 x not run: the patch &lt;v9&gt; does not apply: hunk 1 &amp; 2 / failed\n",
             "emulation (TCG)",
         ] {
             assert!(text.contains(part), "no `{part}` in\n{text}");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::claims::{Claim, Claims, Judgement};
 use super::markup::markup;
 use super::verdicts::{Cell, Finding, Run, Verdicts};
-use super::wording::{bad, count, headline, interval, made, ms, remarks, short};
+use super::wording::{bad, count, course, headline, interval, made, ms, remarks, short};
 
 /// The page that `sdmorph report` makes of a run, in its directory.
 const REPORT: &str = "report.html";
@@ -190,6 +190,11 @@ fn details(html: &mut String, cell: &Cell) {
         ms(summary.removal_p95_ms),
         count(summary.idle_callbacks_on_dead_device)
     );
+    if let Some(run) = cell.example() {
+        for line in [run.said.means.clone(), course(run)].iter().filter(|line| !line.is_empty()) {
+            let _ = writeln!(html, "<p>Run {}, {}: {}</p>", run.run, run.said.outcome.as_str(), markup(line));
+        }
+    }
     let remarks = remarks(cell);
     if !remarks.is_empty() {
         let lines: String = remarks.iter().map(|line| format!("<li>{}</li>", markup(line))).collect();
@@ -223,6 +228,7 @@ mod tests {
             "<a href=\"cells/6.1-none/sd7-idle-race/1/console.log\">log</a> <a href=\"cells/6.1-none/sd7-idle-race/1/report.html\">page</a>",
             "<h3 id=\"6.1-none/sd7-idle-race\">",
             "the patch &lt;v9&gt; does not apply: hunk 1 &amp; 2 / failed",
+            "<p>Run 1, fault: BAR vanished 0.0 ms; link down 5.2 ms</p>",
             "prefers-color-scheme: dark",
         ] {
             assert!(html.contains(part), "no `{part}` in\n{html}");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Attempt, Ending, Entry, Said};
 use super::plan::Plan;
+use super::wording::one_line;
 use crate::scenario::Scenario;
 use crate::statistics::{Share, percentile};
 
@@ -97,7 +98,8 @@ impl From<CellRuns> for Cell {
 pub struct Run {
     /// Its number, from 1.
     pub run: u32,
-    /// What it said. Its release and QEMU are the whole campaign's, and left out.
+    /// What it said. Its release and QEMU are the whole campaign's, and left out; so is what it means and what happened
+    /// when, unless all of its evidence is kept.
     #[serde(flatten)]
     pub said: Said,
     /// Tries before it that said nothing.
@@ -339,13 +341,13 @@ fn open(object: &str) -> &str {
 }
 
 fn run(entry: &Entry) -> Run {
-    let said = Said { release: String::new(), qemu: String::new(), ..entry.said.clone() };
+    let mut said = Said { release: String::new(), qemu: String::new(), ..entry.said.clone() };
+    if !entry.whole {
+        // One that can be looked at says it for all that end as it did.
+        said.means.clear();
+        said.course.clear();
+    }
     Run { run: entry.run.run, said, again: entry.again.clone(), whole: entry.whole }
-}
-
-/// Text with its lines joined.
-pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -430,5 +432,6 @@ pub(crate) mod tests {
         let example = race.example().unwrap();
         assert_eq!(race.place(example), PathBuf::from("cells/6.1-none/sd7-idle-race/1"));
         assert_eq!(verdicts.cell("6.1-diff-2", "card-pull").unwrap().example(), None);
+        assert!(race.runs.iter().all(|run| run.said.course.is_empty() != run.whole));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::verdicts::{Cell, Summary, Verdicts};
+use super::verdicts::{Cell, Run, Summary, Verdicts};
 use crate::statistics::Share;
 
 /// A cell in a few characters: `20/20 fault`, `3/20 hang`, `0/20`; `?` if nothing is known, with what there is.
@@ -66,6 +66,17 @@ pub(crate) fn plural(count: usize, one: &str) -> String {
 /// The kernel's first words about the cell's first fault or hang.
 pub(crate) fn headline(cell: &Cell) -> Option<String> {
     cell.summary.headline.as_deref().map(plain)
+}
+
+/// Text with its lines joined.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What happened when in a run: `switch requested 0.0 ms; link down 257.1 ms`.
+pub(crate) fn course(run: &Run) -> String {
+    let moments = run.said.course.iter().map(|(name, at)| format!("{} {at:.1} ms", plain(name)));
+    moments.collect::<Vec<_>>().join("; ")
 }
 
 /// A text of a guest or a tool in one line, without what a terminal would take for a command.
