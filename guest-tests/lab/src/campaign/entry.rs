@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::plan::PlannedRun;
 use super::wording::one_line;
-use crate::verdict::Outcome;
 
 /// How a run of a campaign ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,16 +39,6 @@ impl Ending {
     #[must_use]
     pub fn is_conclusive(self) -> bool {
         matches!(self, Self::Fault | Self::Clean | Self::Hang)
-    }
-}
-
-impl From<Outcome> for Ending {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Fault => Self::Fault,
-            Outcome::Clean => Self::Clean,
-            Outcome::Inconclusive => Self::Inconclusive,
-        }
     }
 }
 
