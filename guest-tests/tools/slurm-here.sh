@@ -141,4 +141,4 @@ tasks() {
 }
 for number in "$prepare" "$array" "$merge"; do tasks "$number"; done
 cat "sdmorph-$merge.log"
-scontrol show job "$merge" | grep -q 'ExitCode=0:0' || die "the merge has failed"
+scontrol show job "$merge" | grep -q 'ExitCode=0:0' || die "the merge says that something failed, is missing, or is inconclusive"

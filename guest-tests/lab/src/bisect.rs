@@ -187,7 +187,7 @@ fn find(options: &Options, progress: Progress) -> Result<Finding, Failure> {
 fn run_once(options: &Options, kernel: &OwnKernel, evidence: PathBuf) -> Result<Run, Failure> {
     let run = RunOptions {
         kernel: KernelChoice::Own(kernel.clone()),
-        fix: Fix::With,
+        fix: Fix::OnTrial,
         deadline: options.deadline,
         overrides: options.overrides.clone(),
         ..RunOptions::new(&options.scenario, options.server_exe.clone(), evidence.clone())

@@ -161,8 +161,7 @@ mod tests {
         let options = RunOptions::new("", "/nonexistent".into(), directory.path().to_owned());
         let names = ["boot-insert-remove".to_owned(), "sd7-idle-rase".to_owned()];
         let mut out = Vec::new();
-        let failure =
-            test(&options, &names, &[KernelChoice::default()], &mut out).unwrap_err();
+        let failure = test(&options, &names, &[KernelChoice::default()], &mut out).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(out.is_empty());
     }

@@ -137,7 +137,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if is_full(source) => ErrorKind::DiskFull,
-            Self::Command { stderr, .. } | Self::Archive { stderr, .. } if says_full(stderr) => ErrorKind::DiskFull,
+            Self::Command { stderr, .. } | Self::Archive { stderr, .. } if says_full(stderr) => {
+                ErrorKind::DiskFull
+            }
             Self::Io { .. } | Self::MissingTool { .. } | Self::Command { .. } => ErrorKind::Host,
             Self::Archive { .. } | Self::NoArchive { .. } => ErrorKind::Fetch,
             Self::Patch { .. } => ErrorKind::Patch,

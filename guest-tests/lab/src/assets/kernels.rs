@@ -176,7 +176,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// In words.
     pub(crate) fn made_of(&self) -> String {
-        let names = |texts: &[Text]| texts.iter().map(|text| text.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |texts: &[Text]| texts.iter().map(|text| text.name.as_str()).collect::<Vec<_>>().join(", ");
         let (source, configs, patches) = (&self.source.package, names(&self.configs), names(&self.patches));
         format!("{source}, {configs}, {}", if patches.is_empty() { "no patches" } else { &patches })
     }
@@ -207,9 +208,8 @@ impl Kernels {
             let (line, column) = place(text, at);
             KernelsError::Invalid { file: file.to_owned(), line, column, message }
         };
-        let kernels: Self = toml::from_str(text).map_err(|error| {
-            invalid(error.span().map_or(0, |span| span.start), explain(error.message()))
-        })?;
+        let kernels: Self = toml::from_str(text)
+            .map_err(|error| invalid(error.span().map_or(0, |span| span.start), explain(error.message())))?;
         kernels
             .check()
             .map_err(|misfit| invalid(find_key(text, misfit.key, &misfit.value), misfit.message))?;
@@ -373,8 +373,9 @@ fn check_name(name: &str) -> Result<(), Misfit> {
     if is_word(name, ".-") && !name.starts_with(['.', '-']) {
         return Ok(());
     }
-    let message =
-        format!("`{name}`: a name has lower-case letters, digits, dots and hyphens: it is a directory's name");
+    let message = format!(
+        "`{name}`: a name has lower-case letters, digits, dots and hyphens: it is a directory's name"
+    );
     Err(Misfit::new("name", name, message))
 }
 
@@ -399,7 +400,14 @@ mod tests {
         assert_eq!(
             kernels.names().collect::<Vec<_>>(),
             [
-                "6.1", "6.12", "backports", "6.1-none", "6.1-v3", "6.1-idea-1", "6.1-idea-2", "6.1-diff-1",
+                "6.1",
+                "6.12",
+                "backports",
+                "6.1-none",
+                "6.1-v3",
+                "6.1-idea-1",
+                "6.1-idea-2",
+                "6.1-diff-1",
                 "6.1-diff-2"
             ]
         );
@@ -477,7 +485,7 @@ mod tests {
             configs: vec!["lockdep".into(), "kasan.config".into()],
         };
         let plan = plan(&named);
-        assert_eq!(plan.name, "6.1-none+lockdep+kasan+my-fix-of-the-day--with-a");
+        assert_eq!(plan.name, "6.1-none+lockdep+kasan+my-fix-of-the-day--with-");
         assert_eq!(plan.patches.last().unwrap().text, "text");
         assert_eq!(plan.configs.len(), 3);
     }

@@ -40,13 +40,13 @@ pub use error::{Error, ErrorKind, Result};
 pub use initramfs::Contents;
 pub(crate) use initramfs::TRACE;
 pub use kernel::Kernel;
-use kernels::Known;
+pub(crate) use kernels::Known;
 pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel, StockKernel};
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
-pub use store::{Store, StoreLock};
 use store::sha256_file;
+pub use store::{Store, StoreLock};
 use toolchain::BuildRoot;
 
 /// What the user gives instead of what would be found or fetched.
@@ -165,7 +165,12 @@ pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Ass
 ///
 /// # Errors
 /// Whatever keeps it from being fetched or built: see [`Error`].
-pub fn kernel(choice: &KernelChoice, refresh: bool, store: &Store, progress: Progress) -> Result<GuestKernel> {
+pub fn kernel(
+    choice: &KernelChoice,
+    refresh: bool,
+    store: &Store,
+    progress: Progress,
+) -> Result<GuestKernel> {
     let mut fetcher = Fetcher::open(store, progress, refresh)?;
     let request = Request {
         kernels: Vec::new(),

@@ -3,9 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use sdmorph_lab::assets::{
-    Contents, KernelChoice, Needs, Overrides, Progress, Request, Store, setup,
-};
+use sdmorph_lab::assets::{Contents, KernelChoice, Needs, Overrides, Progress, Request, Store, setup};
 use sdmorph_lab::vm::{AfterReboot, Vm, VmConfig, run_dir};
 
 use crate::sdmorph::{Sdmorph, eventually};

@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn an_option_that_did_not_come_true_is_named_with_its_place() {
         let wanted =
-            Wanted::merge(&[text("s", "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\nCONFIG_D=y\n")]).unwrap();
+            Wanted::merge(&[text("s", "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=m\nCONFIG_D=y\n")])
+                .unwrap();
         let problems = wanted.missing_in("CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\n# CONFIG_D is not set\n");
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].starts_with("s:2: CONFIG_B=n was asked for, and it is y"), "{problems:?}");

@@ -50,14 +50,24 @@ pub(super) fn jobs() -> String {
     format!("-j{}", std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// What of a make is shown as progress.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Counts {
+    /// The files that are compiled, about so many if that is known.
+    Files { about: Option<u64> },
+    /// Nothing: it is a part of a step that is shown.
+    Nothing,
+}
+
 /// A make to run.
+#[derive(Clone, Copy)]
 pub(super) struct Make<'a> {
     /// What is made, in words, for the progress.
     pub(super) what: &'a str,
     /// The kernel, for errors.
     pub(super) kernel: &'a str,
-    /// About how many files are compiled, if that is known.
-    pub(super) files: Option<u64>,
+    /// What is counted meanwhile.
+    pub(super) counts: Counts,
     /// Held by make, too: if this process is killed and make is not, the next one waits for its end.
     pub(super) lock: Option<&'a File>,
     /// Where it writes, for errors.
@@ -85,17 +95,22 @@ impl Make<'_> {
                     error,
                 )
             })?;
-        let mut count = self.progress.count(self.what, "files compiled", self.files);
+        let mut count = match self.counts {
+            Counts::Files { about } => Some(self.progress.count(self.what, "files compiled", about)),
+            Counts::Nothing => None,
+        };
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).split(b'\n').map_while(std::result::Result::ok) {
-                if compiles(&line) {
+                if let (Some(count), true) = (&mut count, compiles(&line)) {
                     count.one();
                 }
             }
         }
         let status = child.wait().map_err(Error::io("wait for", Path::new(&program)))?;
         if status.success() {
-            count.finish();
+            if let Some(count) = count {
+                count.finish();
+            }
             return Ok(());
         }
         drop(count);
@@ -135,7 +150,7 @@ fn last_words(said: &str) -> String {
             || line.contains("*** ")
             || says_full(line)
     };
-    let first = lines.iter().position(|line| is_error(&line)).unwrap_or(lines.len().saturating_sub(LINES));
+    let first = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(LINES));
     lines.iter().skip(first).take(LINES).map(|line| format!("{line}\n")).collect()
 }
 
@@ -145,7 +160,9 @@ mod tests {
     use crate::assets::ErrorKind;
 
     fn make(kernel: &str) -> Make<'_> {
-        Make { what: "building k", kernel, files: None, lock: None, place: Path::new("/c"), progress: Progress::Silent }
+        let counts = Counts::Files { about: None };
+        let (place, progress) = (Path::new("/c"), Progress::Silent);
+        Make { what: "building k", kernel, counts, lock: None, place, progress }
     }
 
     fn shell(script: &str) -> Command {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::config::Wanted;
-use super::kbuild::{MARKED, Make, jobs, mend};
+use super::kbuild::{Counts, MARKED, Make, jobs, mend};
 use crate::assets::choice::{OwnKernel, OwnTree};
 use crate::assets::error::{Error, Result};
 use crate::assets::kernels::{config_text, small_config};
@@ -27,7 +27,8 @@ pub(in crate::assets) fn obtain(tree: &OwnTree, store: &Store, progress: Progres
         return Err(Error::Unusable(format!("KERNEL_TREE={shown}: not a kernel tree")));
     }
     let what = format!("building {shown}");
-    let make = Make { what: &what, kernel: &shown, files: None, lock: None, place: &dir, progress };
+    let counts = Counts::Files { about: None };
+    let make = Make { what: &what, kernel: &shown, counts, lock: None, place: &dir, progress };
     if dir.join(".config").is_file() {
         if !tree.configs.is_empty() {
             return Err(Error::Unusable(format!(
@@ -59,8 +60,8 @@ pub(in crate::assets) fn obtain(tree: &OwnTree, store: &Store, progress: Progres
         command.arg(jobs()).args(goals).env("LC_ALL", "C");
         command
     };
-    let configuring = Make { what: &format!("configuring {shown}"), lock: Some(&lock), place: &objects, ..make };
-    let making = Make { what: &what, ..configuring };
+    let making = Make { lock: Some(&lock), place: &objects, ..make };
+    let configuring = Make { counts: Counts::Nothing, ..making };
     let config = objects.join(".config");
     configuring.run(out_of_tree(&["tinyconfig"]))?;
     let tiny = fs::read_to_string(&config).map_err(Error::io("read", &config))?;

@@ -63,7 +63,7 @@ impl Patched<'_> {
             fs::write(work.join(&file), &patch.text).map_err(Error::io("write", &work.join(&file)))?;
             let mut command = command()?;
             command.args(["--strip=1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch"]);
-            command.args(["--reject-file=-", "--silent", "-d"]).arg(inside.join("tree"));
+            command.args(["--reject-file=-", "-d"]).arg(inside.join("tree"));
             command.arg("-i").arg(inside.join(&file));
             run(&mut command, patch, kernel)?;
         }
@@ -251,7 +251,10 @@ mod tests {
         let error = tree.apply(&[NEW, SECOND]).unwrap_err();
         assert_eq!(error.kind(), crate::assets::ErrorKind::Patch);
         let text = error.to_string();
-        assert!(text.starts_with("2.patch does not apply to k") && text.contains("THREE"), "{text}");
+        assert!(
+            text.starts_with("2.patch does not apply to k") && text.contains("\n  Hunk #1 FAILED at "),
+            "{text}"
+        );
         assert_eq!(tree.read("a.c").unwrap(), "one\nTWO\nthree\n");
         assert_eq!(tree.read("new.c"), None);
     }

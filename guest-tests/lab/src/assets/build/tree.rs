@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::config::Wanted;
-use super::kbuild::{MARKED, Make, jobs, mend};
+use super::kbuild::{Counts, MARKED, Make, jobs, mend};
 use super::patched::Patched;
 use crate::assets::error::{Error, Result};
 use crate::assets::kernels::{Plan, Text};
@@ -118,7 +118,8 @@ impl BuildTree {
         create_dir(&objects)?;
         mend(&objects, &objects.join(MARKER))?;
         // A patch can change what options there are.
-        let kconfig: String = plan.patches.iter().filter(|patch| changes_kconfig(patch)).map(|p| &*p.text).collect();
+        let kconfig: String =
+            plan.patches.iter().filter(|patch| changes_kconfig(patch)).map(|p| &*p.text).collect();
         let state = sha256_hex(format!("{text}\0{kconfig}").as_bytes());
         let (config, configured) = (objects.join(".config"), objects.join(CONFIGURED));
         if config.is_file() && fs::read_to_string(&configured).is_ok_and(|made| made == state) {
@@ -126,24 +127,26 @@ impl BuildTree {
         }
         let _ = fs::remove_file(&configured);
         let what = format!("configuring {}", plan.name);
-        self.make(plan, &inside, &what, &["tinyconfig"], None)?;
+        let step = self.progress.step(&what, None);
+        self.make(plan, &inside, &what, &["tinyconfig"], Counts::Nothing)?;
         let mut tiny = fs::read_to_string(&config).map_err(Error::io("read", &config))?;
         tiny.push_str(&text);
         fs::write(&config, tiny).map_err(Error::io("write", &config))?;
-        self.make(plan, &inside, &what, &["olddefconfig"], None)?;
+        self.make(plan, &inside, &what, &["olddefconfig"], Counts::Nothing)?;
         let made = fs::read_to_string(&config).map_err(Error::io("read", &config))?;
         let problems = wanted.missing_in(&made);
         if !problems.is_empty() {
             return Err(Error::Kernel { kernel: plan.name.clone(), problems });
         }
         fs::write(&configured, state).map_err(Error::io("write", &configured))?;
+        step.finish();
         Ok(inside)
     }
 
     /// Builds image and modules; what has been built and is still right stays.
     pub(super) fn build(&self, plan: &Plan, objects: &str) -> Result<()> {
         let fresh = !self.inside(objects).join("vmlinux").exists();
-        let files = fresh.then_some(plan.source.files);
+        let files = Counts::Files { about: fresh.then_some(plan.source.files) };
         if fresh {
             self.check_space(OBJECTS_BYTES, &plan.name)?;
         }
@@ -153,7 +156,9 @@ impl BuildTree {
     /// Makes the tree one that modules can be built against: `symvers` is what the kernel exports.
     pub(super) fn prepare_for_modules(&self, plan: &Plan, objects: &str, symvers: &Path) -> Result<()> {
         let what = format!("preparing the tree of {}", plan.name);
-        self.make(plan, objects, &what, &["modules_prepare"], None)?;
+        let step = self.progress.step(&what, None);
+        self.make(plan, objects, &what, &["modules_prepare"], Counts::Nothing)?;
+        step.finish();
         let objects = self.inside(objects);
         let (target, command) = (objects.join("Module.symvers"), objects.join(".Module.symvers.cmd"));
         let exported = fs::read(symvers).map_err(Error::io("read", symvers))?;
@@ -165,15 +170,15 @@ impl BuildTree {
         fs::write(&target, exported).map_err(Error::io("write", &target))
     }
 
-    fn make(&self, plan: &Plan, objects: &str, what: &str, goals: &[&str], files: Option<u64>) -> Result<()> {
+    fn make(&self, plan: &Plan, objects: &str, what: &str, goals: &[&str], counts: Counts) -> Result<()> {
         let mut command = self.command("sh")?;
         command.arg("-c").arg(MARKED).arg(format!("{objects}/{MARKER}"));
         command.args(["make", "-C", "/source", &format!("O={objects}"), &jobs()]).args(goals);
         // The kernel says what it is; and the same is built whenever, wherever and by whomever.
         command.env("KBUILD_BUILD_VERSION", &plan.name).env("KBUILD_BUILD_USER", "sdmorph");
         command.env("KBUILD_BUILD_HOST", "lab").env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970");
-        Make { what, kernel: &plan.name, files, lock: Some(&self.lock), place: &self.dir, progress: self.progress }
-            .run(command)
+        let (kernel, lock, progress) = (&plan.name, Some(&self.lock), self.progress);
+        Make { what, kernel, counts, lock, place: &self.dir, progress }.run(command)
     }
 
     fn command(&self, program: &str) -> Result<Command> {
