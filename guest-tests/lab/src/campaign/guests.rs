@@ -44,6 +44,9 @@ pub(crate) struct Guests<'a> {
     _private: tempfile::TempDir,
 }
 
+/// What the runs of a cell need, once it has been asked for; why it is not to be had.
+type CellAssets = OnceLock<Result<Assets, String>>;
+
 /// A kernel on trial.
 struct Column {
     name: String,
@@ -51,7 +54,7 @@ struct Column {
     /// Which build it is; why it is not to be had.
     build: OnceLock<Result<String, String>>,
     /// One for each scenario.
-    cells: Vec<OnceLock<Result<Assets, String>>>,
+    cells: Vec<CellAssets>,
 }
 
 impl<'a> Guests<'a> {
@@ -112,7 +115,7 @@ impl<'a> Guests<'a> {
         &self.machine
     }
 
-    fn place(&self, run: &PlannedRun) -> Option<(&Column, &OnceLock<Result<Assets, String>>, &Ready)> {
+    fn place(&self, run: &PlannedRun) -> Option<(&Column, &CellAssets, &Ready)> {
         let column = self.kernels.iter().find(|column| column.name == run.kernel)?;
         let index = self.scenarios.iter().position(|(name, _)| *name == run.scenario)?;
         Some((column, column.cells.get(index)?, self.scenarios.get(index).map(|(_, ready)| ready)?))
