@@ -25,7 +25,7 @@ pub struct Style {
 
 impl Style {
     /// Text in an ANSI colour (SGR parameter), or as it is.
-    fn paint(self, sgr: &str, text: &str) -> String {
+    pub(crate) fn paint(self, sgr: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
@@ -80,6 +80,7 @@ fn words(variant: Variant) -> &'static str {
     match variant {
         Variant::WithoutFix => "without the fix",
         Variant::WithFix => "with the fix",
+        Variant::OnTrial => "on trial",
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Variant {
     WithoutFix,
     /// The kernel has the fix.
     WithFix,
+    /// The kernel as it is, whatever is in it: it is what the run is to tell.
+    OnTrial,
 }
 
 impl Variant {
@@ -38,6 +40,7 @@ impl Variant {
         match self {
             Self::WithoutFix => "without-fix",
             Self::WithFix => "with-fix",
+            Self::OnTrial => "on-trial",
         }
     }
 
@@ -46,6 +49,7 @@ impl Variant {
         match self {
             Self::WithoutFix => scenario.expect.without_fix,
             Self::WithFix => Some(scenario.expect.with_fix),
+            Self::OnTrial => Some(Expected::Any),
         }
     }
 }
@@ -377,7 +381,7 @@ impl Evidenced<'_> {
         Ok(())
     }
 
-    /// The module that takes the fix out did so, or was not there at all.
+    /// The module that takes the fix out did so, or was not there at all. A kernel on trial runs without it.
     fn check_fix(&self) -> Result<(), String> {
         let Some(pattern) = &self.scenario.kernel.fix_skipped else { return Ok(()) };
         let skipped = self.log.find(pattern).is_some();
@@ -385,7 +389,7 @@ impl Evidenced<'_> {
             (Variant::WithoutFix, true) if !skipped => {
                 Err(format!("the fix was not skipped: no line `{pattern}`"))
             }
-            (Variant::WithFix, _) if skipped => {
+            (Variant::WithFix | Variant::OnTrial, _) if skipped => {
                 Err(format!("the fix was skipped in the run with it: `{pattern}`"))
             }
             _ => Ok(()),

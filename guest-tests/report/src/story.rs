@@ -433,6 +433,8 @@ fn headline(panels: &[Panel]) -> String {
              nothing happens."
             .to_owned(),
         (_, _, true) => match panels {
+            // Of a kernel on trial, nothing is expected.
+            [one] if one.result.variant == ON_TRIAL => format!("The kernel on trial: {}.", one.result.outcome),
             [one] => format!("The run {}: {}, as expected.", one.variant, one.result.outcome),
             _ => {
                 let outcomes: Vec<String> =
@@ -449,10 +451,14 @@ fn headline(panels: &[Panel]) -> String {
     }
 }
 
+/// The variant of a campaign's runs.
+pub(crate) const ON_TRIAL: &str = "on-trial";
+
 fn words(variant: &str) -> &'static str {
     match variant {
         "without-fix" => "without the fix",
         "with-fix" => "with the fix",
+        ON_TRIAL => "on trial",
         _ => "this run",
     }
 }
