@@ -104,7 +104,10 @@ pub fn run(options: &Options, page: &(dyn Fn(&Path) + Sync), out: &mut dyn Write
     let left: Vec<PlannedRun> = of_shard.filter(|run| is_left(run)).cloned().collect();
     let (jobs, why) = match options.jobs {
         Some(jobs) => (jobs, wording::plural(jobs, "VM") + " at once, as asked for"),
-        None => machine::jobs(guests.largest_mib()),
+        None => {
+            let (vcpus, memory_mib) = guests.largest();
+            machine::jobs(vcpus, memory_mib)
+        }
     };
     let there = if kept.is_empty() { String::new() } else { format!(", {} are there", kept.len()) };
     progress.say(&format!(
