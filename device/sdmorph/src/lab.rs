@@ -168,10 +168,13 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
         Some(own) => vec![own],
         None => vec![KernelChoice::Stock(StockKernel::V6_1)],
     };
-    // Whether the module can be built for a kernel of the user's own is seen when a run asks for it.
+    // Whether modules can be built for a kernel of the user's own is seen when a run asks for it.
     let unfix = kernels.iter().all(|kernel| matches!(kernel, KernelChoice::Stock(_)));
-    let needs =
+    let mut needs =
         shipped()?.iter().fold(Needs::default(), |needs, scenario| needs.and(&scenario.guest.needs()));
+    if !unfix {
+        needs.kernel_modules.clear();
+    }
     let request =
         Request { kernels, unfix, needs, refresh: options.refresh, overrides: Overrides::from_env() };
     let wrap = |error: assets::Error| Failure::Surroundings(error.into());

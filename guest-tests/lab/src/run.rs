@@ -262,6 +262,17 @@ impl Prepared {
                 )));
             }
         }
+        if let (KernelChoice::Own(own), Some(module)) =
+            (&options.kernel, scenario.guest.kernel_modules.first())
+        {
+            if own.tree.is_none() {
+                return Err(Failure::Options(format!(
+                    "kernel {}: the scenario needs the module {module}; to build it, give KDIR=, the tree it was \
+                     built in",
+                    own.image.display()
+                )));
+            }
+        }
         let rules = scenario
             .rules_json()
             .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
@@ -418,6 +429,19 @@ mod tests {
         let failure = run(&options, &mut Vec::new()).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(failure.to_string().contains("KDIR="), "{failure}");
+    }
+
+    #[test]
+    fn a_scenario_with_a_module_needs_the_tree_of_an_own_kernel() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = OwnKernel { image: "bzImage".into(), modules: None, tree: None };
+        let options = RunOptions {
+            kernel: KernelChoice::Own(own),
+            fix: Fix::With,
+            ..RunOptions::new("idle-between", "/nonexistent".into(), directory.path().join("out"))
+        };
+        let failure = run(&options, &mut Vec::new()).unwrap_err();
+        assert!(failure.to_string().contains("the module sdmorph_race"), "{failure}");
     }
 
     #[test]
