@@ -1,5 +1,5 @@
 # Every target is one command; what it needs is checked first by .ci/prepare, which on Debian installs what is missing.
-# Variables given here or in the environment reach the lab: QEMU, KERNEL, MODULES, KDIR, BUSYBOX.
+# Variables given here or in the environment reach the lab: QEMU, KERNEL_TREE, KERNEL, MODULES, KDIR, BUSYBOX.
 
 # What an old compiler cannot build is left out; tests that build the program themselves are told as well.
 export SDMORPH_CARGO_FLAGS := $(shell .ci/cargo-flags)
@@ -14,6 +14,7 @@ help: ## list the targets
 	@echo
 	@echo '  QEMU=path       a qemu-system-x86_64 of your own (10.1.1 or newer)'
 	@echo '  KERNEL=path     a kernel image of your own, MODULES=dir its modules'
+	@echo '  KERNEL_TREE=dir a kernel tree of your own, which is built first'
 	@echo '  KDIR=dir        the build tree that the guest module is compiled against'
 	@echo '  BUSYBOX=path    a static busybox for the guest'
 

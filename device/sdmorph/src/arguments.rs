@@ -6,7 +6,6 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use sdmorph_lab::assets::StockKernel;
 use sdmorph_machine::{Equipment, Model, Settings, Setup};
 
 /// A virtual SD Express card reader whose BAR vanishes.
@@ -310,6 +309,16 @@ pub(crate) enum LabCommand {
     },
     /// List the shipped scenarios
     List(ListOptions),
+    /// List the kernels that are known by name
+    Kernels(KernelsOptions),
+    /// Build a kernel, or fetch it, and print where its image is
+    #[command(after_help = "Examples:
+  sdmorph lab build 6.1-diff-2
+  sdmorph lab build 6.1-none --patch my-fix.patch --config lockdep.config
+  KERNEL_TREE=~/linux sdmorph lab build
+
+Exit code 3: it could not be built or fetched; 2: there is no such kernel.")]
+    Build(BuildOptions),
 }
 
 #[derive(Debug, Args)]
@@ -320,10 +329,36 @@ pub(crate) struct ListOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct KernelsOptions {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildOptions {
+    /// A kernel by name (see `lab kernels`), or the path of a kernel tree; default KERNEL_TREE
+    #[arg(value_name = "NAME|PATH")]
+    pub(crate) kernel: Option<String>,
+    /// A patch on top of the kernel's own; again for more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of the kernel's configuration: lockdep.config, kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
+    /// Ask the archive for newer versions of source and compiler
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Print image, modules and configuration as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SetupOptions {
-    /// Stock kernels to fetch (6.1, 6.12, backports); default KERNEL, else 6.1
+    /// Kernels to fetch or build, by name (see `lab kernels`); default KERNEL_TREE or KERNEL, else 6.1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) kernel: Vec<StockKernel>,
+    pub(crate) kernel: Vec<String>,
     /// Ask the archive for newer versions of what is cached
     #[arg(long)]
     pub(crate) refresh: bool,
@@ -334,9 +369,8 @@ pub(crate) struct SetupOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// A stock Debian kernel (6.1, 6.12, backports) or the path of a kernel image; default KERNEL, else 6.1
-    #[arg(long, value_name = "NAME|PATH")]
-    pub(crate) kernel: Option<String>,
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
     /// Modules of a kernel given by path, its lib/modules/RELEASE; default MODULES
     #[arg(long, value_name = "DIR")]
     pub(crate) modules: Option<PathBuf>,
@@ -344,7 +378,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) kdir: Option<PathBuf>,
     /// With the fix (the kernel as it is), without (a guest module takes it out), or both; default both for a stock
-    /// kernel, as far as the scenario is about the fix, and with for your own
+    /// kernel, as far as the scenario is about the fix, and with for all others
     #[arg(long, value_enum)]
     pub(crate) fix: Option<FixChoice>,
     /// Your kernel lacks the fix by itself: judge it as `without`, and load no module
@@ -377,6 +411,22 @@ pub(crate) struct RunOptions {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which kernel.
+#[derive(Debug, Args)]
+pub(crate) struct KernelOptions {
+    /// A kernel by name (see `lab kernels`), the path of a kernel image, or that of a kernel tree, which is built first;
+    /// default KERNEL_TREE or KERNEL, else 6.1
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) kernel: Option<String>,
+    /// A patch on top of the kernel's own, if it is one that the lab builds; again for more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of the kernel's configuration, if it is one that the lab configures: lockdep.config,
+    /// kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
 }
 
 /// `--fix`.

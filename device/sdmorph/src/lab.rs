@@ -5,16 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use sdmorph_lab::assets::{
-    self, KernelChoice, Needs, Overrides, OwnKernel, Progress, Request, StockKernel, Store,
-};
+use sdmorph_lab::assets::{self, KernelChoice, NamedKernel, Needs, Overrides, Progress, Request, Store};
 use sdmorph_lab::run::{self, Fix};
 use sdmorph_lab::scenario::{SHIPPED, Scenario};
 use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
 use crate::scenario_rules::ScenarioRules;
-use crate::{Failure, output, report, scenario_list};
+use crate::{Failure, kernels, output, report, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -25,6 +23,8 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
     match &options.command {
         LabCommand::Setup(options) => setup(options),
         LabCommand::List(options) => list(options),
+        LabCommand::Kernels(options) => kernels::list(options),
+        LabCommand::Build(options) => kernels::build(options),
         LabCommand::Demo(options) => {
             let options = run_options(DEMO, options)?;
             let summary = run::demo(&options, &mut out).map_err(failure)?;
@@ -109,15 +109,14 @@ fn check_rules(scenario: &str) -> Result<(), Failure> {
 fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, Failure> {
     let server_exe = std::env::current_exe()
         .map_err(|error| Failure::Surroundings(anyhow!("where is this program? {error}")))?;
-    let kernel = kernel(options)?;
-    let own = matches!(kernel, KernelChoice::Own(_));
+    let kernel = kernels::chosen(&options.kernel, options.modules.as_ref(), options.kdir.as_ref())?;
     let fix = match options.fix {
         Some(FixChoice::With) => Fix::With,
         Some(FixChoice::Without) => Fix::Without,
         Some(FixChoice::Both) => Fix::Both,
         None if options.unfixed_kernel => Fix::Without,
-        None if own => Fix::With,
-        None => Fix::Both,
+        None if kernel.is_stock() => Fix::Both,
+        None => Fix::With,
     };
     let name = Path::new(scenario).file_stem().map_or_else(|| scenario.into(), |stem| stem.to_string_lossy());
     let default_out = || Path::new("target/lab").join(&*name);
@@ -140,36 +139,18 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
     })
 }
 
-/// `--kernel`, else `KERNEL=`, else 6.1.
-fn kernel(options: &RunOptions) -> Result<KernelChoice, Failure> {
-    let from_env = KernelChoice::from_env();
-    let Some(text) = &options.kernel else {
-        return Ok(from_env.unwrap_or(KernelChoice::Stock(StockKernel::V6_1)));
-    };
-    if let Ok(stock) = text.parse::<StockKernel>() {
-        return Ok(KernelChoice::Stock(stock));
-    }
-    let image = PathBuf::from(text);
-    if !image.is_file() {
-        let why = format!("--kernel {text}: neither a stock kernel (6.1, 6.12, backports) nor a file");
-        return Err(Failure::BadInput(anyhow!(why)));
-    }
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    Ok(KernelChoice::Own(OwnKernel {
-        image,
-        modules: options.modules.clone().or_else(|| variable("MODULES")),
-        tree: options.kdir.clone().or_else(|| variable("KDIR")),
-    }))
-}
-
 fn setup(options: &SetupOptions) -> Result<(), Failure> {
+    let named = |name: &String| {
+        let kernel = NamedKernel { name: name.clone(), ..NamedKernel::default() };
+        KernelChoice::named(kernel).map_err(|error| Failure::BadInput(anyhow!("--kernel: {error}")))
+    };
     let kernels = match KernelChoice::from_env() {
-        _ if !options.kernel.is_empty() => options.kernel.iter().copied().map(KernelChoice::Stock).collect(),
+        _ if !options.kernel.is_empty() => options.kernel.iter().map(named).collect::<Result<_, _>>()?,
         Some(own) => vec![own],
-        None => vec![KernelChoice::Stock(StockKernel::V6_1)],
+        None => vec![KernelChoice::default()],
     };
     // Whether modules can be built for a kernel of the user's own is seen when a run asks for it.
-    let unfix = kernels.iter().all(|kernel| matches!(kernel, KernelChoice::Stock(_)));
+    let unfix = kernels.iter().all(KernelChoice::is_stock);
     let mut needs =
         shipped()?.iter().fold(Needs::default(), |needs, scenario| needs.and(&scenario.guest.needs()));
     if !unfix {
@@ -181,8 +162,7 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
     let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let assets = assets::setup(&request, &Store::open().map_err(wrap)?, progress).map_err(wrap)?;
     if options.json {
-        let text = serde_json::to_string_pretty(&assets).map_err(|error| Failure::Failed(error.into()))?;
-        return output::print(&format!("{text}\n"));
+        return output::json(&assets);
     }
     let kernels: String =
         assets.kernels.iter().map(|kernel| format!("kernel  {}\n", kernel.kernel.release)).collect();

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod ctl;
+mod kernels;
 mod lab;
 mod logging;
 mod output;

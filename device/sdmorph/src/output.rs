@@ -6,6 +6,15 @@ use anyhow::Context;
 
 use crate::Failure;
 
+/// Writes a value as JSON, for people and programs.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.into()))?;
+    print(&format!("{text}\n"))
+}
+
 /// Writes `text`.
 ///
 /// # Errors

@@ -392,9 +392,16 @@ impl Klog {
             .map(|(_, line)| line)
     }
 
-    /// The kernel's release, from its first line (`Linux version 6.1.0-35-amd64 (…)`).
-    pub fn kernel_release(&self) -> Option<&str> {
-        self.lines.iter().find_map(|line| line.text.strip_prefix("Linux version ")?.split_whitespace().next())
+    /// What the kernel calls itself, from its first line (`Linux version 6.1.0-35-amd64 (…) #1 SMP …`): its release and,
+    /// if the lab has built it, its name, since others have the same release.
+    pub fn kernel(&self) -> Option<String> {
+        let text = self.lines.iter().find_map(|line| line.text.strip_prefix("Linux version "))?;
+        let release = text.split_whitespace().next()?;
+        let version = text.rsplit_once(" #").and_then(|(_, version)| version.split_whitespace().next());
+        Some(match version {
+            Some(name) if name.parse::<u32>().is_err() => format!("{release} #{name}"),
+            _ => release.to_owned(),
+        })
     }
 }
 
@@ -558,11 +565,19 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_the_lab_has_built_has_a_name() {
+        let log = Klog::from_bytes(
+            b"<5>[    0.000000] Linux version 6.1.192-sdmorph (sdmorph@lab) (gcc 12) #6.1-v3 SMP PREEMPT\n",
+        );
+        assert_eq!(log.kernel().as_deref(), Some("6.1.192-sdmorph #6.1-v3"));
+    }
+
+    #[test]
     fn a_panic_and_the_kernel_release_are_found() {
         let log = Klog::from_bytes(
             b"<5>[    0.000000] Linux version 6.1.0-35-amd64 (x) #1\n<0>[    2.000000] Kernel panic - not syncing: VFS: Unable to mount root fs\n",
         );
-        assert_eq!(log.kernel_release(), Some("6.1.0-35-amd64"));
+        assert_eq!(log.kernel().as_deref(), Some("6.1.0-35-amd64"));
         assert_eq!(log.panic.as_deref(), Some("not syncing: VFS: Unable to mount root fs"));
     }
 }

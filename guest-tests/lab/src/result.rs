@@ -172,7 +172,7 @@ impl RunResult {
             as_expected,
             means: scenario.meaning(verdict.outcome).trim().to_owned(),
             explanation: if as_expected { Vec::new() } else { explain(evidence, &facts.files) },
-            kernel: log.kernel_release().map_or(facts.kernel, str::to_owned),
+            kernel: log.kernel().unwrap_or(facts.kernel),
             qemu: facts.qemu,
             module: evidence.module,
             placed: facts.placed,

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::assets::{self, KernelChoice, Overrides, Progress, Request, StockKernel, Store};
+use crate::assets::{self, KernelChoice, Overrides, Progress, Request, Store};
 use crate::failure::{EXIT_EXPECTED, EXIT_INCONCLUSIVE, EXIT_UNEXPECTED, Failure};
 use crate::interrupt;
 use crate::keeper::Keeper;
@@ -108,7 +108,7 @@ impl RunOptions {
     pub fn new(scenario: &str, server_exe: PathBuf, out_dir: PathBuf) -> Self {
         Self {
             scenario: scenario.to_owned(),
-            kernel: KernelChoice::Stock(StockKernel::V6_1),
+            kernel: KernelChoice::default(),
             fix: Fix::Both,
             unfixed_kernel: false,
             repeat: 1,
@@ -253,25 +253,20 @@ impl Prepared {
             return Err(Failure::Options("--repeat 0: there is nothing to run".to_owned()));
         }
         let variants = options.variants(&scenario)?;
-        if let (KernelChoice::Own(own), true) = (&options.kernel, options.takes_the_fix_out(&variants)) {
-            if own.tree.is_none() {
-                return Err(Failure::Options(format!(
-                    "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in; \
-                     if it lacks the fix by itself, say --unfixed-kernel",
-                    own.image.display()
-                )));
-            }
+        if let (Some(image), true) = (options.kernel.without_tree(), options.takes_the_fix_out(&variants)) {
+            return Err(Failure::Options(format!(
+                "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in; \
+                 if it lacks the fix by itself, say --unfixed-kernel",
+                image.display()
+            )));
         }
-        if let (KernelChoice::Own(own), Some(module)) =
-            (&options.kernel, scenario.guest.kernel_modules.first())
+        if let (Some(image), Some(module)) =
+            (options.kernel.without_tree(), scenario.guest.kernel_modules.first())
         {
-            if own.tree.is_none() {
-                return Err(Failure::Options(format!(
-                    "kernel {}: the scenario needs the module {module}; to build it, give KDIR=, the tree it was \
-                     built in",
-                    own.image.display()
-                )));
-            }
+            return Err(Failure::Options(format!(
+                "kernel {}: the scenario needs the module {module}; to build it, give KDIR=, the tree it was built in",
+                image.display()
+            )));
         }
         let rules = scenario
             .rules_json()

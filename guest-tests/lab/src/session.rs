@@ -298,7 +298,7 @@ impl Bench<'_> {
 /// What the guest has not done yet, in the order of every test; `removed`: of one that ends with the reader's removal.
 pub(crate) fn waited_for(log: &Klog, removed: bool) -> String {
     let seen = |pattern: &str| log.find(pattern).is_some();
-    let step = if log.kernel_release().is_none() {
+    let step = if log.kernel().is_none() {
         "the kernel's first line"
     } else if !seen("sdmorph-init: *") {
         "the guest to reach init"

@@ -120,12 +120,12 @@ fn exit_code(summaries: &[RunSummary]) -> u8 {
     }
 }
 
-/// A kernel as part of a path: a stock one's name, or `own`.
+/// A kernel as part of a path: its name with what was added to it, or `own`.
 #[must_use]
 pub fn kernel_name(kernel: &KernelChoice) -> String {
     match kernel {
-        KernelChoice::Stock(stock) => stock.to_string(),
-        KernelChoice::Own(_) => "own".to_owned(),
+        KernelChoice::Named(named) => named.full_name(),
+        KernelChoice::Own(_) | KernelChoice::Tree(_) => "own".to_owned(),
     }
 }
 
@@ -136,7 +136,6 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::StockKernel;
     use crate::result::tests::{clean, inconclusive};
 
     #[test]
@@ -162,8 +161,7 @@ mod tests {
         let options = RunOptions::new("", "/nonexistent".into(), directory.path().to_owned());
         let names = ["boot-insert-remove".to_owned(), "sd7-idle-rase".to_owned()];
         let mut out = Vec::new();
-        let failure =
-            test(&options, &names, &[KernelChoice::Stock(StockKernel::V6_1)], &mut out).unwrap_err();
+        let failure = test(&options, &names, &[KernelChoice::default()], &mut out).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(out.is_empty());
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sdmorph_lab::assets::{
-    self, Assets, Contents, KernelChoice, Needs, Overrides, Packages, Progress, Request, StockKernel, Store,
+    self, Assets, Contents, KernelChoice, Needs, Overrides, Packages, Progress, Request, Store,
 };
 use sdmorph_lab::scenario::SHIPPED_TESTS;
 use sdmorph_lab::server::Server;
@@ -49,7 +49,7 @@ pub(crate) fn measure(
 ) -> Result<Disks> {
     let vcpus = options.vcpus(host.cpus);
     let device = device_program(options)?;
-    let kernel = KernelChoice::from_env().unwrap_or(KernelChoice::Stock(StockKernel::V6_1));
+    let kernel = KernelChoice::from_env().unwrap_or_default();
     let needs = Needs {
         modules: [module(contest).to_owned()].into(),
         packages: Packages::from([("fio".to_owned(), ["fio".to_owned()].into())]),

@@ -11,6 +11,8 @@ use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::Deserialize;
+
 use super::error::{Error, Result};
 use super::progress::Progress;
 use super::store::{Package, Store, create_dir, sha256_file};
@@ -22,7 +24,8 @@ const KEYRINGS: [&str; 2] =
 const APT_REMEDY: &str = "on a host other than Debian, give QEMU=, BUSYBOX=, KERNEL= and MODULES= instead";
 
 /// A Debian release that packages are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Suite {
     /// Debian 12.
     Bookworm,

@@ -3,6 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::kernels::KernelsError;
+
 /// The result of everything in [`crate::assets`] and [`crate::vm`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -66,12 +70,86 @@ pub enum Error {
         /// One sentence for each thing that is missing.
         problems: Vec<String>,
     },
+    /// There is no kernel of that name, or what was to be added to it cannot be read.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
+    /// A patch does not fit a kernel's source.
+    #[error("{patch} does not apply to {kernel}{}", indented(said))]
+    Patch {
+        /// The patch's file.
+        patch: String,
+        /// The kernel that it was for.
+        kernel: String,
+        /// What patch(1) said.
+        said: String,
+    },
+    /// A kernel does not build.
+    #[error("{kernel} does not build ({status}){}", indented(said))]
+    Build {
+        /// The kernel.
+        kernel: String,
+        /// How make ended.
+        status: String,
+        /// What the compiler, or make, said of it.
+        said: String,
+    },
+    /// There is no space left for what is made.
+    #[error("no space left in {} for {what}{}{}", path.display(), indented(said), SPACE_HINT)]
+    DiskFull {
+        /// What it was needed for.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// What was said, or what is left.
+        said: String,
+    },
+    /// The user ended it.
+    #[error("interrupted while {0}")]
+    Interrupted(String),
     /// Something given by the user, or found in a file, cannot be used.
     #[error("{0}")]
     Unusable(String),
 }
 
+/// What kind of failure it is, for those who go on with something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// A patch does not apply.
+    Patch,
+    /// A kernel does not build.
+    Build,
+    /// The archive could not be reached, or does not have it.
+    Fetch,
+    /// There is no space left.
+    DiskFull,
+    /// A kernel that lacks something, or a name, file or option of the user's that cannot be used.
+    Unusable,
+    /// The user ended it.
+    Interrupted,
+    /// The host: a file, or a program.
+    Host,
+}
+
 impl Error {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if is_full(source) => ErrorKind::DiskFull,
+            Self::Command { stderr, .. } | Self::Archive { stderr, .. } if says_full(stderr) => {
+                ErrorKind::DiskFull
+            }
+            Self::Io { .. } | Self::MissingTool { .. } | Self::Command { .. } => ErrorKind::Host,
+            Self::Archive { .. } | Self::NoArchive { .. } => ErrorKind::Fetch,
+            Self::Patch { .. } => ErrorKind::Patch,
+            Self::Build { .. } => ErrorKind::Build,
+            Self::DiskFull { .. } => ErrorKind::DiskFull,
+            Self::Interrupted(_) => ErrorKind::Interrupted,
+            Self::Kernel { .. } | Self::Kernels(_) | Self::Unusable(_) => ErrorKind::Unusable,
+        }
+    }
+
     /// An [`Error::Io`] builder for `map_err`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
@@ -88,13 +166,20 @@ impl Error {
     }
 }
 
+const SPACE_HINT: &str = "\nThe cache needs about 2.5 GB while setting up and 1 GB afterwards, and another 2.5 GB for \
+                          building kernels (XDG_CACHE_HOME moves it).";
+
 fn disk_full_hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; about 2.5 GB are needed while setting up, 1 GB afterwards (XDG_CACHE_HOME moves the cache)"
-        }
-        _ => "",
-    }
+    if is_full(source) { SPACE_HINT } else { "" }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A program has said that the disk is full: strerror's words, programs being run with `LC_ALL=C`.
+pub(crate) fn says_full(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("Disk quota exceeded")
 }
 
 fn own_files_hint() -> &'static str {
@@ -118,6 +203,17 @@ mod tests {
         assert!(full.to_string().contains("XDG_CACHE_HOME"), "{full}");
         let other = Error::io("write", Path::new("x"))(io::Error::from(io::ErrorKind::NotFound));
         assert!(!other.to_string().contains("XDG_CACHE_HOME"), "{other}");
+    }
+
+    #[test]
+    fn a_full_disk_is_a_full_disk_whoever_says_so() {
+        let full = Error::io("write", Path::new("x"))(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(full.kind(), ErrorKind::DiskFull);
+        let stderr = "tar: x: Cannot write: No space left on device\n".to_owned();
+        let told = Error::Command { what: "unpacking".into(), status: "exit 2".into(), stderr };
+        assert_eq!(told.kind(), ErrorKind::DiskFull);
+        let other = Error::io("write", Path::new("x"))(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(other.kind(), ErrorKind::Host);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The lab's own kernel modules for the guest, built for its kernel.
 //!
-//! A stock kernel's module is built with the compiler and the headers of its own suite (`toolchain`). For a user's own
-//! kernel the host's tools build against the user's tree, as the user built the kernel.
+//! A stock kernel's module is built with the compiler and the headers of its own suite (`toolchain`); that of a kernel that
+//! the lab has built, in the tree of the build (`build`). For a user's own kernel the host's tools build against the user's
+//! tree, as the user built the kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Fetcher;
+use super::build::Built;
 use super::error::{Error, Result};
-use super::kernel::{Kernel, StockKernel};
+use super::kernel::Kernel;
+use super::kernels::StockKernel;
 use super::progress::Progress;
 use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_file, sha256_hex};
 use super::toolchain::{self, BuildRoot};
@@ -59,24 +62,45 @@ pub(crate) fn find(name: &str) -> Result<GuestModule> {
 }
 
 /// Builds a module for a stock kernel, or takes it from the cache.
-pub(crate) fn obtain_stock(
+pub(super) fn obtain_stock(
     module: GuestModule,
-    stock: StockKernel,
+    stock: &StockKernel,
+    kernel: &Kernel,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<PathBuf> {
+    let root = |fetcher: &mut Fetcher<'_>| BuildRoot::prepare(stock, &kernel.release, fetcher);
+    obtain_in(module, root, "debian", kernel, fetcher)
+}
+
+/// Builds a module for a kernel that the lab has built, or takes it from the cache.
+pub(super) fn obtain_built(
+    module: GuestModule,
+    built: &Built,
+    kernel: &Kernel,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<PathBuf> {
+    obtain_in(module, |fetcher| BuildRoot::of_built(built, fetcher), built.version(), kernel, fetcher)
+}
+
+fn obtain_in(
+    module: GuestModule,
+    root: impl FnOnce(&mut Fetcher<'_>) -> Result<BuildRoot>,
+    origin: &str,
     kernel: &Kernel,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<PathBuf> {
     kernel.check_unfix()?;
-    let (name, recipe) = (module.name, recipe(module, &kernel.release, "debian"));
+    let (name, recipe) = (module.name, recipe(module, &kernel.release, origin));
     let (store, progress) = (fetcher.store, fetcher.progress);
     if let Some(asset) = store.version(&recipe.key, &recipe.version, progress) {
         return Ok(module_path(module, &asset));
     }
-    let root = BuildRoot::prepare(stock, &kernel.release, fetcher)?;
+    let root = root(fetcher)?;
     let asset = store.make(recipe, |dir| {
         let step = progress.step(&format!("building {name} for {}", kernel.release), None);
         write_sources(module, &root.build_dir())?;
         let mut command = root.command("make")?;
-        command.arg("-C").arg(format!("/usr/src/linux-headers-{}", kernel.release));
+        command.arg("-C").arg(root.tree());
         command.arg(format!("M={}", BuildRoot::build_dir_inside())).arg("modules");
         make(&mut command, module, &kernel.release)?;
         install(module, &root.build_dir(), dir)?;

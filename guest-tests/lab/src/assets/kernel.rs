@@ -1,18 +1,17 @@
-//! The guest's kernel: one of Debian's as shipped, or the user's own.
+//! The guest's kernel: one of Debian's as shipped, one that the lab has built, or the user's own.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::Serialize;
 
 use super::Fetcher;
-use super::apt::{Candidate, Suite, merge_usr};
+use super::apt::{Candidate, merge_usr};
+use super::choice::OwnKernel;
 use super::error::{Error, Result};
 use super::kconfig::KernelConfig;
+use super::kernels::StockKernel;
 use super::kmod::{BUILT_IN, Module, ModuleTree};
 use super::progress::Progress;
 use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
@@ -24,99 +23,6 @@ const MODULES: [&str; 5] = ["vmd", "rtsx_pci", "rtsx_pci_sdmmc", "mmc_block", "n
 const RELEASE: &str = "release";
 const BASE: &str = "modules";
 const EXTRA: &str = "extra-modules";
-
-/// A Debian kernel that is known by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub enum StockKernel {
-    /// Debian 12's, with its security updates.
-    #[serde(rename = "6.1")]
-    V6_1,
-    /// Debian 13's, with its security updates.
-    #[serde(rename = "6.12")]
-    V6_12,
-    /// The newest one that Debian 13 has in its backports.
-    #[serde(rename = "backports")]
-    Backports,
-}
-
-impl StockKernel {
-    /// All of them, oldest first.
-    pub const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::Backports];
-
-    /// The name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::V6_1 => "6.1",
-            Self::V6_12 => "6.12",
-            Self::Backports => "backports",
-        }
-    }
-
-    pub(crate) const fn suite(self) -> Suite {
-        match self {
-            Self::V6_1 => Suite::Bookworm,
-            Self::V6_12 | Self::Backports => Suite::Trixie,
-        }
-    }
-
-    const fn meta_package(self) -> &'static str {
-        match self {
-            Self::V6_1 | Self::V6_12 => "linux-image-amd64",
-            Self::Backports => "linux-image-amd64/trixie-backports",
-        }
-    }
-}
-
-impl fmt::Display for StockKernel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for StockKernel {
-    type Err = String;
-
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|kernel| kernel.name() == name)
-            .ok_or_else(|| format!("no stock kernel is called {name}: there are 6.1, 6.12 and backports"))
-    }
-}
-
-/// Which kernel the guest runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KernelChoice {
-    /// One of Debian's.
-    Stock(StockKernel),
-    /// The user's own.
-    Own(OwnKernel),
-}
-
-/// A kernel that the user built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnKernel {
-    /// The bzImage (`KERNEL=`).
-    pub image: PathBuf,
-    /// Its modules, `lib/modules/RELEASE` (`MODULES=`); none if everything is built in.
-    pub modules: Option<PathBuf>,
-    /// The tree it was built in (`KDIR=`), where its configuration is and modules can be built against.
-    pub tree: Option<PathBuf>,
-}
-
-impl KernelChoice {
-    /// The kernel named by the environment (`KERNEL=`, `MODULES=`, `KDIR=`), if there is one.
-    #[must_use]
-    pub fn from_env() -> Option<Self> {
-        Self::from_variables(|name| std::env::var_os(name))
-    }
-
-    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
-        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        Some(Self::Own(OwnKernel { image: path("KERNEL")?, modules: path("MODULES"), tree: path("KDIR") }))
-    }
-}
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, Serialize)]
@@ -134,11 +40,11 @@ pub struct Kernel {
 impl Kernel {
     /// Finds or fetches a stock kernel with the modules that every guest loads, and `extra` ones.
     pub(crate) fn obtain_stock(
-        kernel: StockKernel,
+        kernel: &StockKernel,
         extra: &BTreeSet<String>,
         fetcher: &mut Fetcher<'_>,
     ) -> Result<Self> {
-        let key = format!("kernel-{kernel}");
+        let key = stock_key(kernel);
         let current = fetcher.store.current(&key, fetcher.progress);
         let kept: BTreeSet<String> = current.iter().flat_map(|asset| asset.facts(EXTRA)).cloned().collect();
         let asset = match current {
@@ -188,6 +94,20 @@ impl Kernel {
         Ok(Self { release, image: own.image.clone(), config, modules: paths })
     }
 
+    /// A kernel that the lab has built, from the directory of its asset.
+    pub(crate) fn of_built(release: &str, dir: &Path, extra: &BTreeSet<String>) -> Result<Self> {
+        let config = dir.join("config");
+        check_config(release, &config)?;
+        let modules = dir.join("modules");
+        let order = closure(release, &ModuleTree::index(&modules)?, extra)?;
+        Ok(Self {
+            release: release.to_owned(),
+            image: dir.join("bzImage"),
+            config: Some(config),
+            modules: order.into_iter().map(|module| modules.join(format!("{}.ko", module.name))).collect(),
+        })
+    }
+
     /// Why sdmorph_unfix cannot be loaded into this kernel, one sentence each; nothing if it can.
     pub(crate) fn check_unfix(&self) -> Result<()> {
         let Some(path) = &self.config else { return Ok(()) };
@@ -195,16 +115,21 @@ impl Kernel {
     }
 }
 
+/// The asset of a stock kernel.
+pub(super) fn stock_key(kernel: &StockKernel) -> String {
+    format!("kernel-{}", kernel.name)
+}
+
 fn fetch(
-    kernel: StockKernel,
+    kernel: &StockKernel,
     key: &str,
     extra: &BTreeSet<String>,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<Asset> {
     let (store, progress) = (fetcher.store, fetcher.progress);
-    let apt = fetcher.apt(kernel.suite())?;
-    let (release, packages) = select_packages(apt.closure(&[kernel.meta_package()])?)
-        .ok_or_else(|| Error::Unusable(format!("{} has no kernel image", kernel.meta_package())))?;
+    let apt = fetcher.apt(kernel.suite)?;
+    let (release, packages) = select_packages(apt.closure(&[&kernel.package])?)
+        .ok_or_else(|| Error::Unusable(format!("{} has no kernel image", kernel.package)))?;
     let debian_version = packages.first().map(Candidate::directory_name).unwrap_or_default();
     let version = asset_version(&release, &debian_version, extra);
     if let Some(asset) = store.version(key, &version, progress) {
@@ -484,22 +409,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&first[0]).unwrap(), "one");
         assert_eq!(fs::read_to_string(&second[0]).unwrap(), "two");
         assert_eq!(keep_modules("6.9.0", &[module("one")], &store).unwrap(), first);
-    }
-
-    #[test]
-    fn the_environment_names_an_own_kernel_only_with_an_image() {
-        let only_modules = |name: &str| (name == "MODULES").then(|| OsString::from("/m"));
-        assert_eq!(KernelChoice::from_variables(only_modules), None);
-        let both = |name: &str| (name != "KDIR").then(|| OsString::from(format!("/{name}")));
-        let expected = OwnKernel { image: "/KERNEL".into(), modules: Some("/MODULES".into()), tree: None };
-        assert_eq!(KernelChoice::from_variables(both), Some(KernelChoice::Own(expected)));
-    }
-
-    #[test]
-    fn stock_kernels_have_names() {
-        for kernel in StockKernel::ALL {
-            assert_eq!(kernel.name().parse::<StockKernel>(), Ok(kernel));
-        }
-        assert!("6.6".parse::<StockKernel>().unwrap_err().contains("6.1, 6.12 and backports"));
     }
 }

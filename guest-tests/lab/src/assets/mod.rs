@@ -1,19 +1,23 @@
 //! What a run needs from outside: a QEMU, a kernel with its modules, busybox, guest modules, programs for the guest.
 //!
-//! Everything is looked for in this order: what the user names (`QEMU=`, `KERNEL=`, `MODULES=`, `KDIR=`,
-//! `BUSYBOX=`), what the system has (QEMU only), the cache ([`Store`]), Debian's archive (`apt`).
+//! Everything is looked for in this order: what the user names (`QEMU=`, `KERNEL_TREE=`, `KERNEL=`, `MODULES=`, `KDIR=`,
+//! `BUSYBOX=`), what the system has (QEMU only), the cache ([`Store`]), Debian's archive (`apt`). Kernels are known by
+//! name ([`Kernels`]): Debian's, and those that the lab builds (`build`).
 //! Once cached, nothing is fetched and apt does not run until a refresh is asked for.
 //!
 //! Not done: other architectures than amd64; kernels of other distributions (give `KERNEL=`); programs that are not
 //! in Debian's archive; removing old versions from the cache.
 
 mod apt;
+mod build;
+mod choice;
 mod cpio;
 mod error;
 pub(crate) mod guest_module;
 mod initramfs;
 mod kconfig;
 mod kernel;
+mod kernels;
 mod kmod;
 mod programs;
 mod progress;
@@ -30,15 +34,21 @@ use std::time::Instant;
 use serde::Serialize;
 
 use apt::{Apt, Suite};
-pub use error::{Error, Result};
+use build::Built;
+pub use choice::{KernelChoice, OwnKernel, OwnTree};
+pub use error::{Error, ErrorKind, Result};
 use guest_module::GuestModule;
 pub use initramfs::Contents;
 pub(crate) use initramfs::TRACE;
-pub use kernel::{Kernel, KernelChoice, OwnKernel, StockKernel};
+pub use kernel::Kernel;
+use kernels::Known;
+pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel, StockKernel};
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
+use store::sha256_file;
 pub use store::{Store, StoreLock};
+use toolchain::BuildRoot;
 
 /// What the user gives instead of what would be found or fetched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,6 +111,10 @@ pub struct Request {
 /// A kernel and what was built for it.
 #[derive(Debug, Clone, Serialize)]
 pub struct GuestKernel {
+    /// What it is called: its name in [`Kernels`] with what was added to it, or the path of an own image or tree.
+    pub name: String,
+    /// What it is, as opposed to others of that name or release: two kernels that have it in common are the same.
+    pub content: String,
     /// The kernel.
     #[serde(flatten)]
     pub kernel: Kernel,
@@ -136,16 +150,12 @@ pub struct Assets {
 /// Whatever keeps the request from being fulfilled, with what to do about it: see [`Error`].
 pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Assets> {
     let started = Instant::now();
-    let _lock = store.lock(progress)?;
-    let mut fetcher = Fetcher { store, progress, refresh: request.refresh, apts: BTreeMap::new() };
+    let mut fetcher = Fetcher::open(store, progress, request.refresh)?;
     let qemu = Qemu::obtain(request.overrides.qemu.as_deref(), &mut fetcher)?;
     let busybox = initramfs::obtain_busybox(request.overrides.busybox.as_deref(), &mut fetcher)?;
     let mut kernels = Vec::new();
     for choice in &request.kernels {
-        kernels.push(match choice {
-            KernelChoice::Stock(stock) => obtain_stock(*stock, request, &mut fetcher)?,
-            KernelChoice::Own(own) => obtain_own(own, request, &mut fetcher)?,
-        });
+        kernels.push(obtain(choice, request, &mut fetcher)?);
     }
     Ok(Assets {
         qemu,
@@ -157,16 +167,69 @@ pub fn setup(request: &Request, store: &Store, progress: Progress) -> Result<Ass
     })
 }
 
-fn obtain_stock(stock: StockKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+/// Gets a kernel alone: fetches or builds it. Blocks, and shows its progress.
+///
+/// # Errors
+/// Whatever keeps it from being fetched or built: see [`Error`].
+pub fn kernel(
+    choice: &KernelChoice,
+    refresh: bool,
+    store: &Store,
+    progress: Progress,
+) -> Result<GuestKernel> {
+    let mut fetcher = Fetcher::open(store, progress, refresh)?;
+    let request = Request {
+        kernels: Vec::new(),
+        unfix: false,
+        needs: Needs::default(),
+        refresh,
+        overrides: Overrides::default(),
+    };
+    obtain(choice, &request, &mut fetcher)
+}
+
+fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+    match choice {
+        KernelChoice::Named(named) => match Kernels::shipped()?.find(named)? {
+            Known::Stock(stock) => obtain_stock(&stock, request, fetcher),
+            Known::Build(plan) => obtain_built(Built::obtain(plan, fetcher)?, request, fetcher),
+        },
+        KernelChoice::Own(own) => obtain_own(own, own.image.display().to_string(), request, fetcher),
+        KernelChoice::Tree(tree) => {
+            let own = fetcher.unlocked(|store, progress| build::obtain_own_tree(tree, store, progress))?;
+            obtain_own(&own, tree.dir.display().to_string(), request, fetcher)
+        }
+    }
+}
+
+fn obtain_stock(stock: &StockKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
     let kernel = Kernel::obtain_stock(stock, &request.needs.modules, fetcher)?;
     let (unfix, kernel_modules) =
         own_modules(request, |module| guest_module::obtain_stock(module, stock, &kernel, fetcher))?;
-    let mut programs = programs::obtain(&request.needs.packages, stock.suite(), fetcher)?;
-    programs.extend(tools::obtain(&request.needs.tools, Some((stock, &kernel.release)), fetcher)?);
-    Ok(GuestKernel { kernel, unfix, kernel_modules, programs })
+    let mut programs = programs::obtain(&request.needs.packages, stock.suite, fetcher)?;
+    let root = |fetcher: &mut Fetcher<'_>| BuildRoot::prepare(stock, &kernel.release, fetcher).map(Some);
+    programs.extend(tools::obtain(&request.needs.tools, root, fetcher)?);
+    let content = image_content(&kernel)?;
+    Ok(GuestKernel { name: stock.name.clone(), content, kernel, unfix, kernel_modules, programs })
 }
 
-fn obtain_own(own: &OwnKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+fn obtain_built(built: Built, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
+    let kernel = built.kernel(&request.needs.modules)?;
+    let (unfix, kernel_modules) =
+        own_modules(request, |module| guest_module::obtain_built(module, &built, &kernel, fetcher))?;
+    let mut programs = programs::obtain(&request.needs.packages, built.suite(), fetcher)?;
+    let root = |fetcher: &mut Fetcher<'_>| BuildRoot::of_built(&built, fetcher).map(Some);
+    programs.extend(tools::obtain(&request.needs.tools, root, fetcher)?);
+    let (name, content) = (built.name().to_owned(), built.version().to_owned());
+    Ok(GuestKernel { name, content, kernel, unfix, kernel_modules, programs })
+}
+
+fn obtain_own(
+    own: &OwnKernel,
+    name: String,
+    request: &Request,
+    fetcher: &mut Fetcher<'_>,
+) -> Result<GuestKernel> {
     let (store, progress) = (fetcher.store, fetcher.progress);
     let kernel = Kernel::obtain_own(own, &request.needs.modules, store, progress)?;
     let (unfix, kernel_modules) = own_modules(request, |module| match &own.tree {
@@ -178,8 +241,9 @@ fn obtain_own(own: &OwnKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> 
         ))),
     })?;
     let mut programs = programs::obtain(&request.needs.packages, Suite::Trixie, fetcher)?;
-    programs.extend(tools::obtain(&request.needs.tools, None, fetcher)?);
-    Ok(GuestKernel { kernel, unfix, kernel_modules, programs })
+    programs.extend(tools::obtain(&request.needs.tools, |_| Ok(None), fetcher)?);
+    let content = image_content(&kernel)?;
+    Ok(GuestKernel { name, content, kernel, unfix, kernel_modules, programs })
 }
 
 /// The lab's own modules: the one that takes the fix out, and the others.
@@ -195,6 +259,47 @@ fn own_modules(
     Ok((unfix, others))
 }
 
+/// Of a kernel that the lab has not built, the image is what there is to know it by.
+fn image_content(kernel: &Kernel) -> Result<String> {
+    let hash: String = sha256_file(&kernel.image)?.chars().take(16).collect();
+    Ok(format!("{}-{hash}", kernel.release))
+}
+
+/// One of the kernels that are known by name, for a list of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedKernel {
+    /// Its name.
+    pub name: String,
+    /// In words.
+    pub title: String,
+    /// What it is: the package, or the source with configuration and patches.
+    pub made_of: String,
+    /// It is in the cache: neither fetched nor built when it is asked for.
+    pub cached: bool,
+}
+
+/// The kernels that are known by name, in the order of the file.
+///
+/// # Errors
+/// The file that the lab was compiled with is not legal.
+pub fn list_kernels(store: &Store) -> Result<Vec<ListedKernel>> {
+    let kernels = Kernels::shipped()?;
+    let mut list = Vec::new();
+    for name in kernels.names() {
+        let named = NamedKernel { name: name.to_owned(), ..NamedKernel::default() };
+        let (made_of, cached) = match kernels.find(&named)? {
+            Known::Stock(stock) => {
+                let current = store.current(&kernel::stock_key(&stock), Progress::Silent);
+                (format!("package {} of {}", stock.package, stock.suite), current.is_some())
+            }
+            Known::Build(plan) => (plan.made_of(), build::is_cached(&plan, store)),
+        };
+        let title = kernels.title(name).to_owned();
+        list.push(ListedKernel { name: name.to_owned(), title, made_of, cached });
+    }
+    Ok(list)
+}
+
 /// One pass over the request: each suite's lists are read at most once, and only if something is missing.
 #[derive(Debug)]
 pub(crate) struct Fetcher<'a> {
@@ -202,9 +307,26 @@ pub(crate) struct Fetcher<'a> {
     progress: Progress,
     refresh: bool,
     apts: BTreeMap<Suite, Apt>,
+    lock: Option<StoreLock>,
 }
 
-impl Fetcher<'_> {
+impl<'a> Fetcher<'a> {
+    /// With the cache's lock.
+    fn open(store: &'a Store, progress: Progress, refresh: bool) -> Result<Self> {
+        let lock = Some(store.lock(progress)?);
+        Ok(Self { store, progress, refresh, apts: BTreeMap::new(), lock })
+    }
+
+    /// Lets others use the cache during `work`, which takes minutes, or waits for another process that takes as long.
+    /// Whoever has the cache's lock waits for no other lock: so nobody waits for each other.
+    ///
+    /// No directory of [`Store::scratch`] may be in use: whoever gets the lock removes it.
+    fn unlocked<T>(&mut self, work: impl FnOnce(&Store, Progress) -> Result<T>) -> Result<T> {
+        self.lock = None;
+        let result = work(self.store, self.progress);
+        self.lock = Some(self.store.lock(self.progress)?);
+        result
+    }
     fn apt(&mut self, suite: Suite) -> Result<&Apt> {
         use std::collections::btree_map::Entry;
         match self.apts.entry(suite) {

@@ -1,12 +1,15 @@
 //! What the user sees while something is fetched or built.
 //!
 //! A bar that is redrawn on a terminal; one plain line when a step starts and one when it ends
-//! where stderr is a file or a pipe.
+//! where stderr is a file or a pipe. A long step that counts says another one from time to time.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+/// Between two lines about how far a step is that counts.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
 /// Where steps are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl Progress {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 bar.set_message(message.to_owned());
-                bar.enable_steady_tick(std::time::Duration::from_millis(200));
+                bar.enable_steady_tick(Duration::from_millis(200));
                 Some(bar)
             }
             Self::Lines => {
@@ -62,6 +65,52 @@ impl Progress {
             Self::Silent => None,
         };
         Step { progress: self, message: message.to_owned(), bytes, bar, started: Instant::now() }
+    }
+
+    /// Starts a step that counts: so many `units` of about `total`, if that is known.
+    #[must_use]
+    pub fn count(self, message: &str, units: &'static str, total: Option<u64>) -> Count {
+        Count { step: self.step(message, None), units, total, done: 0, said: Instant::now() }
+    }
+}
+
+/// A step under way that counts.
+#[derive(Debug)]
+pub struct Count {
+    step: Step,
+    units: &'static str,
+    total: Option<u64>,
+    done: u64,
+    said: Instant,
+}
+
+impl Count {
+    /// One more is done.
+    pub fn one(&mut self) {
+        self.done += 1;
+        let text = self.text();
+        if let Some(bar) = &self.step.bar {
+            bar.set_message(text);
+        } else if self.said.elapsed() >= BETWEEN_LINES {
+            self.said = Instant::now();
+            self.step.progress.say(&format!("{text}, {:.0} s", self.step.started.elapsed().as_secs_f64()));
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { step, units, total, done, .. } = self;
+        match total {
+            // The total is a guess.
+            Some(total) if done <= total => format!("{}: {done} of about {total} {units}", step.message),
+            _ => format!("{}: {done} {units}", step.message),
+        }
+    }
+
+    /// The step is done: one line stays, with how many there were and the time it took.
+    pub fn finish(mut self) {
+        self.total = None;
+        self.step.message = self.text();
+        self.step.finish();
     }
 }
 
@@ -102,5 +151,20 @@ impl Drop for Step {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_counts_says_how_far_it_is_until_the_guess_was_too_low() {
+        let mut count = Progress::Silent.count("building x", "files", Some(2));
+        count.one();
+        assert_eq!(count.text(), "building x: 1 of about 2 files");
+        count.one();
+        count.one();
+        assert_eq!(count.text(), "building x: 3 files");
     }
 }

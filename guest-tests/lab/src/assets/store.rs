@@ -7,6 +7,8 @@
 //!   assets/KEY/VERSION/         the files, and manifest.json
 //!   assets/KEY/current          symlink to the version in use
 //!   own-modules/RELEASE-HASH/   the decompressed modules of a kernel of the user's own
+//!   builds/SOURCE_VERSION_HASH/ where kernels are built (`build`)
+//!   builds/tree-HASH/           objects of a kernel tree of the user's own
 //! ```
 //!
 //! A version is filled in a temporary directory beside it and renamed when its manifest is
@@ -30,7 +32,7 @@ use crate::interrupt;
 
 const MANIFEST: &str = "manifest.json";
 const SCRATCH_PREFIX: &str = ".making-";
-/// Between two tries to get the lock of the cache.
+/// Between two tries to get a lock.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 /// Raised when the content of an asset changes its meaning, so that old caches are made anew.
 const FORMAT: u32 = 1;
@@ -174,22 +176,7 @@ impl Store {
     /// # Errors
     /// The lock file cannot be created or locked.
     pub fn lock(&self, progress: Progress) -> Result<StoreLock> {
-        let path = self.root.join("lock");
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            progress.say(&format!("waiting for another sdmorph that holds {}", path.display()));
-            loop {
-                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => break,
-                    // Asked for again and again, so that Ctrl-C is noticed.
-                    Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_POLL),
-                    Err(errno) => return Err(Error::io("lock", &path)(errno.into())),
-                }
-                if interrupt::interrupted() {
-                    return Err(Error::Unusable(format!("interrupted while waiting for {}", path.display())));
-                }
-            }
-        }
+        let file = lock_file(&self.root.join("lock"), progress)?;
         self.remove_leftovers();
         Ok(StoreLock { _file: file })
     }
@@ -293,6 +280,28 @@ impl Store {
 #[derive(Debug)]
 pub struct StoreLock {
     _file: File,
+}
+
+/// Waits until no other process holds a file, and holds it until the result, and all copies of its descriptor, are closed.
+pub(crate) fn lock_file(path: &Path, progress: Progress) -> Result<File> {
+    // To be read, too: it may become a program's standard input.
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = open.map_err(Error::io("create", path))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        progress.say(&format!("waiting for another sdmorph that holds {}", path.display()));
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // Asked for again and again, so that Ctrl-C is noticed.
+                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_POLL),
+                Err(errno) => return Err(Error::io("lock", path)(errno.into())),
+            }
+            if interrupt::interrupted() {
+                return Err(Error::Interrupted(format!("waiting for {}", path.display())));
+            }
+        }
+    }
+    Ok(file)
 }
 
 /// `mkdir -p`.

@@ -1,21 +1,38 @@
 //! A compiler for what runs in the guest: as Debian ships it, whatever the host runs.
 //!
 //! What is built for a stock kernel is built in a root of its own, unpacked from the same suite: compiler, make, and the
-//! kernel's headers. There is no C library in it.
+//! kernel's headers. There is no C library in it. Kernels are built in a root that has one, and stays (`build`).
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Fetcher;
-use super::apt::{Candidate, merge_usr};
+use super::apt::{Apt, Candidate, Suite, merge_usr};
+use super::build::Built;
 use super::error::{Error, Result};
-use super::kernel::StockKernel;
-use super::store::{Asset, Integrity, Made, Recipe, create_dir, sha256_hex};
+use super::kernels::StockKernel;
+use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
 
 /// What kbuild runs, next to what the headers depend on.
 const TOOLS: [&str; 10] =
     ["bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "grep", "make", "mawk", "sed"];
+/// What a kernel's source needs beside, to be configured and built.
+const KERNEL_TOOLS: [&str; 10] =
+    ["bc", "bison", "flex", "gcc", "libc6-dev", "libelf-dev", "lz4", "patch", "tar", "xz-utils"];
+/// What of their dependencies is not needed: libraries that libc6-dev has only for other programs.
+const UNUSED_LIBRARIES: [&str; 10] = [
+    "libcom-err",
+    "libgssapi",
+    "libk5crypto",
+    "libkeyutils",
+    "libkrb5",
+    "libnsl",
+    "libssl",
+    "libtirpc",
+    "readline-common",
+    "rpcsvc",
+];
 /// Dependencies of maintainer scripts, sanitizers, and the kernel image itself (100 MB).
 const UNUSED_PACKAGES: [&str; 30] = [
     "adduser",
@@ -52,16 +69,25 @@ const UNUSED_PACKAGES: [&str; 30] = [
 /// The directory that is built in, inside the root.
 const BUILD_DIR: &str = "build";
 
-/// A root to build in, removed when dropped.
+/// A root to build in what runs with a kernel.
 pub(super) struct BuildRoot {
-    _scratch: tempfile::TempDir,
     root: PathBuf,
+    tree: String,
+    _hold: Hold,
+}
+
+/// What a root is there by, as long as it is used.
+enum Hold {
+    /// It goes, too.
+    Scratch { _dir: tempfile::TempDir },
+    /// It stays, and is another's then.
+    Lock { _file: File },
 }
 
 impl BuildRoot {
     /// Fetches what is missing of compiler and headers, and lays them out.
-    pub(super) fn prepare(stock: StockKernel, release: &str, fetcher: &mut Fetcher<'_>) -> Result<Self> {
-        let (toolchain, headers) = packages(stock, release, fetcher)?;
+    pub(super) fn prepare(stock: &StockKernel, release: &str, fetcher: &mut Fetcher<'_>) -> Result<Self> {
+        let (toolchain, headers) = for_modules(stock, release, fetcher)?;
         let scratch = fetcher.store.scratch(fetcher.store.root())?;
         let root = scratch.path().join("root");
         for part in [&toolchain, &headers] {
@@ -69,7 +95,20 @@ impl BuildRoot {
         }
         complete_root(&root)?;
         create_dir(&root.join(BUILD_DIR))?;
-        Ok(Self { _scratch: scratch, root })
+        let tree = format!("/usr/src/linux-headers-{release}");
+        Ok(Self { root, tree, _hold: Hold::Scratch { _dir: scratch } })
+    }
+
+    /// The root that a kernel was built in, with the tree as it was then.
+    pub(super) fn of_built(kernel: &Built, fetcher: &mut Fetcher<'_>) -> Result<Self> {
+        let (root, tree, lock) = kernel.tree(fetcher)?;
+        empty_dir(&root.join(BUILD_DIR))?;
+        Ok(Self { root, tree, _hold: Hold::Lock { _file: lock } })
+    }
+
+    /// The kernel's tree, as what is run inside sees it: `make -C TREE M=DIR modules` builds a module for it.
+    pub(super) fn tree(&self) -> &str {
+        &self.tree
     }
 
     /// Where the sources go, as the host sees it.
@@ -84,10 +123,7 @@ impl BuildRoot {
 
     /// A command inside the root, with nothing of the host's environment.
     pub(super) fn command(&self, program: &str) -> Result<Command> {
-        let mut command = enter(&self.root)?;
-        command.arg(program);
-        command.env_clear().env("PATH", "/usr/bin:/usr/sbin").env("LC_ALL", "C").env("HOME", "/");
-        Ok(command)
+        command_inside(&self.root, program)
     }
 
     /// The compiler's name, which has its version in it: there is no `gcc`.
@@ -100,6 +136,22 @@ impl BuildRoot {
         names
             .find(is_compiler)
             .ok_or_else(|| Error::Unusable(format!("there is no gcc in {}", dir.display())))
+    }
+}
+
+/// A command inside a root, with nothing of the host's environment.
+pub(super) fn command_inside(root: &Path, program: &str) -> Result<Command> {
+    let mut command = enter(root)?;
+    command.arg(program);
+    command.env_clear().env("PATH", "/usr/bin:/usr/sbin").env("LC_ALL", "C").env("HOME", "/");
+    Ok(command)
+}
+
+/// Removes what is in a directory, or makes it.
+pub(super) fn empty_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir)(error)),
+        _ => create_dir(dir),
     }
 }
 
@@ -127,16 +179,16 @@ pub(super) fn run(command: &mut Command, what: &str) -> Result<()> {
 }
 
 /// Compiler and tools, and the kernel's headers: two assets, as kernels share the first.
-fn packages(stock: StockKernel, release: &str, fetcher: &mut Fetcher<'_>) -> Result<(Asset, Asset)> {
+fn for_modules(stock: &StockKernel, release: &str, fetcher: &mut Fetcher<'_>) -> Result<(Asset, Asset)> {
     let (store, progress) = (fetcher.store, fetcher.progress);
     let headers_key = format!("headers-{release}");
-    let toolchain_key = format!("toolchain-{}", stock.suite());
+    let toolchain_key = format!("toolchain-{}", stock.suite);
     if let Some(headers) = store.current(&headers_key, progress) {
         if let Some(toolchain) = store.version(&toolchain_key, headers.fact("toolchain")?, progress) {
             return Ok((toolchain, headers));
         }
     }
-    let apt = fetcher.apt(stock.suite())?;
+    let apt = fetcher.apt(stock.suite)?;
     let (kernel_packages, others) = split_closure(apt.closure(&[&format!("linux-headers-{release}")])?);
     let compiler = compiler(&others)
         .ok_or_else(|| Error::Unusable(format!("the headers of {release} depend on no version of gcc")))?;
@@ -144,37 +196,70 @@ fn packages(stock: StockKernel, release: &str, fetcher: &mut Fetcher<'_>) -> Res
     let mut wanted = vec![compiler.as_str()];
     wanted.extend(kernel_packages.iter().map(|package| package.name.as_str()).filter(|name| is_kbuild(name)));
     wanted.extend(TOOLS);
-    let (_, mut tools) = split_closure(apt.closure(&wanted)?);
-    tools.retain(|package| !UNUSED_PACKAGES.iter().any(|unused| package.name.starts_with(unused)));
-    tools.sort_by(|a, b| a.name.cmp(&b.name));
-
-    let versions: String = tools.iter().map(|tool| format!("{} {}\n", tool.name, tool.version)).collect();
-    let version: String = sha256_hex(versions.as_bytes()).chars().take(16).collect();
-    let unpack = |what: &str, packages: &[Candidate], dir: &Path| {
-        let scratch = store.scratch(store.root())?;
-        let debs = apt.fetch(what, packages, scratch.path())?;
-        merge_usr(dir)?;
-        let step = progress.step(&format!("unpacking {what}"), None);
-        for deb in &debs {
-            deb.unpack(dir)?;
-        }
-        step.finish();
-        Ok(Made { packages: debs.into_iter().map(|deb| deb.package).collect(), ..Made::default() })
-    };
-    let toolchain = match store.version(&toolchain_key, &version, progress) {
-        Some(toolchain) => toolchain,
-        None => store.make(
-            Recipe { key: toolchain_key, version: version.clone(), integrity: Integrity::Size },
-            |dir| unpack(&format!("the compiler of {}", stock.suite()), &tools, dir),
-        )?,
-    };
+    let (_, tools) = split_closure(apt.closure(&wanted)?);
+    let what = format!("the compiler of {}", stock.suite);
+    let toolchain = make_toolchain(toolchain_key, &what, tools, apt, store)?;
+    let version = toolchain.manifest.version.clone();
     let recipe = Recipe { key: headers_key, version: release.to_owned(), integrity: Integrity::Size };
     let headers = store.make(recipe, |dir| {
-        let mut made = unpack(&format!("the headers of {release}"), &kernel_packages, dir)?;
+        let mut made = unpack(&format!("the headers of {release}"), &kernel_packages, dir, apt, store)?;
         made.facts.insert("toolchain".into(), vec![version]);
         Ok(made)
     })?;
     Ok((toolchain, headers))
+}
+
+/// Compiler, C library and tools that kernels of a suite are built with.
+pub(super) fn obtain_for_kernels(suite: Suite, fetcher: &mut Fetcher<'_>) -> Result<Asset> {
+    let (store, progress) = (fetcher.store, fetcher.progress);
+    let key = kernels_key(suite);
+    match store.current(&key, progress) {
+        Some(asset) if !fetcher.refresh => return Ok(asset),
+        _ => {}
+    }
+    let apt = fetcher.apt(suite)?;
+    let mut tools = apt.closure(&[TOOLS.as_slice(), KERNEL_TOOLS.as_slice()].concat())?;
+    tools.retain(|package| !UNUSED_LIBRARIES.iter().any(|unused| package.name.starts_with(unused)));
+    make_toolchain(key, &format!("what kernels of {suite} are built with"), tools, apt, store)
+}
+
+/// The asset of [`obtain_for_kernels`].
+pub(super) fn kernels_key(suite: Suite) -> String {
+    format!("kernel-toolchain-{suite}")
+}
+
+/// Finds or makes the asset of these packages, whose version is all of theirs.
+fn make_toolchain(
+    key: String,
+    what: &str,
+    mut tools: Vec<Candidate>,
+    apt: &Apt,
+    store: &Store,
+) -> Result<Asset> {
+    tools.retain(|package| !UNUSED_PACKAGES.iter().any(|unused| package.name.starts_with(unused)));
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    let versions: String = tools.iter().map(|tool| format!("{} {}\n", tool.name, tool.version)).collect();
+    let version: String = sha256_hex(versions.as_bytes()).chars().take(16).collect();
+    if let Some(toolchain) = store.version(&key, &version, apt.progress()) {
+        store.select(&key, &version)?;
+        return Ok(toolchain);
+    }
+    store.make(Recipe { key, version, integrity: Integrity::Size }, |dir| {
+        unpack(what, &tools, dir, apt, store)
+    })
+}
+
+/// Fetches packages and unpacks them into a directory.
+fn unpack(what: &str, packages: &[Candidate], dir: &Path, apt: &Apt, store: &Store) -> Result<Made> {
+    let scratch = store.scratch(store.root())?;
+    let debs = apt.fetch(what, packages, scratch.path())?;
+    merge_usr(dir)?;
+    let step = apt.progress().step(&format!("unpacking {what}"), None);
+    for deb in &debs {
+        deb.unpack(dir)?;
+    }
+    step.finish();
+    Ok(Made { packages: debs.into_iter().map(|deb| deb.package).collect(), ..Made::default() })
 }
 
 /// The packages of the kernel's headers, and all others.
@@ -197,8 +282,8 @@ fn compiler(packages: &[Candidate]) -> Option<String> {
     })
 }
 
-/// Links the files of `from` into `to`: a throwaway copy that takes no space.
-fn link_tree(from: &Path, to: &Path) -> Result<()> {
+/// Links the files of `from` into `to`: a copy that takes no space.
+pub(super) fn link_tree(from: &Path, to: &Path) -> Result<()> {
     create_dir(to)?;
     for entry in fs::read_dir(from).map_err(Error::io("list", from))? {
         let entry = entry.map_err(Error::io("list", from))?;
@@ -219,7 +304,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// What maintainer scripts, which do not run here, would have made.
-fn complete_root(root: &Path) -> Result<()> {
+pub(super) fn complete_root(root: &Path) -> Result<()> {
     for (link, target) in [("usr/bin/awk", "mawk"), ("usr/bin/sh", "dash")] {
         let link = root.join(link);
         if fs::symlink_metadata(&link).is_err() {
@@ -245,6 +330,8 @@ fn enter(root: &Path) -> Result<Command> {
     namespace.arg("--mount");
     if is_root && !can_mount() {
         let null = root.join("dev/null");
+        // There already, if the root has been used before.
+        let _ = fs::remove_file(&null);
         rustix::fs::mknodat(
             rustix::fs::CWD,
             &null,

@@ -7,7 +7,6 @@ use std::process::Command;
 
 use super::Fetcher;
 use super::error::{Error, Result};
-use super::kernel::StockKernel;
 use super::programs::{GuestFile, Source};
 use super::store::{Integrity, Made, Recipe, sha256_hex};
 use super::toolchain::{self, BuildRoot};
@@ -34,11 +33,10 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     TOOLS.iter().map(|(name, _)| *name)
 }
 
-/// Builds those that are wanted, or takes them from the cache: with the compiler of a stock kernel, given with its release,
-/// or else with the host's.
-pub(crate) fn obtain<'a>(
+/// Builds those that are wanted, or takes them from the cache: with the compiler of a root, or else with the host's.
+pub(super) fn obtain<'a>(
     wanted: impl IntoIterator<Item = &'a String>,
-    stock: Option<(StockKernel, &str)>,
+    root: impl Fn(&mut Fetcher<'_>) -> Result<Option<BuildRoot>>,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<Vec<GuestFile>> {
     let mut files = Vec::new();
@@ -46,7 +44,7 @@ pub(crate) fn obtain<'a>(
         let known = TOOLS.iter().find(|(known, _)| known == name);
         let (name, source) =
             *known.ok_or_else(|| Error::Unusable(format!("the lab has no program {name} for the guest")))?;
-        let path = obtain_one(name, source, stock, fetcher)?;
+        let path = obtain_one(name, source, &root, fetcher)?;
         files.push(GuestFile { path: format!("usr/bin/{name}"), source: Source::File(path) });
     }
     Ok(files)
@@ -55,7 +53,7 @@ pub(crate) fn obtain<'a>(
 fn obtain_one(
     name: &str,
     source: &str,
-    stock: Option<(StockKernel, &str)>,
+    root: &impl Fn(&mut Fetcher<'_>) -> Result<Option<BuildRoot>>,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<PathBuf> {
     let recipe = recipe(name, source);
@@ -63,10 +61,7 @@ fn obtain_one(
     if let Some(asset) = store.version(&recipe.key, &recipe.version, progress) {
         return Ok(asset.dir.join(name));
     }
-    let root = match stock {
-        Some((stock, release)) => Some(BuildRoot::prepare(stock, release, fetcher)?),
-        None => None,
-    };
+    let root = root(fetcher)?;
     let asset = store.make(recipe, |dir| {
         let step = progress.step(&format!("building {name}"), None);
         match &root {

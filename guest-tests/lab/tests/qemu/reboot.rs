@@ -3,9 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use sdmorph_lab::assets::{
-    Contents, KernelChoice, Needs, Overrides, Progress, Request, StockKernel, Store, setup,
-};
+use sdmorph_lab::assets::{Contents, KernelChoice, Needs, Overrides, Progress, Request, Store, setup};
 use sdmorph_lab::vm::{AfterReboot, Vm, VmConfig, run_dir};
 
 use crate::sdmorph::{Sdmorph, eventually};
@@ -19,7 +17,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 
 /// Boots a guest that reboots once. Returns what it wrote to its console.
 fn boot_twice(server: &Sdmorph) -> String {
-    let kernel = KernelChoice::from_env().unwrap_or(KernelChoice::Stock(StockKernel::V6_1));
+    let kernel = KernelChoice::from_env().unwrap_or_default();
     let request = Request {
         kernels: vec![kernel],
         unfix: false,

@@ -1,0 +1,240 @@
+//! Where kernels are built: a root that stays, with the source in it and the objects of every configuration.
+//!
+//! ```text
+//! builds/SOURCE_VERSION_HASH/    of one version of the source, and one of the compiler (HASH)
+//!   lock                         held while it is used, by make, too
+//!   root/                        compiler and tools, as links into the cache
+//!   root/source/                 the source, with the patches of the kernel that was built last
+//!   root/objects/CONFIG/         objects of one configuration; `.making` is there while make runs
+//!   root/build/                  for whoever uses the root: patches, guest modules
+//!   pristine/, touched           what the patched files of the source were (`patched`)
+//! ```
+//!
+//! Nothing else depends on any of it: what is removed is made again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::config::Wanted;
+use super::kbuild::{Counts, MARKED, Make, jobs, mend};
+use super::patched::Patched;
+use crate::assets::error::{Error, Result};
+use crate::assets::kernels::{Plan, Text};
+use crate::assets::progress::Progress;
+use crate::assets::store::{Asset, Store, create_dir, lock_file, sha256_hex};
+use crate::assets::toolchain::{command_inside, complete_root, empty_dir, link_tree};
+
+/// Free space without which nothing is begun: what the source takes, and its objects.
+const UNPACKED_BYTES: u64 = 1_700_000_000;
+const OBJECTS_BYTES: u64 = 400_000_000;
+/// Inside the root.
+const SOURCE: &str = "source";
+const BUILD: &str = "build";
+/// In the directory of a configuration's objects.
+const MARKER: &str = ".making";
+const CONFIGURED: &str = ".configured";
+
+/// One such directory, locked.
+pub(super) struct BuildTree {
+    dir: PathBuf,
+    lock: File,
+    progress: Progress,
+}
+
+impl BuildTree {
+    /// Finds or makes the directory for a version of the source, and of the tools.
+    pub(super) fn open(
+        source: &Asset,
+        package: &str,
+        tools: &Asset,
+        store: &Store,
+        progress: Progress,
+    ) -> Result<Self> {
+        let builds = store.root().join("builds");
+        let hash: String = tools.manifest.version.chars().take(8).collect();
+        let name = format!("{package}_{}_{hash}", source.manifest.version);
+        let dir = builds.join(&name);
+        create_dir(&dir)?;
+        let lock = lock_file(&dir.join("lock"), progress)?;
+        remove_older(&builds, package, &name);
+        let tree = Self { dir, lock, progress };
+        let root = tree.root();
+        if !root.join(SOURCE).is_dir() {
+            tree.lay_out(source, package, tools)?;
+        }
+        Ok(tree)
+    }
+
+    /// The source is renamed into its place last: where it is, all is.
+    fn lay_out(&self, source: &Asset, package: &str, tools: &Asset) -> Result<()> {
+        let root = self.root();
+        empty_dir(&root)?;
+        self.check_space(UNPACKED_BYTES + OBJECTS_BYTES, "the source of a kernel")?;
+        let step = self.progress.step(&format!("unpacking {package}"), None);
+        link_tree(&tools.dir, &root)?;
+        complete_root(&root)?;
+        for kept in ["pristine", "touched"] {
+            let path = self.dir.join(kept);
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+        let work = self.work()?;
+        let archive = archive(package);
+        fs::hard_link(source.dir.join(&archive), work.join(&archive))
+            .map_err(Error::io("link", &work.join(&archive)))?;
+        let mut tar = self.command("tar")?;
+        tar.args(["--extract", "--strip-components=1", "--no-same-owner", "--no-same-permissions", "--file"]);
+        tar.arg(format!("/{BUILD}/{archive}")).arg("--directory").arg(format!("/{BUILD}/unpacked"));
+        create_dir(&work.join("unpacked"))?;
+        crate::assets::toolchain::run(&mut tar, &format!("the tree of {package}"))?;
+        let unpacked = work.join("unpacked");
+        fs::rename(&unpacked, root.join(SOURCE)).map_err(Error::io("rename", &unpacked))?;
+        step.finish();
+        Ok(())
+    }
+
+    /// Puts the kernel's patches into the source and configures it. Returns where its objects are, inside the root.
+    pub(super) fn prepare(&self, plan: &Plan) -> Result<String> {
+        let work = self.work()?;
+        let source = self.root().join(SOURCE);
+        let (pristine, touched) = (self.dir.join("pristine"), self.dir.join("touched"));
+        Patched { source: &source, pristine: &pristine, touched: &touched }.apply(
+            &plan.patches,
+            &plan.name,
+            &work,
+            &Path::new("/").join(BUILD),
+            || self.command("patch"),
+        )?;
+        self.configure(plan)
+    }
+
+    /// Objects of different configurations do not meet.
+    fn configure(&self, plan: &Plan) -> Result<String> {
+        let wanted = Wanted::merge(&plan.configs)?;
+        let text = wanted.text();
+        let hash: String = sha256_hex(text.as_bytes()).chars().take(12).collect();
+        let inside = format!("/objects/{hash}");
+        let objects = self.inside(&inside);
+        create_dir(&objects)?;
+        mend(&objects, &objects.join(MARKER))?;
+        // A patch can change what options there are.
+        let kconfig: String =
+            plan.patches.iter().filter(|patch| changes_kconfig(patch)).map(|p| &*p.text).collect();
+        let state = sha256_hex(format!("{text}\0{kconfig}").as_bytes());
+        let (config, configured) = (objects.join(".config"), objects.join(CONFIGURED));
+        if config.is_file() && fs::read_to_string(&configured).is_ok_and(|made| made == state) {
+            return Ok(inside);
+        }
+        let _ = fs::remove_file(&configured);
+        let what = format!("configuring {}", plan.name);
+        let step = self.progress.step(&what, None);
+        self.make(plan, &inside, &what, &["tinyconfig"], Counts::Nothing)?;
+        let mut tiny = fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+        tiny.push_str(&text);
+        fs::write(&config, tiny).map_err(Error::io("write", &config))?;
+        self.make(plan, &inside, &what, &["olddefconfig"], Counts::Nothing)?;
+        let made = fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+        let problems = wanted.missing_in(&made);
+        if !problems.is_empty() {
+            return Err(Error::Kernel { kernel: plan.name.clone(), problems });
+        }
+        fs::write(&configured, state).map_err(Error::io("write", &configured))?;
+        step.finish();
+        Ok(inside)
+    }
+
+    /// Builds image and modules; what has been built and is still right stays.
+    pub(super) fn build(&self, plan: &Plan, objects: &str) -> Result<()> {
+        let fresh = !self.inside(objects).join("vmlinux").exists();
+        let files = Counts::Files { about: fresh.then_some(plan.source.files) };
+        if fresh {
+            self.check_space(OBJECTS_BYTES, &plan.name)?;
+        }
+        self.make(plan, objects, &format!("building {}", plan.name), &["bzImage", "modules"], files)
+    }
+
+    /// Makes the tree one that modules can be built against: `symvers` is what the kernel exports.
+    pub(super) fn prepare_for_modules(&self, plan: &Plan, objects: &str, symvers: &Path) -> Result<()> {
+        let what = format!("preparing the tree of {}", plan.name);
+        let step = self.progress.step(&what, None);
+        self.make(plan, objects, &what, &["modules_prepare"], Counts::Nothing)?;
+        step.finish();
+        let objects = self.inside(objects);
+        let (target, command) = (objects.join("Module.symvers"), objects.join(".Module.symvers.cmd"));
+        let exported = fs::read(symvers).map_err(Error::io("read", symvers))?;
+        if fs::read(&target).is_ok_and(|is| is == exported) {
+            return Ok(());
+        }
+        // The next build of a kernel is to make its own again.
+        let _ = fs::remove_file(command);
+        fs::write(&target, exported).map_err(Error::io("write", &target))
+    }
+
+    fn make(&self, plan: &Plan, objects: &str, what: &str, goals: &[&str], counts: Counts) -> Result<()> {
+        let mut command = self.command("sh")?;
+        command.arg("-c").arg(MARKED).arg(format!("{objects}/{MARKER}"));
+        command.args(["make", "-C", "/source", &format!("O={objects}"), &jobs()]).args(goals);
+        // The kernel says what it is; and the same is built whenever, wherever and by whomever.
+        command.env("KBUILD_BUILD_VERSION", &plan.name).env("KBUILD_BUILD_USER", "sdmorph");
+        command.env("KBUILD_BUILD_HOST", "lab").env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970");
+        let (kernel, lock, progress) = (&plan.name, Some(&self.lock), self.progress);
+        Make { what, kernel, counts, lock, place: &self.dir, progress }.run(command)
+    }
+
+    fn command(&self, program: &str) -> Result<Command> {
+        command_inside(&self.root(), program)
+    }
+
+    /// The root.
+    pub(super) fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// A path inside the root, as the host sees it.
+    pub(super) fn inside(&self, path: &str) -> PathBuf {
+        self.root().join(path.trim_start_matches('/'))
+    }
+
+    /// The lock, which keeps the directory for whoever has it.
+    pub(super) fn into_lock(self) -> File {
+        self.lock
+    }
+
+    fn work(&self) -> Result<PathBuf> {
+        let work = self.root().join(BUILD);
+        empty_dir(&work)?;
+        Ok(work)
+    }
+
+    fn check_space(&self, needed: u64, what: &str) -> Result<()> {
+        let Ok(space) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
+        let left = space.f_bavail.saturating_mul(space.f_frsize);
+        if left >= needed {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        let said = format!("{} MiB are left, about {} MiB are needed", mib(left), mib(needed));
+        Err(Error::DiskFull { what: what.to_owned(), path: self.dir.clone(), said })
+    }
+}
+
+/// The source, as its package has it.
+pub(super) fn archive(package: &str) -> String {
+    format!("{package}.tar.xz")
+}
+
+fn changes_kconfig(patch: &Text) -> bool {
+    patch.text.lines().any(|line| line.starts_with("+++ ") && line.contains("/Kconfig"))
+}
+
+/// Removes the trees of other versions of the source, or of the tools: nobody will use them again.
+fn remove_older(builds: &Path, package: &str, name: &str) {
+    let prefix = format!("{package}_");
+    for entry in fs::read_dir(builds).into_iter().flatten().flatten() {
+        let other = entry.file_name().to_string_lossy().into_owned();
+        if other.starts_with(&prefix) && other != name {
+            // What cannot be removed only takes space.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
