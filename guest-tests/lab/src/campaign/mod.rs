@@ -54,7 +54,16 @@ pub const KERNELS: &[&str] = &["6.1-none", "6.1-v3", "6.1-idea-1", "6.1-idea-2",
 /// What a patch is put on if nothing else is said, and compared with.
 pub const UNPATCHED: &str = "6.1-none";
 /// What they are tried by if nothing else is said.
-pub const SCENARIOS: &[&str] = &["sd7-idle-race"];
+pub const SCENARIOS: &[&str] = &[
+    "sd7-idle-race",
+    "idle-requested",
+    "idle-between",
+    "idle-autosuspend",
+    "idle-resumes",
+    "idle-unbind",
+    "idle-sysfs-remove",
+    "idle-slot-power",
+];
 /// Runs of a cell if nothing else is said.
 pub const REPEAT: u32 = 3;
 
