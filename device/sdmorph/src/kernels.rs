@@ -39,7 +39,7 @@ fn by_name_or_path(
         return Ok(KernelChoice::Tree(OwnTree { dir: path, configs: Vec::new() }));
     }
     if !path.is_file() {
-        return Err(Failure::BadInput(anyhow!("--kernel: {unknown}, or the path of an image or a tree")));
+        return Err(Failure::BadInput(anyhow!("{unknown}; or give the path of an image or a tree")));
     }
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(KernelChoice::Own(OwnKernel {

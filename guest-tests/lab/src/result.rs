@@ -83,7 +83,7 @@ pub struct RunResult {
     /// If it is not as expected: what there is to see of it in the guest and in the logs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
-    /// `uname -r`.
+    /// `uname -r`, and the name of a kernel that the lab has built.
     pub kernel: String,
     /// QEMU's version.
     pub qemu: String,

@@ -8,6 +8,7 @@ mod chips;
 mod crash;
 mod ctl;
 mod ending;
+mod kernels;
 mod logs;
 mod pages;
 mod record;

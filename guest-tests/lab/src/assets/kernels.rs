@@ -446,10 +446,10 @@ mod tests {
     fn what_is_not_legal_is_refused_at_its_line_with_the_nearest_word() {
         for (from, to, says) in [
             ("suite = \"bookworm\"", "suite = \"bookwrom\"", "did you mean `bookworm`?"),
-            ("package = \"linux-source-6.1\"", "pakage = \"linux-source-6.1\"", "did you mean `package`?"),
+            ("package = \"linux-source-6.1\"", "packages = \"linux-source-6.1\"", "did you mean `package`?"),
             ("source = \"6.1\"\nconfig", "source = \"6.2\"\nconfig", "did you mean `6.1`?"),
             ("\"none.patch\", \"v3.patch\"", "\"none.patch\", \"v4.patch\"", "did you mean `v3.patch`?"),
-            ("config = [\"small.config\"]", "config = [\"smal.config\"]", "did you mean `small.config`?"),
+            ("config = [\"small.config\"]", "config = [\"small.conf\"]", "did you mean `small.config`?"),
             ("config = [\"small.config\"]", "config = []", "tinyconfig alone"),
             ("name = \"6.12\"", "name = \"6.1/2\"", "a directory's name"),
             ("name = \"6.1-v3\"", "name = \"6.1-none\"", "two kernels called `6.1-none`"),

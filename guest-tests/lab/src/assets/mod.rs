@@ -335,3 +335,40 @@ impl<'a> Fetcher<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::*;
+
+    #[test]
+    fn others_use_the_cache_while_a_kernel_is_built_and_not_before_or_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path()).unwrap();
+        let file = std::fs::File::create(dir.path().join("lock")).unwrap();
+        let is_free = || {
+            let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            flock(&file, FlockOperation::Unlock).unwrap();
+            free
+        };
+        let mut fetcher = Fetcher::open(&store, Progress::Silent, false).unwrap();
+        assert!(!is_free());
+        assert!(fetcher.unlocked(|_, _| Ok(is_free())).unwrap());
+        assert!(!is_free());
+        let failed = fetcher.unlocked(|_, _| Err::<(), _>(Error::Unusable("no".into())));
+        assert!(failed.is_err() && !is_free());
+        drop(fetcher);
+        assert!(is_free());
+    }
+
+    #[test]
+    fn every_kernel_is_listed_with_what_it_is_made_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = list_kernels(&Store::at(dir.path()).unwrap()).unwrap();
+        let of = |name: &str| list.iter().find(|kernel| kernel.name == name).unwrap();
+        assert_eq!(of("6.12").made_of, "package linux-image-amd64 of trixie");
+        assert_eq!(of("6.1-v3").made_of, "linux-source-6.1, small.config, none.patch, v3.patch");
+        assert!(list.iter().all(|kernel| !kernel.cached && !kernel.title.is_empty()));
+    }
+}

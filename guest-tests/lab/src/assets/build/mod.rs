@@ -210,7 +210,7 @@ mod tests {
         let mut versions = BTreeSet::from([whole]);
         let mut another = |version: String| assert!(versions.insert(version), "{versions:?}");
         another(version(&plan(), "6.1.193-1", "abc"));
-        another(version(&plan(), "6.1.192-2", "abd"));
+        another(version(&plan(), "6.1.192-2", "abe"));
         let changed = |change: &dyn Fn(&mut Plan)| {
             let mut plan = plan();
             change(&mut plan);

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::assets::error::{Error, Result};
+use crate::assets::error::{Error, Result, says_full};
 use crate::assets::kernels::Text;
 use crate::assets::store::create_dir;
 
@@ -65,7 +65,7 @@ impl Patched<'_> {
             command.args(["--strip=1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch"]);
             command.args(["--reject-file=-", "-d"]).arg(inside.join("tree"));
             command.arg("-i").arg(inside.join(&file));
-            run(&mut command, patch, kernel)?;
+            run(&mut command, patch, kernel, work)?;
         }
         let touched = self.touched()?;
         for path in touched.union(&named) {
@@ -138,20 +138,20 @@ fn files_of(patch: &str) -> BTreeSet<PathBuf> {
     patch.lines().filter(|line| !line.starts_with("--- /dev/null")).filter_map(path).collect()
 }
 
-fn run(command: &mut Command, patch: &Text, kernel: &str) -> Result<()> {
+fn run(command: &mut Command, patch: &Text, kernel: &str, place: &Path) -> Result<()> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| {
         Error::spawn("patch", "apply a patch to a kernel's source", "install the package patch", error)
     })?;
     if output.status.success() {
         return Ok(());
     }
-    // patch(1) says on stdout what did not fit, and puts the hunk there, too.
-    let said = [output.stdout, output.stderr].concat();
-    Err(Error::Patch {
-        patch: patch.name.clone(),
-        kernel: kernel.to_owned(),
-        said: String::from_utf8_lossy(&said).into_owned(),
-    })
+    // patch(1) says on stdout what did not fit.
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if says_full(&said) {
+        let what = format!("applying {}", patch.name);
+        return Err(Error::DiskFull { what, path: place.to_path_buf(), said });
+    }
+    Err(Error::Patch { patch: patch.name.clone(), kernel: kernel.to_owned(), said })
 }
 
 /// `None` if there is no such file.

@@ -238,3 +238,31 @@ fn remove_older(builds: &Path, package: &str, name: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_of_other_versions_of_the_same_source_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["linux-source-6.1_1_a", "linux-source-6.1_2_a", "linux-source-6.12_1_a", "tree-0123"];
+        for name in names {
+            fs::create_dir_all(dir.path().join(name).join("root")).unwrap();
+        }
+        remove_older(dir.path(), "linux-source-6.1", "linux-source-6.1_2_a");
+        let there = names.map(|name| dir.path().join(name).exists());
+        assert_eq!(there, [false, true, true, true]);
+    }
+
+    #[test]
+    fn only_a_patch_of_a_kconfig_file_can_change_what_options_there_are() {
+        let text = |text: &str| Text { name: "x".into(), text: text.into() };
+        assert!(changes_kconfig(&text(
+            "--- a/drivers/pci/Kconfig\n+++ b/drivers/pci/Kconfig\n@@ -1 +1 @@\n"
+        )));
+        assert!(!changes_kconfig(&text(
+            "--- a/drivers/pci/pci.c\n+++ b/drivers/pci/pci.c\n+ see /Kconfig\n"
+        )));
+    }
+}
