@@ -78,3 +78,39 @@ impl HangParser {
         self.open.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::klog::Klog;
+
+    const HANG: &[u8] = include_bytes!("../fixtures/resumes-hang-6.1.log");
+
+    #[test]
+    fn a_task_that_hangs_has_name_time_workqueue_and_where_it_waits() {
+        let log = Klog::from_bytes(HANG);
+        let hang = &log.hangs[0];
+        assert!(hang.task.starts_with("kworker/") && hang.pid > 0, "{hang:?}");
+        assert_eq!((hang.workqueue.as_deref(), hang.complete), (Some("pm"), true));
+        let symbols: Vec<_> = hang.chain.iter().map(|frame| frame.symbol.as_str()).collect();
+        let at = |symbol: &str| symbols.iter().position(|found| *found == symbol).unwrap();
+        assert!(at("rpm_resume") < at("resumes_idle") && at("resumes_idle") < at("pm_runtime_work"));
+        assert!(log.oopses.is_empty(), "it is no oops");
+        assert_eq!(log.unexpected_errors(|_| false).count(), 0, "nor are its lines errors of their own");
+    }
+
+    #[test]
+    fn a_name_may_have_colons_and_a_second_task_ends_the_first() {
+        let mut parser = HangParser::default();
+        let line = |text: &str| LogLine::parse(&format!("<3>[    5.000000] {text}"));
+        assert_eq!(parser.push(&line("task:sh state:D")), (false, None));
+        let (about, none) =
+            parser.push(&line("INFO: task kworker/0:1:10 blocked for more than 120 seconds."));
+        assert_eq!((about, none), (true, None));
+        let (_, first) = parser.push(&line("INFO: task sh:147 blocked for more than 20 seconds."));
+        let first = first.unwrap();
+        assert_eq!((first.task.as_str(), first.pid, first.seconds), ("kworker/0:1", 10, 120));
+        assert!(!first.complete);
+        assert_eq!(parser.finish().unwrap().task, "sh");
+    }
+}

@@ -32,7 +32,7 @@ pub struct Note {
 impl Note {
     /// `sdmorph_race: 7.401024 cpu=0 pid=99 what=barrier from=pci_device_remove task=irq/40-pciehp`; what the module itself
     /// prints is no note.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (head, task) = text.strip_prefix(PREFIX)?.split_once(" task=")?;
         let (time, fields) = head.split_once(' ')?;
         let (seconds, micros) = time.split_once('.')?;

@@ -218,7 +218,8 @@ impl RunResult {
 /// How long the removal took; `None` if the scenario has no such moments, or one of them did not come.
 fn removal_ms(moments: &[MomentTime]) -> Option<f64> {
     let at = |name: &str| moments.iter().find(|moment| moment.name == name)?.t_ms;
-    Some(at(REMOVED)? - at(REMOVAL_BEGINS)?)
+    // No more than the microseconds that both have.
+    Some(((at(REMOVED)? - at(REMOVAL_BEGINS)?) * 1000.0).round() / 1000.0)
 }
 
 /// The console's lines that some criterion of the scenario is about, and the first lines of the oops and of the task that
@@ -270,11 +271,14 @@ pub(crate) mod tests {
     use crate::verdict::Outcome;
 
     fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
-        let scenario = crate::verdict::tests::scenario();
+        result_of(&crate::verdict::tests::scenario(), variant, log, record)
+    }
+
+    fn result_of(scenario: &Scenario, variant: Variant, log: &[u8], record: &str) -> RunResult {
         let log = Klog::from_bytes(log);
         let record = Record::parse(record, &scenario.moments).unwrap();
         let evidence = Evidenced {
-            scenario: &scenario,
+            scenario,
             variant,
             module: variant == Variant::WithoutFix,
             log: &log,
@@ -356,6 +360,32 @@ pub(crate) mod tests {
         );
         assert_eq!(json["counts"]["rule_hits"]["bar-dies"], 1);
         assert_eq!(json["counts"]["dead_reads"], 8);
+    }
+
+    #[test]
+    fn the_removal_s_time_the_notes_and_what_ran_on_a_dead_device_are_in_the_document() {
+        let log = include_bytes!("../fixtures/between-fault-6.1.log");
+        let record = include_str!("../fixtures/between-fault.jsonl");
+        let result = result_of(&Scenario::load("idle-between").unwrap(), Variant::WithoutFix, log, record);
+        let note = |what: &str| result.notes.iter().find(|note| note.what == what).unwrap();
+        let took = note("unbound").time_us - note("release-begins").time_us;
+        assert_eq!(result.removal_ms.map(|ms| (ms * 1000.0).round() as u64), Some(took));
+        // The driver core's put runs the callback in the remover; the other is the worker's.
+        assert_eq!(result.idle_callbacks_on_dead_device, 2);
+        assert_eq!(result.notes.iter().filter(|note| note.what == "idle-begins").count(), 2);
+        assert_eq!(fault().idle_callbacks_on_dead_device, 0, "it began when the BAR was there");
+        let json = serde_json::to_value(&result).unwrap();
+        assert_eq!(json["notes"][0]["what"], result.notes[0].what);
+        assert_eq!((json["removal_ms"].as_f64(), &json["hang"]), (result.removal_ms, &Value::Null));
+    }
+
+    #[test]
+    fn the_line_for_people_says_what_hangs() {
+        let log = include_bytes!("../fixtures/resumes-hang-6.1.log");
+        let record = include_str!("../fixtures/resumes-hang.jsonl");
+        let result = result_of(&Scenario::load("idle-resumes").unwrap(), Variant::OnTrial, log, record);
+        assert!(result.line().contains("hang (as expected): INFO: task kworker/"), "{}", result.line());
+        assert_eq!(result.removal_ms, None);
     }
 
     #[test]

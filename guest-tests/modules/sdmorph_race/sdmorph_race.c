@@ -251,7 +251,6 @@ struct hook {
 	const char *name;
 	void *target;
 	void *instead;
-	struct ftrace_ops ops;
 };
 
 static void (*bus_remove)(struct device *dev) __ro_after_init;
@@ -393,16 +392,6 @@ static void hooked_pm_work(struct work_struct *work)
 		WRITE_ONCE(done, true);
 }
 
-static void notrace redirect(unsigned long ip, unsigned long parent_ip,
-			     struct ftrace_ops *ops, struct ftrace_regs *fregs)
-{
-	struct hook *hook = container_of(ops, struct hook, ops);
-	struct pt_regs *regs = ftrace_get_regs(fregs);
-
-	if (regs && !within_module(parent_ip, THIS_MODULE))
-		regs->ip = (unsigned long)hook->instead;
-}
-
 static struct hook hooks[] = {
 	{ .name = "pm_runtime_work", .instead = hooked_pm_work },
 	{ .name = "the bus's remove", .instead = hooked_bus_remove },
@@ -431,53 +420,90 @@ static void __init find_targets(void)
 	hooks[WRITE_REGISTER].target = write_register = __symbol_get("rtsx_pci_write_register");
 }
 
+/* ftrace tells where the call of it is: at the function's beginning, or behind an ENDBR64. */
+static notrace bool is_at(unsigned long ip, void *function)
+{
+	return function && ip - (unsigned long)function <= 4;
+}
+
+static void notrace redirect(unsigned long ip, unsigned long parent_ip,
+			     struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct pt_regs *regs = ftrace_get_regs(fregs);
+	int i;
+
+	if (!regs || within_module(parent_ip, THIS_MODULE))
+		return;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		if (is_at(ip, hooks[i].target))
+			regs->ip = (unsigned long)hooks[i].instead;
+}
+
+/* One for all: to change the kernel's code takes as long for one function as for ten. */
+static struct ftrace_ops hook_ops = {
+	.func = redirect,
+	.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY,
+};
+
 static int __init hook_functions(void)
 {
-	int i, err = 0;
+	int i, err;
 
 	find_targets();
-	for (i = 0; i < ARRAY_SIZE(hooks) && !err; i++) {
-		struct hook *hook = &hooks[i];
-
-		if (!hook->target)
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (!hooks[i].target)
 			continue;
-		hook->ops.func = redirect;
-		hook->ops.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY;
-		err = ftrace_set_filter_ip(&hook->ops, (unsigned long)hook->target, 0, 0);
-		err = err ?: register_ftrace_function(&hook->ops);
-		if (err)
-			pr_err("ftrace cannot hook %s: %d\n", hook->name, err);
+		err = ftrace_set_filter_ip(&hook_ops, (unsigned long)hooks[i].target, 0, 0);
+		if (err) {
+			pr_err("ftrace cannot hook %s: %d\n", hooks[i].name, err);
+			goto fail;
+		}
 	}
+	err = register_ftrace_function(&hook_ops);
 	if (!err)
 		return 0;
-	while (--i >= 0)
-		if (hooks[i].target)
-			unregister_ftrace_function(&hooks[i].ops);
+	pr_err("ftrace refused the hooks: %d\n", err);
+fail:
+	ftrace_free_filter(&hook_ops);
 	return err;
 }
 
 /* Functions that are noted when they are called. */
 
+enum about { DEVICE, DEVICE_IN_REMOVAL, WORK, TIMER, RELEASE };
+
 struct watch {
-	const char *function;
+	void *function;
 	const char *what;
-	enum { RELEASE, DEVICE, DEVICE_IN_REMOVAL, WORK, TIMER, ANY } about;
-	struct ftrace_ops ops;
+	enum about about;
 };
+
+static struct watch watches[] = {
+	{ pm_runtime_barrier, "barrier", DEVICE },
+	{ __pm_runtime_resume, "resume", DEVICE_IN_REMOVAL },
+	{ __pm_runtime_idle, "idle", DEVICE_IN_REMOVAL },
+	{ __pm_runtime_use_autosuspend, "use-autosuspend", DEVICE_IN_REMOVAL },
+	{ cancel_work_sync, "work-cancelled", WORK },
+	{ NULL, "timer-expires", TIMER },
+	/* Nobody exports it. What is none of the others is this. */
+	{ NULL, "release-begins", RELEASE },
+};
+
+#define WATCHED_TIMER	5
+#define WATCHED_RELEASE	6
+static char release[] __initdata = "device_release_driver_internal";
 
 static void notrace watch_call(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	struct watch *watch = container_of(ops, struct watch, ops);
 	struct pt_regs *regs = ftrace_get_regs(fregs);
 	void *argument = regs ? (void *)regs->di : NULL;
+	int i;
 
-	switch (watch->about) {
-	case RELEASE:
-		if (argument != dev)
-			return;
-		WRITE_ONCE(remover, current);
-		break;
+	for (i = 0; i < WATCHED_RELEASE; i++)
+		if (is_at(ip, watches[i].function))
+			break;
+	switch (watches[i].about) {
 	case DEVICE:
 		if (argument != dev)
 			return;
@@ -496,43 +522,36 @@ static void notrace watch_call(unsigned long ip, unsigned long parent_ip,
 			return;
 		WRITE_ONCE(expired, true);
 		break;
-	case ANY:
+	case RELEASE:
+		if (argument != dev)
+			return;
+		WRITE_ONCE(remover, current);
 		break;
 	}
-	note_all(watch->what, parent_ip, false, 0);
-	if (watch->about == TIMER)
+	note_all(watches[i].what, parent_ip, false, 0);
+	if (watches[i].about == TIMER)
 		wake_up_all(&steps);
 }
 
-static struct watch watches[] = {
-	{ "pciehp_unconfigure_device", "pciehp-unconfigures", ANY },
-	{ "device_release_driver_internal", "release-begins", RELEASE },
-	{ "pm_runtime_barrier", "barrier", DEVICE },
-	{ "__pm_runtime_resume", "resume", DEVICE_IN_REMOVAL },
-	{ "__pm_runtime_idle", "idle", DEVICE_IN_REMOVAL },
-	{ "__pm_runtime_use_autosuspend", "use-autosuspend", DEVICE_IN_REMOVAL },
-	{ "cancel_work_sync", "work-cancelled", WORK },
-	{ "pm_suspend_timer_fn", "timer-expires", TIMER },
+static struct ftrace_ops watch_ops = {
+	.func = watch_call,
+	.flags = FTRACE_OPS_FL_SAVE_REGS,
 };
 
-static void __init watch_functions(void)
+static int __init watch_functions(void)
 {
-	int i;
+	int i, err;
 
-	for (i = 0; i < ARRAY_SIZE(watches); i++) {
-		struct watch *watch = &watches[i];
-		char name[KSYM_NAME_LEN];
-		int err;
-
-		strscpy(name, watch->function, sizeof(name));
-		watch->ops.func = watch_call;
-		watch->ops.flags = FTRACE_OPS_FL_SAVE_REGS;
-		err = ftrace_set_filter(&watch->ops, name, strlen(name), 0);
-		err = err ?: register_ftrace_function(&watch->ops);
-		/* A kernel may have put it into its caller. Nothing but the note is lost. */
-		if (err)
-			pr_info("%s is not noted: %d\n", watch->function, err);
+	watches[WATCHED_TIMER].function = dev->power.suspend_timer.function;
+	err = ftrace_set_filter(&watch_ops, release, strlen(release), 0);
+	for (i = 0; i < WATCHED_RELEASE && !err; i++)
+		err = ftrace_set_filter_ip(&watch_ops, (unsigned long)watches[i].function, 0, 0);
+	err = err ?: register_ftrace_function(&watch_ops);
+	if (err) {
+		pr_err("ftrace refused to watch: %d\n", err);
+		ftrace_free_filter(&watch_ops);
 	}
+	return err;
 }
 
 /* Between the driver core's get and put, and after all. */
@@ -676,12 +695,14 @@ static int __init sdmorph_race_init(void)
 			return err;
 	}
 	err = hook_functions();
+	if (err)
+		goto fail;
+	err = watch_functions();
 	if (err) {
-		if (step == RESUMES)
-			pci_unregister_driver(&resumes_driver);
-		return err;
+		unregister_ftrace_function(&hook_ops);
+		ftrace_free_filter(&hook_ops);
+		goto fail;
 	}
-	watch_functions();
 	bus_register_notifier(&pci_bus_type, &notifier);
 	dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("notes", 0444, dir, NULL, &notes_fops);
@@ -689,6 +710,10 @@ static int __init sdmorph_race_init(void)
 	debugfs_create_file("do", 0200, dir, NULL, &do_fops);
 	pr_info("loaded: step %s for %s\n", step_name, pci_name(reader));
 	return 0;
+fail:
+	if (step == RESUMES)
+		pci_unregister_driver(&resumes_driver);
+	return err;
 }
 
 module_init(sdmorph_race_init);

@@ -525,6 +525,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hang_has_to_be_known_by_where_it_is() {
+        let resumes = include_str!("../../../scenarios/idle-resumes.toml");
+        let cut = resumes.split_once("[verdict.hang.blocked]").unwrap();
+        let without = format!(
+            "{}{}",
+            cut.0,
+            cut.1.split_once("[verdict.clean]").map(|(_, rest)| format!("[verdict.clean]{rest}")).unwrap()
+        );
+        assert!(error(&without).contains("no [verdict.hang.blocked] with a `chain`"), "{}", error(&without));
+        let unknown = resumes.replace("never = [\".remove at the BAR\"", "never = [\".remove at the bar\"");
+        assert!(error(&unknown).contains("did you mean `.remove at the BAR`?"), "{}", error(&unknown));
+        let misplaced = resumes.replace("[verdict.hang.blocked]", "[verdict.clean.blocked]");
+        assert!(Scenario::parse("x", "x.toml", &misplaced).is_err());
+        let expected = RACE.replace("without_fix = \"fault\"", "without_fix = \"hang\"");
+        assert!(error(&expected).contains("no [verdict.hang] to know it by"), "{}", error(&expected));
+    }
+
+    #[test]
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));

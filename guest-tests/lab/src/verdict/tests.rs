@@ -279,3 +279,123 @@ fn a_failed_guest_test_is_named_with_what_it_saw() {
     let reason = reason(Variant::WithFix, &log, CLEAN_RECORD);
     assert!(reason.contains("interrupts and threads are placed") && reason.contains("no vmd0"), "{reason}");
 }
+
+/// Judge a run of another scenario, left by a stock kernel that had lost the fix to the module, or by one on trial.
+fn judge_of(
+    name: &str,
+    variant: Variant,
+    log: &str,
+    record: &str,
+    change: impl Fn(&mut Scenario),
+) -> Verdict {
+    let mut scenario = Scenario::load(name).unwrap();
+    change(&mut scenario);
+    let log = Klog::from_bytes(log.as_bytes());
+    let record = Record::parse(record, &scenario.moments).unwrap();
+    let evidenced = Evidenced {
+        scenario: &scenario,
+        variant,
+        module: variant == Variant::WithoutFix,
+        log: &log,
+        record: &record,
+        unmodelled: Some(&[]),
+        counters: &BTreeMap::new(),
+        device_memory_kib: &[],
+        host_hashes: &[],
+        cut_short: None,
+        modules: &[],
+    };
+    evidenced.judge()
+}
+
+const BETWEEN: &str = include_str!("../../fixtures/between-fault-6.1.log");
+const BETWEEN_RECORD: &str = include_str!("../../fixtures/between-fault.jsonl");
+const UNBIND: &str = include_str!("../../fixtures/unbind-fault-6.1.log");
+const UNBIND_RECORD: &str = include_str!("../../fixtures/unbind-fault.jsonl");
+const HANG: &str = include_str!("../../fixtures/resumes-hang-6.1.log");
+const HANG_RECORD: &str = include_str!("../../fixtures/resumes-hang.jsonl");
+
+#[test]
+fn a_callback_that_starts_between_put_and_get_faults_on_the_unmapped_bar() {
+    let verdict = judge_of("idle-between", Variant::WithoutFix, BETWEEN, BETWEEN_RECORD, |_| ());
+    assert_eq!((verdict.outcome, verdict.reason), (Outcome::Fault, None));
+    assert_eq!(verdict.disagreements, Vec::<String>::new());
+}
+
+#[test]
+fn a_fault_on_a_device_that_is_there_needs_an_access_there_that_the_device_saw() {
+    let verdict = judge_of("idle-unbind", Variant::WithoutFix, UNBIND, UNBIND_RECORD, |_| ());
+    assert_eq!((verdict.outcome, verdict.reason), (Outcome::Fault, None));
+    let other = UNBIND_RECORD.replace("\"offset\":\"0x10\"", "\"offset\":\"0x0\"");
+    let verdict = judge_of("idle-unbind", Variant::WithoutFix, UNBIND, &other, |_| ());
+    assert_eq!(
+        verdict.disagreements,
+        ["the guest faulted at page offset 0x10, and the device saw no access there"]
+    );
+    assert_eq!(verdict.outcome, Outcome::Inconclusive);
+}
+
+#[test]
+fn a_removal_that_begins_before_the_callback_is_not_the_scenario_s_fault() {
+    // The same in another order: the callback's first register comes after all the rest.
+    let (moved, rest): (Vec<_>, Vec<_>) =
+        UNBIND_RECORD.lines().partition(|line| line.contains("OLT_LED_CTL"));
+    let last = moved.last().unwrap();
+    let (head, tail) = last.split_once("\"t_ns\":").unwrap();
+    let late = format!("{head}\"t_ns\":9{tail}");
+    let record = [rest.join("\n"), late].join("\n") + "\n";
+    let verdict = judge_of("idle-unbind", Variant::WithoutFix, UNBIND, &record, |_| ());
+    let reason = verdict.reason.unwrap();
+    assert!(reason.contains("did not come before `removal begins`"), "{reason}");
+}
+
+#[test]
+fn a_task_that_hangs_where_the_scenario_says_is_a_hang_if_the_device_saw_nothing_of_what_it_would_have_done()
+{
+    let verdict = judge_of("idle-resumes", Variant::OnTrial, HANG, HANG_RECORD, |_| ());
+    assert_eq!((verdict.outcome, verdict.reason), (Outcome::Hang, None));
+    assert_eq!(verdict.hang, Some(0));
+    // .remove's write of BIER, which would not have come if it hung.
+    let down = HANG_RECORD.lines().find(|line| line.contains("\"link-down\"")).unwrap();
+    let (_, t_ns) = down.split_once("\"t_ns\":").unwrap();
+    let written = format!(
+        "{{\"absent\":true,\"dir\":\"write\",\"fn\":\"vmd\",\"kind\":\"access\",\"offset\":\"0xfc000018\",\"size\":4,\
+         \"space\":\"bar2\",\"value\":\"0x0\",\"t_ns\":{t_ns}\n"
+    );
+    let verdict =
+        judge_of("idle-resumes", Variant::OnTrial, HANG, &format!("{HANG_RECORD}{written}"), |_| ());
+    assert_eq!(verdict.outcome, Outcome::Inconclusive);
+    assert_eq!(verdict.reason.unwrap(), "`.remove at the BAR` came, and never should have");
+}
+
+#[test]
+fn a_task_that_hangs_elsewhere_or_is_not_asked_for_is_no_hang() {
+    let reason = |change: &dyn Fn(&mut Scenario), log: &str| {
+        let verdict = judge_of("idle-resumes", Variant::OnTrial, log, HANG_RECORD, change);
+        assert_eq!(verdict.outcome, Outcome::Inconclusive);
+        verdict.reason.unwrap()
+    };
+    let blocked = |scenario: &mut Scenario, chain: &str| {
+        let hang = scenario.verdict.hang.as_mut().unwrap();
+        hang.blocked.as_mut().unwrap().chain = vec![chain.to_owned()];
+    };
+    let other = reason(&|scenario| blocked(scenario, "nvme_remove"), HANG);
+    assert!(other.contains("not the scenario's: nvme_remove is not in its call trace"), "{other}");
+    let none = reason(&|scenario| scenario.verdict.hang = None, HANG);
+    assert!(none.contains("a task hangs, and the scenario has no hang: INFO: task kworker/"), "{none}");
+    let cut = reason(&|_| (), HANG.split_once(" </TASK>").unwrap().0);
+    assert!(cut.contains("the end of its call trace is missing"), "{cut}");
+}
+
+#[test]
+fn a_warning_spoils_clean_but_for_a_kernel_on_trial_and_hides_no_fault() {
+    let warning = "<4>[    8.000000] WARNING: possible circular locking dependency detected\n";
+    let clean = format!("{CLEAN}{warning}");
+    let reason = reason(Variant::WithFix, &clean, CLEAN_RECORD);
+    assert!(reason.contains("the kernel complained: WARNING: possible circular"), "{reason}");
+    assert_eq!(judge(Variant::OnTrial, &clean, CLEAN_RECORD).outcome, Outcome::Clean);
+    let (head, tail) = FAULT.split_once("<1>").unwrap();
+    let faulted = format!("{head}{warning}<1>{tail}");
+    let verdict = judge(Variant::WithoutFix, &faulted, FAULT_RECORD);
+    assert_eq!((verdict.outcome, verdict.oops), (Outcome::Fault, Some(1)));
+}
