@@ -128,8 +128,8 @@ impl Scenario {
             }
         }
         let places = [("verdict.fault.blocked", fault.as_ref()), ("verdict.clean.blocked", Some(clean))];
-        for (key, _) in places.iter().filter(|(_, place)| place.is_some_and(|place| place.blocked.is_some()))
-        {
+        let misplaced = places.iter().find(|(_, place)| place.is_some_and(|place| place.blocked.is_some()));
+        if let Some((key, _)) = misplaced {
             return Err((key, "a task that hangs is looked for in [verdict.hang.blocked] only".to_owned()));
         }
         if let Some(hang) = hang {
