@@ -7,7 +7,7 @@ export SDMORPH_CARGO_FLAGS := $(shell .ci/cargo-flags)
 SDMORPH := cargo run --locked $(SDMORPH_CARGO_FLAGS) --bin sdmorph --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check fuzz docs clean
+.PHONY: help setup demo test bench check fuzz slurm docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,14 @@ fuzz: ## malformed messages for the vfio-user server, to its codec and over conn
 	@.ci/prepare build
 	@device/fuzz/run $(or $(TIME),60)
 
-check: ## formatting, lints, licences, spelling, shell scripts, documentation
+SLURM_CAMPAIGN := --kernels 6.1-none,6.1-diff-2 --scenarios sd7-idle-race --repeat 1
+slurm: ## a small campaign through a Slurm of its own (Debian's slurmd, slurmctld, slurm-client, munge); ARGS=options of verdicts
+	@.ci/prepare build
+	cargo build --locked $(SDMORPH_CARGO_FLAGS) --bin sdmorph
+	rm -rf target/lab/slurm
+	guest-tests/tools/slurm-here.sh target/lab/slurm $(or $(ARGS),$(SLURM_CAMPAIGN))
+
+check: ## formatting, lints, licences, spelling, shell scripts, files for engines of campaigns, documentation
 	@.ci/prepare check
 	@.ci/check
 

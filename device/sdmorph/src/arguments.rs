@@ -6,6 +6,9 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use sdmorph_lab::bisect::Terms;
+use sdmorph_lab::campaign;
+use sdmorph_lab::verdict::Outcome;
 use sdmorph_machine::{Equipment, Model, Settings, Setup};
 
 /// A virtual SD Express card reader whose BAR vanishes.
@@ -309,6 +312,19 @@ pub(crate) enum LabCommand {
     },
     /// List the shipped scenarios
     List(ListOptions),
+    /// Build and run the commit that is checked out, and tell `git bisect run` what it is
+    #[command(after_help = "Examples, in a kernel's tree:
+  git bisect start v6.8-rc1 v6.7
+  git bisect run sdmorph lab bisect
+  git bisect run sdmorph lab bisect --scenario idle-requested --repeat 5
+
+  git bisect start --term-old=broken --term-new=repaired v6.9 v6.8
+  git bisect run sdmorph lab bisect --good fault
+
+One fault settles it; a commit is clean if all runs that came to a verdict are. Exit code 0: good, or old; 1: bad, or new;
+125: the commit cannot be tested, whatever the reason (it does not build, no run is conclusive, a wrong option), which is
+said. There is no other code, as git would take it for bad, or end the bisection.")]
+    Bisect(BisectOptions),
     /// List the kernels that are known by name
     Kernels(KernelsOptions),
     /// Build a kernel, or fetch it, and print where its image is
@@ -319,6 +335,131 @@ pub(crate) enum LabCommand {
 
 Exit code 3: it could not be built or fetched; 2: there is no such kernel.")]
     Build(BuildOptions),
+    /// Put kernels on trial: every kernel under every scenario, many times, and one table
+    Verdicts(VerdictsOptions),
+    /// Join the shards of a campaign
+    Merge(MergeOptions),
+    /// Print a campaign's table as the text of a mail
+    Summary(SummaryOptions),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph lab verdicts
+  sdmorph lab verdicts --kernels 6.1,6.12 --scenarios sd7-idle-race,card-pull --repeat 20
+  sdmorph lab verdicts --patch my-fix.patch                   without and with it
+  sdmorph lab verdicts --plan campaign.json --repeat 20       the list of runs, to be run elsewhere
+  sdmorph lab verdicts --campaign campaign.json --shard 2/4 --out shard-2
+  sdmorph lab merge shard-1 shard-2 shard-3 shard-4 --out all
+
+Interrupted or started again with the same --out, it goes on where it was: what is there of the same kernels and
+scenarios is kept.
+
+Exit code 0: every run says something, whatever it is; 2: bad input; 3: a run is inconclusive or could not be made,
+or it was interrupted.")]
+pub(crate) struct VerdictsOptions {
+    /// Kernels: names (see `lab kernels`), paths of images and of trees; default the proposals of the thread
+    #[arg(long, value_name = "NAME|PATH,…", value_delimiter = ',', conflicts_with = "campaign")]
+    pub(crate) kernels: Vec<String>,
+    /// A patch on top of each kernel's own, again for more; without --kernels, on 6.1-none, which is compared with it
+    #[arg(long, value_name = "FILE", conflicts_with = "campaign")]
+    pub(crate) patch: Vec<PathBuf>,
+    /// A fragment on top of each kernel's configuration, again for more: lockdep.config, kasan.config, or a path
+    #[arg(long, value_name = "FRAGMENT", conflicts_with = "campaign")]
+    pub(crate) config: Vec<String>,
+    /// Scenarios: shipped ones (see `lab list`), paths of scenario files
+    #[arg(long, value_name = "NAME|PATH,…", value_delimiter = ',', conflicts_with = "campaign")]
+    pub(crate) scenarios: Vec<String>,
+    /// Runs of each cell
+    #[arg(long, value_name = "N", default_value_t = campaign::REPEAT, conflicts_with = "campaign")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Seconds of wall time that one run may take; default as the scenario says
+    #[arg(long, value_name = "SECONDS", conflicts_with = "campaign")]
+    pub(crate) deadline: Option<u64>,
+    /// VMs at once; default as many as processors and memory carry
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) jobs: Option<usize>,
+    /// Run only the I-th of N parts
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<campaign::Shard>,
+    /// Write the list of runs to this file, and run nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "campaign")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Run the list in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) campaign: Option<PathBuf>,
+    /// Where runs and results go; default target/lab/verdicts
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Run nothing: print a verdicts.json as a page of the book
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub(crate) render: Option<PathBuf>,
+}
+
+fn at_least_one() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..).map(usize::from)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeOptions {
+    /// The output directories of the shards
+    #[arg(value_name = "DIR", required = true)]
+    pub(crate) shards: Vec<PathBuf>,
+    /// Where all of it goes; runs of the campaign that are there stay
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sdmorph lab summary target/lab/verdicts
+  sdmorph lab summary target/lab/verdicts --tested-by 'A. Tester <a.tester@example.org>'")]
+pub(crate) struct SummaryOptions {
+    /// A campaign's output directory, or a verdicts.json
+    #[arg(value_name = "DIR|FILE")]
+    pub(crate) directory: PathBuf,
+    /// Add this trailer; refused if no kernel holds in all of its cells
+    #[arg(long, value_name = "NAME <MAIL>")]
+    pub(crate) tested_by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BisectOptions {
+    /// The kernel's tree; with a .config it is built in place, without one out of tree with the lab's small configuration.
+    /// Default KERNEL_TREE, else where it is called
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tree: Option<PathBuf>,
+    /// A fragment on top of the small configuration: lockdep.config, kasan.config, or a path; again for more
+    #[arg(long, value_name = "FRAGMENT")]
+    pub(crate) config: Vec<String>,
+    /// A shipped scenario (see `lab list`) or the path of a scenario file
+    #[arg(long, value_name = "NAME|PATH", default_value = "sd7-idle-race")]
+    pub(crate) scenario: String,
+    /// Runs at most; the first one that is not clean is the last
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Outcomes that git is to take for good, or old; default clean, or what is not bad
+    #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', value_parser = outcome_parser())]
+    pub(crate) good: Vec<Outcome>,
+    /// Outcomes that git is to take for bad, or new; default what is not good
+    #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', value_parser = outcome_parser())]
+    pub(crate) bad: Vec<Outcome>,
+    /// Seconds of wall time that one run may take; default as the scenario says
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) deadline: Option<u64>,
+    /// Where logs, records and pages go, each commit's by its name; default sdmorph-bisect in the git directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+fn outcome_parser() -> impl TypedValueParser<Value = Outcome> {
+    PossibleValuesParser::new(Terms::OUTCOMES.map(Outcome::as_str)).try_map(|word| {
+        Terms::OUTCOMES.into_iter().find(|outcome| outcome.as_str() == word).ok_or("no outcome is called so")
+    })
 }
 
 #[derive(Debug, Args)]
@@ -359,6 +500,10 @@ pub(crate) struct SetupOptions {
     /// Kernels to fetch or build, by name (see `lab kernels`); default KERNEL_TREE or KERNEL, else 6.1
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) kernel: Vec<String>,
+    /// Get what the runs in this file need, of `lab verdicts --plan`; a kernel that is not to be had is named, and the others
+    /// are got
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "json"])]
+    pub(crate) campaign: Option<PathBuf>,
     /// Ask the archive for newer versions of what is cached
     #[arg(long)]
     pub(crate) refresh: bool,

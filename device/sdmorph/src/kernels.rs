@@ -25,7 +25,7 @@ pub(crate) fn chosen(
     with(choice, patch, config)
 }
 
-fn by_name_or_path(
+pub(crate) fn by_name_or_path(
     text: &str,
     modules: Option<&PathBuf>,
     kdir: Option<&PathBuf>,
@@ -50,7 +50,11 @@ fn by_name_or_path(
 }
 
 /// The kernel with patches and fragments of configurations on top of its own, as far as it takes them.
-fn with(choice: KernelChoice, patches: &[PathBuf], configs: &[String]) -> Result<KernelChoice, Failure> {
+pub(crate) fn with(
+    choice: KernelChoice,
+    patches: &[PathBuf],
+    configs: &[String],
+) -> Result<KernelChoice, Failure> {
     let refuse = |why: &str, path: &Path| Err(Failure::BadInput(anyhow!("{}: {why}", path.display())));
     match choice {
         KernelChoice::Named(named) => {

@@ -1,5 +1,7 @@
 //! `sdmorph lab`: the command line put onto the lab.
 
+mod verdicts;
+
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
 use crate::scenario_rules::ScenarioRules;
-use crate::{Failure, kernels, output, report, scenario_list};
+use crate::{Failure, bisect, kernels, output, report, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -23,8 +25,12 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
     match &options.command {
         LabCommand::Setup(options) => setup(options),
         LabCommand::List(options) => list(options),
+        LabCommand::Bisect(options) => bisect::run(options),
         LabCommand::Kernels(options) => kernels::list(options),
         LabCommand::Build(options) => kernels::build(options),
+        LabCommand::Verdicts(options) => verdicts::run(options),
+        LabCommand::Merge(options) => verdicts::merge(options),
+        LabCommand::Summary(options) => verdicts::summary(options),
         LabCommand::Demo(options) => {
             let options = run_options(DEMO, options)?;
             let summary = run::demo(&options, &mut out).map_err(failure)?;
@@ -140,6 +146,9 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
 }
 
 fn setup(options: &SetupOptions) -> Result<(), Failure> {
+    if let Some(path) = &options.campaign {
+        return verdicts::setup(path, options.refresh);
+    }
     let named = |name: &String| {
         let kernel = NamedKernel { name: name.clone(), ..NamedKernel::default() };
         KernelChoice::named(kernel).map_err(|error| Failure::BadInput(anyhow!("--kernel: {error}")))

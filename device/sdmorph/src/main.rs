@@ -6,8 +6,11 @@
 //! | 1 | the thing asked for failed: an error reply, a verdict that is not the expected one |
 //! | 2 | bad input: a wrong flag, a scenario or rule that does not parse |
 //! | 3 | the surroundings failed: no QEMU, no kernel, a socket that cannot be made, an inconclusive run |
+//!
+//! `lab bisect` has the codes that `git bisect run` knows, and no other: 0, 1, 125.
 
 mod arguments;
+mod bisect;
 mod ctl;
 mod kernels;
 mod lab;
@@ -25,6 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
+use sdmorph_lab::bisect::Mark;
 
 /// What a command ends with when it does not succeed.
 #[derive(Debug)]
@@ -40,9 +44,19 @@ pub(crate) enum Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let bisecting = bisect::is_asked_for(std::env::args_os());
+    let wrong = |code| if bisecting { ExitCode::from(Mark::Skip.exit_code()) } else { code };
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors. There is nowhere to say that they could not be printed.
+            let _ = error.print();
+            let right = error.exit_code() == 0;
+            return if right { ExitCode::SUCCESS } else { wrong(ExitCode::from(2)) };
+        }
+    };
     if let Err(error) = logging::start(&arguments.logging) {
-        return exit(Failure::BadInput(error));
+        return wrong(exit(Failure::BadInput(error)));
     }
     let result = match arguments.command {
         Command::Serve(options) => serve::run(&options),

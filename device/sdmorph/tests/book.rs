@@ -13,6 +13,7 @@ const PAGES: &[(&str, &[&str])] = &[
     ("control-commands.md", &["ctl", "commands", "--markdown"]),
     ("control-events.md", &["ctl", "events", "--markdown"]),
     ("scenario-list.md", &["lab", "list", "--markdown"]),
+    ("verdict.md", &["lab", "verdicts", "--render", "../../guest-tests/results/verdicts.json"]),
 ];
 
 const BLESS: &str = "SDMORPH_BLESS";

@@ -5,6 +5,9 @@
 // The death of a process that is not our child can only be looked for again and again.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "lab/verdicts.rs"]
+mod verdicts;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

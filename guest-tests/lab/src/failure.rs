@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::assets;
+use crate::campaign::PlanError;
 use crate::record::RecordError;
 use crate::scenario::ScenarioError;
 
@@ -32,6 +33,12 @@ pub enum Failure {
     /// The options contradict each other.
     #[error("{0}")]
     Options(String),
+    /// The campaign cannot be used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// What was to be joined contradicts itself.
+    #[error("{0}")]
+    Contradiction(String),
     /// QEMU, kernel or another asset is not to be had.
     #[error(transparent)]
     Assets(#[from] assets::Error),
@@ -68,7 +75,11 @@ impl Failure {
     /// The exit code that says so.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Scenario(_) | Self::Rules { .. } | Self::Options(_) => EXIT_USAGE,
+            Self::Scenario(_)
+            | Self::Rules { .. }
+            | Self::Options(_)
+            | Self::Plan(_)
+            | Self::Contradiction(_) => EXIT_USAGE,
             Self::Assets(_)
             | Self::Server { .. }
             | Self::Record(_)

@@ -12,17 +12,20 @@
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
 //! - `explanation`: what is shown of a run that did not end as expected.
 //! - [`suite`]: several scenarios as one test run.
+//! - [`bisect`]: one commit of a kernel's tree, for `git bisect run`.
+//! - [`campaign`]: many kernels under many scenarios, many times, several at once: one table.
 //! - [`failure`]: why there may be no verdict at all, and the exit codes.
 //!
 //! What it does not do:
 //! - other architectures than x86-64, in the guest as on the host;
-//! - several runs at a time: they would take the processors from each other, and times are part of the verdict;
 //! - HTML and pictures: `sdmorph-report` makes them of the files that a run leaves.
 
 // The lab is on the host's side: it waits for processes and guests, in the wall clock's time.
 #![allow(clippy::disallowed_methods)]
 
 pub mod assets;
+pub mod bisect;
+pub mod campaign;
 mod explanation;
 pub mod failure;
 pub mod hang;

@@ -27,7 +27,7 @@ pub struct Style {
 
 impl Style {
     /// Text in an ANSI colour (SGR parameter), or as it is.
-    fn paint(self, sgr: &str, text: &str) -> String {
+    pub(crate) fn paint(self, sgr: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }
     }
 

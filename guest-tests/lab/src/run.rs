@@ -36,6 +36,8 @@ pub enum Fix {
     Without,
     /// First without, then with.
     Both,
+    /// The kernel as it is, whatever is in it.
+    OnTrial,
 }
 
 impl Fix {
@@ -44,6 +46,7 @@ impl Fix {
             Self::With => &[Variant::WithFix],
             Self::Without => &[Variant::WithoutFix],
             Self::Both => &[Variant::WithoutFix, Variant::WithFix],
+            Self::OnTrial => &[Variant::OnTrial],
         }
     }
 }
@@ -189,7 +192,8 @@ pub fn run_each(
     options: &RunOptions,
     mut each: impl FnMut(&RunResult) -> Result<(), Failure>,
 ) -> Result<RunSummary, Failure> {
-    let Prepared { scenario, variants, rules, private, _keeper, _output } = Prepared::check(options)?;
+    let Prepared { ready, variants, _private, _keeper, _output } = Prepared::check(options)?;
+    let Ready { scenario, rules, tests } = ready;
     let progress = if options.json { Progress::Silent } else { Progress::detect() };
     let request = Request {
         kernels: vec![options.kernel.clone()],
@@ -209,7 +213,7 @@ pub fn run_each(
         rules: &rules,
         assets: &assets,
         kernel,
-        tests: &private.path().join(TESTS),
+        tests: &tests,
         server_exe: &options.server_exe,
         place: options.place,
         share_memory: options.share_memory,
@@ -234,13 +238,47 @@ pub fn run_each(
     Ok(summary)
 }
 
+/// A scenario that can be run: the device takes its rules, and the guest's scripts are where the initramfs takes them from.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) scenario: Scenario,
+    pub(crate) rules: serde_json::Value,
+    /// The directory that becomes the guest's /tests.
+    pub(crate) tests: PathBuf,
+}
+
+impl Ready {
+    /// `private` is a directory of this process's own, which `keeper` watches over or one above it; `name_or_path` is what
+    /// the scenario was loaded by.
+    pub(crate) fn check(
+        scenario: Scenario,
+        name_or_path: &str,
+        server_exe: &Path,
+        private: &Path,
+        keeper: &mut Keeper,
+    ) -> Result<Self, Failure> {
+        let rules = scenario
+            .rules_json()
+            .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
+        let scenario_file = Path::new(name_or_path);
+        let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
+        let tests = private.join(TESTS);
+        fs::create_dir(&tests).map_err(Failure::file("create", &tests))?;
+        for (name, text) in files {
+            let path = tests.join(name);
+            fs::write(&path, text).map_err(Failure::file("write", &path))?;
+        }
+        server::check_rules(server_exe, &scenario, &rules, private, keeper)?;
+        Ok(Self { scenario, rules, tests })
+    }
+}
+
 /// What a run needs that can be wrong and costs no time to find out: all of it before anything is fetched or booted.
 struct Prepared {
-    scenario: Scenario,
+    ready: Ready,
     variants: Vec<Variant>,
-    rules: serde_json::Value,
     /// Private to this process; the guest's scripts are in it.
-    private: tempfile::TempDir,
+    _private: tempfile::TempDir,
     _keeper: Keeper,
     /// Holds the output directory's lock.
     _output: File,
@@ -268,27 +306,17 @@ impl Prepared {
                 image.display()
             )));
         }
-        let rules = scenario
-            .rules_json()
-            .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
-        let scenario_file = Path::new(&options.scenario);
-        let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
         let private = vm::run_dir()?;
         let mut keeper = Keeper::start(private.path());
-        let tests = private.path().join(TESTS);
-        fs::create_dir(&tests).map_err(Failure::file("create", &tests))?;
-        for (name, text) in files {
-            let path = tests.join(name);
-            fs::write(&path, text).map_err(Failure::file("write", &path))?;
-        }
-        server::check_rules(&options.server_exe, &scenario, &rules, private.path(), &mut keeper)?;
+        let ready =
+            Ready::check(scenario, &options.scenario, &options.server_exe, private.path(), &mut keeper)?;
         let output = claim_output(&options.out_dir)?;
-        Ok(Self { scenario, variants, rules, private, _keeper: keeper, _output: output })
+        Ok(Self { ready, variants, _private: private, _keeper: keeper, _output: output })
     }
 }
 
 /// Makes the output directory, sees that it can be written, and keeps other labs out of it while the result lives.
-fn claim_output(path: &Path) -> Result<File, Failure> {
+pub(crate) fn claim_output(path: &Path) -> Result<File, Failure> {
     fs::create_dir_all(path).map_err(Failure::file("create the output directory", path))?;
     tempfile::tempfile_in(path).map_err(Failure::file("write into the output directory", path))?;
     let directory = File::open(path).map_err(Failure::file("open", path))?;

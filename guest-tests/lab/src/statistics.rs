@@ -1,4 +1,4 @@
-//! How often and how long: counts of verdicts and the spread of times over many runs.
+//! How often and how long: counts of verdicts, how sure a part of them is, and the spread of times over many runs.
 
 use std::collections::BTreeMap;
 
@@ -31,23 +31,54 @@ impl Spread {
         Some(Self {
             runs: values.len(),
             min_ms: *values.first()?,
-            p25_ms: quantile(&values, 1)?,
-            median_ms: quantile(&values, 2)?,
-            p75_ms: quantile(&values, 3)?,
+            p25_ms: percentile(&values, 25)?,
+            median_ms: percentile(&values, 50)?,
+            p75_ms: percentile(&values, 75)?,
             max_ms: *values.last()?,
         })
     }
 }
 
-/// The quarter-th quartile of sorted values, between two neighbours in proportion.
-fn quantile(sorted: &[f64], quarter: usize) -> Option<f64> {
-    let place = sorted.len().checked_sub(1)? * quarter;
-    let (below, rest) = (place / 4, place % 4);
+/// What so many percent of sorted values are at most, between two neighbours in proportion.
+pub(crate) fn percentile(sorted: &[f64], percent: u8) -> Option<f64> {
+    let place = sorted.len().checked_sub(1)? * usize::from(percent.min(100));
+    let (below, rest) = (place / 100, place % 100);
     let low = *sorted.get(below)?;
     let high = sorted.get(below + 1).copied().unwrap_or(low);
-    // 0, 1, 2 or 3.
-    let share = f64::from(u8::try_from(rest).ok()?) / 4.0;
+    let share = f64::from(u8::try_from(rest).ok()?) / 100.0;
     Some(low + (high - low) * share)
+}
+
+/// The part of runs that ended in some way, and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// How many did.
+    pub hits: u32,
+    /// Of how many.
+    pub runs: u32,
+    /// The true part is at least this, from 0 to 1.
+    pub low: f64,
+    /// The true part is at most this.
+    pub high: f64,
+}
+
+impl Share {
+    /// With Wilson's score interval at 95 % (E. B. Wilson, 1927), which holds for few runs and for none or all of them
+    /// as well. Of no run, nothing is known: 0 to 1.
+    #[must_use]
+    pub fn of(hits: u32, runs: u32) -> Self {
+        // Of the normal distribution, 95 % lies within so many standard deviations.
+        const Z: f64 = 1.959_963_984_540_054;
+        if runs == 0 {
+            return Self { hits, runs, low: 0.0, high: 1.0 };
+        }
+        let n = f64::from(runs);
+        let part = f64::from(hits) / n;
+        let scale = 1.0 + Z * Z / n;
+        let centre = (part + Z * Z / (2.0 * n)) / scale;
+        let half = Z / scale * (part * (1.0 - part) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Self { hits, runs, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    }
 }
 
 /// All runs of one scenario against one kernel.
@@ -109,6 +140,28 @@ mod tests {
         let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!((spread.min_ms, spread.max_ms), (1.0, 4.0));
         assert_eq!((spread.p25_ms, spread.median_ms, spread.p75_ms), (1.75, 2.5, 3.25));
+    }
+
+    #[test]
+    fn percentile_95_of_20_runs_is_nearly_the_greatest() {
+        let values: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert!((percentile(&values, 95).unwrap() - 19.05).abs() < 1e-9);
+        assert_eq!(percentile(&values, 100), Some(20.0));
+        assert_eq!(percentile(&[], 95), None);
+    }
+
+    #[test]
+    fn wilson_s_interval_is_the_textbook_s() {
+        let near = |share: Share, low: f64, high: f64| {
+            assert!((share.low - low).abs() < 5e-4 && (share.high - high).abs() < 5e-4, "{share:?}");
+        };
+        // Newcombe 1998, table I: 81/263, 15/148, 0/20, 1/29.
+        near(Share::of(81, 263), 0.2553, 0.3662);
+        near(Share::of(15, 148), 0.0624, 0.1605);
+        near(Share::of(0, 20), 0.0, 0.1611);
+        near(Share::of(1, 29), 0.0061, 0.1718);
+        near(Share::of(20, 20), 0.8389, 1.0);
+        assert_eq!((Share::of(0, 0).low, Share::of(0, 0).high), (0.0, 1.0));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Error {
 pub(crate) struct RunResult {
     pub(crate) scenario: String,
     pub(crate) origin: Origin,
-    /// `without-fix` or `with-fix`.
+    /// `without-fix`, `with-fix` or `on-trial`.
     pub(crate) variant: String,
     pub(crate) run: u32,
     pub(crate) as_expected: bool,

@@ -17,7 +17,7 @@ use crate::evidence::Row;
 use crate::ftrace::End;
 use crate::kernel::{Placed, ROWS};
 use crate::lanes::{Content, Kind, LANES, LaneRow, cpu_name};
-use crate::story::{Panel, Story};
+use crate::story::{ON_TRIAL, Panel, Story};
 use crate::svg;
 use crate::wording::{between, capital, excerpt, fine_ms, ms, thousands};
 
@@ -148,7 +148,11 @@ fn head(html: &mut String, story: &Story) {
             "clean" => ("clean", "✓"),
             _ => ("open", "?"),
         };
-        let expected = if panel.result.as_expected { "as expected" } else { "not as expected" };
+        let expected = match (panel.result.variant.as_str(), panel.result.as_expected) {
+            (ON_TRIAL, _) => "nothing is expected of it",
+            (_, true) => "as expected",
+            (_, false) => "not as expected",
+        };
         let _ = write!(
             html,
             "<section class=\"verdict {class}\"><h2><span class=\"sign\" aria-hidden=\"true\">{sign}</span> {}: {}\

@@ -439,6 +439,8 @@ fn headline(panels: &[Panel]) -> String {
              nothing happens."
             .to_owned(),
         (_, _, true) => match panels {
+            // Of a kernel on trial, nothing is expected.
+            [one] if one.result.variant == ON_TRIAL => format!("The kernel on trial: {}.", one.result.outcome),
             [one] => format!("The run {}: {}, as expected.", one.variant, one.result.outcome),
             _ => {
                 let outcomes: Vec<String> =
@@ -455,6 +457,9 @@ fn headline(panels: &[Panel]) -> String {
     }
 }
 
+/// The variant of a campaign's runs.
+pub(crate) const ON_TRIAL: &str = "on-trial";
+
 /// A note of the guest's module was copied into the log when all was over: it is shown at the time that is in it.
 fn at_its_time(line: &LogLine) -> LogLine {
     match Note::parse(&line.text) {
@@ -470,6 +475,7 @@ fn words(variant: &str) -> &'static str {
     match variant {
         "without-fix" => "without the fix",
         "with-fix" => "with the fix",
+        ON_TRIAL => "on trial",
         _ => "this run",
     }
 }

@@ -4,6 +4,7 @@
 // What is waited for that another process does is waited for by the wall clock.
 #![allow(clippy::disallowed_methods)]
 
+mod bisect;
 mod chips;
 mod crash;
 mod ctl;

@@ -41,7 +41,7 @@ use guest_module::GuestModule;
 pub use initramfs::Contents;
 pub(crate) use initramfs::TRACE;
 pub use kernel::Kernel;
-use kernels::Known;
+pub(crate) use kernels::Known;
 pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel, StockKernel};
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
@@ -186,6 +186,14 @@ pub fn kernel(
         overrides: Overrides::default(),
     };
     obtain(choice, &request, &mut fetcher)
+}
+
+/// Builds a kernel tree of the user's, or what has changed in it. Blocks, and shows its progress.
+///
+/// # Errors
+/// It does not build, or is no tree: see [`Error`].
+pub fn build_tree(tree: &OwnTree, store: &Store, progress: Progress) -> Result<OwnKernel> {
+    build::obtain_own_tree(tree, store, progress)
 }
 
 fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {

@@ -128,8 +128,9 @@ impl Scenario {
             }
         }
         let places = [("verdict.fault.blocked", fault.as_ref()), ("verdict.clean.blocked", Some(clean))];
-        let misplaced = places.iter().find(|(_, place)| place.is_some_and(|place| place.blocked.is_some()));
-        if let Some((key, _)) = misplaced {
+        let elsewhere =
+            places.iter().find(|(_, place)| place.is_some_and(|evidence| evidence.blocked.is_some()));
+        if let Some((key, _)) = elsewhere {
             return Err((key, "a task that hangs is looked for in [verdict.hang.blocked] only".to_owned()));
         }
         if let Some(hang) = hang {
