@@ -7,10 +7,10 @@ export SDMORPH_CARGO_FLAGS := $(shell .ci/cargo-flags)
 SDMORPH := cargo run --locked $(SDMORPH_CARGO_FLAGS) --bin sdmorph --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check fuzz slurm docs clean
+.PHONY: help setup demo test test-all bench check fuzz slurm docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  QEMU=path       a qemu-system-x86_64 of your own (10.1.1 or newer)'
 	@echo '  KERNEL=path     a kernel image of your own, MODULES=dir its modules'
@@ -32,6 +32,12 @@ test: ## unit, property and wire tests, then those with stock QEMU, then the gue
 	$(SDMORPH) lab setup
 	cargo test --locked $(SDMORPH_CARGO_FLAGS) --workspace --test qemu -- --ignored
 	$(SDMORPH) lab test
+
+TEST_ALL_KERNELS := 6.1 backports
+test-all: test ## all that `make test` does, and then every scenario on Debian's 6.1 and newest kernel: hours
+	status=0; for kernel in $(TEST_ALL_KERNELS); do \
+		$(SDMORPH) lab test --all --kernel $$kernel --out target/lab/test-all/$$kernel || status=1; \
+	done; exit $$status
 
 bench: ## how fast server, reader and a guest's disk are, next to others; ARGS=--quick for a first impression
 	@.ci/prepare build

@@ -304,9 +304,16 @@ pub(crate) enum LabCommand {
         options: RunOptions,
     },
     /// Run the quick scenarios, as `make test` does
+    #[command(after_help = "Examples:
+  sdmorph lab test
+  sdmorph lab test --all --kernel backports      every scenario, on the newest kernel that Debian 13 has
+  sdmorph lab test card-pull drive-pull --kernel 6.12")]
     Test {
         /// Scenarios to run instead of the quick ones
         scenarios: Vec<String>,
+        /// Every shipped scenario
+        #[arg(long, conflicts_with = "scenarios")]
+        all: bool,
         #[command(flatten)]
         options: RunOptions,
     },

@@ -47,8 +47,10 @@ pub(crate) fn run(options: &LabOptions) -> Result<(), Failure> {
             }
             ended(summary.exit_code())
         }
-        LabCommand::Test { scenarios, options } => {
-            let scenarios = if scenarios.is_empty() {
+        LabCommand::Test { scenarios, all, options } => {
+            let scenarios: Vec<String> = if *all {
+                SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect()
+            } else if scenarios.is_empty() {
                 suite::QUICK.iter().map(|name| (*name).to_owned()).collect()
             } else {
                 scenarios.clone()

@@ -110,6 +110,12 @@ fn describe(page: &mut String, scenario: &Scenario) {
             "| may be inlined | `{function}` into `{into}`, if the module shows that it calls {calls} itself |"
         );
     }
+    if let Some(since) = &kernel.since {
+        let _ = writeln!(page, "| kernel | Linux {since} or newer |");
+    }
+    if !kernel.stray.is_empty() {
+        let _ = writeln!(page, "| stray accesses of kernels | {} |", codes(&kernel.stray));
+    }
     if let Some(line) = &kernel.fix_skipped {
         let _ = writeln!(page, "| says that the fix is out | `{}` |", cell(line));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::assets;
 use crate::campaign::PlanError;
 use crate::record::RecordError;
-use crate::scenario::ScenarioError;
+use crate::scenario::{Scenario, ScenarioError, Since};
 
 /// Every verdict was the expected one.
 pub const EXIT_EXPECTED: u8 = 0;
@@ -29,6 +29,16 @@ pub enum Failure {
         scenario: String,
         /// What the device said.
         reason: String,
+    },
+    /// The kernel is older than what the scenario needs.
+    #[error("the scenario {scenario} needs Linux {since} or newer, and the kernel is {release}")]
+    TooOld {
+        /// The scenario's name.
+        scenario: String,
+        /// The first release that would do.
+        since: Since,
+        /// The kernel's.
+        release: String,
     },
     /// The options contradict each other.
     #[error("{0}")]
@@ -77,6 +87,7 @@ impl Failure {
         match self {
             Self::Scenario(_)
             | Self::Rules { .. }
+            | Self::TooOld { .. }
             | Self::Options(_)
             | Self::Plan(_)
             | Self::Contradiction(_) => EXIT_USAGE,
@@ -86,6 +97,16 @@ impl Failure {
             | Self::File { .. }
             | Self::OutputInUse(_)
             | Self::Interrupted => EXIT_INCONCLUSIVE,
+        }
+    }
+
+    /// [`Failure::TooOld`], unless a kernel of this release has what the scenario needs.
+    pub(crate) fn unless_as_new(scenario: &Scenario, release: &str) -> Result<(), Self> {
+        match scenario.kernel.since.filter(|since| !since.is_met_by(release)) {
+            Some(since) => {
+                Err(Self::TooOld { scenario: scenario.name.clone(), since, release: release.to_owned() })
+            }
+            None => Ok(()),
         }
     }
 

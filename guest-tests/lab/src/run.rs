@@ -205,6 +205,7 @@ pub fn run_each(
     let assets = assets::setup(&request, &Store::open()?, progress)?;
     let kernel =
         assets.kernels.first().ok_or_else(|| Failure::Options("no kernel was asked for".to_owned()))?;
+    Failure::unless_as_new(&scenario, &kernel.kernel.release)?;
     // Until here a signal ends the process at once: nothing was started that would stay, and the cache cleans up
     // after a set-up that was cut off.
     interrupt::listen();

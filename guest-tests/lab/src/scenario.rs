@@ -11,6 +11,7 @@ mod device;
 pub(crate) mod misreading;
 mod reading;
 mod shipped;
+mod since;
 mod wrong_rule;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::oops::OopsKind;
 pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
+pub use since::Since;
 
 /// What a card's size is a multiple of.
 const BLOCK_BYTES: u64 = 512;
@@ -250,6 +252,13 @@ pub struct Kernel {
     /// Lines of level error or worse, outside of an oops, that belong to the provocation; `*` stands for any text.
     #[serde(default)]
     pub expected_errors: Vec<String>,
+    /// The first release that has what the scenario needs, such as `6.8`; older kernels are not run.
+    #[serde(default)]
+    pub since: Option<Since>,
+    /// Accesses to registers that the device does not model, which a kernel does by mistake, as the device's state lists
+    /// them; `*` stands for any text.
+    #[serde(default)]
+    pub stray: Vec<String>,
     /// What the guest module logs when it has taken the fix out; checked in both variants.
     #[serde(default)]
     pub fix_skipped: Option<String>,

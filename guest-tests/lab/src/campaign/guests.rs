@@ -152,7 +152,11 @@ impl Runner for Guests<'_> {
         let (column, cell, ready) = self.place(run).ok_or("it is not in the campaign")?;
         let build = column.build.get_or_init(|| self.obtain_kernel(&column.choice)).clone()?;
         let assets = cell.get_or_init(|| self.obtain(&column.choice, ready.scenario.guest.needs()));
-        let accel = match assets.as_ref().map_err(String::clone)?.accel {
+        let assets = assets.as_ref().map_err(String::clone)?;
+        for kernel in &assets.kernels {
+            Failure::unless_as_new(&ready.scenario, &kernel.kernel.release).map_err(|old| old.to_string())?;
+        }
+        let accel = match assets.accel {
             Accel::Kvm => "kvm",
             Accel::Tcg => "tcg",
         };

@@ -21,11 +21,21 @@ fn judge(variant: Variant, log: &str, record: &str) -> Verdict {
 }
 
 fn judge_cut(variant: Variant, log: &str, record: &str, unmodelled: &[String], cut: Option<&str>) -> Verdict {
-    let scenario = scenario();
+    judge_as(&scenario(), variant, log, record, unmodelled, cut)
+}
+
+fn judge_as(
+    scenario: &Scenario,
+    variant: Variant,
+    log: &str,
+    record: &str,
+    unmodelled: &[String],
+    cut: Option<&str>,
+) -> Verdict {
     let log = Klog::from_bytes(log.as_bytes());
     let record = Record::parse(record, &scenario.moments).unwrap();
     let evidenced = Evidenced {
-        scenario: &scenario,
+        scenario,
         variant,
         module: variant == Variant::WithoutFix,
         log: &log,
@@ -231,6 +241,18 @@ fn an_unmodelled_access_spoils_either_verdict() {
     let verdict = judge_cut(Variant::WithFix, CLEAN, CLEAN_RECORD, &unmodelled, None);
     assert_eq!(verdict.outcome, Outcome::Inconclusive);
     assert!(verdict.reason.unwrap().contains("reader bar0 0x20"));
+}
+
+#[test]
+fn an_unmodelled_access_that_the_scenario_names_does_not_and_another_one_does() {
+    let mut scenario = scenario();
+    scenario.kernel.stray = vec!["* x reader config 0x52 write".to_owned()];
+    let mut accesses = vec!["2 x reader config 0x52 write".to_owned()];
+    let verdict = judge_as(&scenario, Variant::WithFix, CLEAN, CLEAN_RECORD, &accesses, None);
+    assert_eq!((verdict.outcome, verdict.reason), (Outcome::Clean, None));
+    accesses.push("1 x reader config 0x52 read".to_owned());
+    let verdict = judge_as(&scenario, Variant::WithFix, CLEAN, CLEAN_RECORD, &accesses, None);
+    assert!(verdict.reason.unwrap().contains("0x52 read"));
 }
 
 #[test]
