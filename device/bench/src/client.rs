@@ -36,7 +36,7 @@ impl Client {
     pub(crate) fn connect(path: &Path, kind: ServerKind) -> Result<Self> {
         let socket = UnixStream::connect(path).context("connect")?;
         let client = Self { socket };
-        if kind != ServerKind::Bare {
+        if kind.is_vfio_user() {
             client.negotiate().context("VERSION")?;
         }
         Ok(client)

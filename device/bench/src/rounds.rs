@@ -43,8 +43,7 @@ fn round(kind: ServerKind, server: &mut ServerProcess, settings: &Settings) -> R
     let cpu_ns = server.cpu_ns()?.saturating_sub(before);
     drop(client);
     let (calls, _) = server.wait_left()?;
-    // The bare socket knows reads only.
-    let posted_writes_per_s = if kind == ServerKind::Bare {
+    let posted_writes_per_s = if !kind.is_vfio_user() {
         None
     } else {
         let client = server.connect()?;

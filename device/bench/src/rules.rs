@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sdmorph_machine::faults::Rule;
 use sdmorph_machine::{Host, Machine, Region};
 use sdmorph_pci::PciFunction;
 use sdmorph_rtsx::BAR_REGISTERS;
-use sdmorph_testkit::{Bench, MessageLog, Remote, TestMemory};
+use sdmorph_testkit::{Bench, MessageLog, Remote, RtsxDriver, TestMemory};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -164,7 +164,9 @@ struct Served {
 impl Served {
     fn start(device: &Path, options: &GuestOptions) -> Result<Self> {
         let serving = Serving::start(device, options, "sd-express")?;
-        let (reader, bench) = Remote::attach(&serving.socket)?;
+        let (mut reader, mut bench) = Remote::attach(&serving.socket)?;
+        let probed = RtsxDriver::new().probe(&mut bench, &mut reader);
+        probed.map_err(|error| anyhow!("the reader's driver does not bind: {error:?}"))?;
         let mut served = Self { serving, reader, bench };
         served.reads(1000)?;
         Ok(served)

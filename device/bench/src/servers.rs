@@ -1,7 +1,8 @@
 //! The servers that are measured, each in a process of its own: what `serve` does.
 
 use std::fs::File;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IoSliceMut, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendFlags, recv, recvmsg, send};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use vfio_bindings::bindings::vfio::{
@@ -17,7 +18,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, ServerBackend, ServerRegion};
 use vfio_user_server::header::Header;
-use vfio_user_server::spec::{Command, TYPE_REPLY};
+use vfio_user_server::spec::{Command, SCM_MAX_FDS, TYPE_REPLY};
 use vfio_user_server::{
     Description, Device, Errno, GuestMemory, Interrupts, IrqType, Options, Region, Server,
 };
@@ -33,6 +34,8 @@ use crate::placement::pin;
 pub(crate) enum ServerKind {
     /// A Unix socket ping-pong: receives as many bytes as a read has, sends as many as its reply has, and does nothing.
     Bare,
+    /// The same, but it receives as whoever takes file descriptors has to: `recvmsg(2)` with room for them.
+    BareTaking,
     /// This project's server as it is by default: it polls before it sleeps.
     Own,
     /// This project's server with polling off.
@@ -43,13 +46,20 @@ pub(crate) enum ServerKind {
 
 impl ServerKind {
     /// All of them, in the order in which they take turns.
-    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Own, Self::OwnSleeping, Self::Crate];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Bare, Self::BareTaking, Self::Own, Self::OwnSleeping, Self::Crate];
     /// Those that QEMU can be a client of.
     pub(crate) const VFIO_USER: [Self; 3] = [Self::Own, Self::OwnSleeping, Self::Crate];
+
+    /// Whether it speaks the protocol; else it knows reads only.
+    pub(crate) fn is_vfio_user(self) -> bool {
+        !matches!(self, Self::Bare | Self::BareTaking)
+    }
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare socket",
+            Self::BareTaking => "  taking descriptors",
             Self::Own => "vfio-user-server",
             Self::OwnSleeping => "  with polling off",
             Self::Crate => "crate vfio_user",
@@ -100,7 +110,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     std::thread::spawn(obey);
     let page = Page::new(options.keep_arrivals, || tell(&Said::Done));
     match options.kind {
-        ServerKind::Bare => bare(UnixListener::bind(&options.socket)?),
+        ServerKind::Bare => bare(UnixListener::bind(&options.socket)?, receive),
+        ServerKind::BareTaking => bare(UnixListener::bind(&options.socket)?, receive_with_descriptors),
         ServerKind::Own => own(options, page, Options::default().polling),
         ServerKind::OwnSleeping => own(options, page, Duration::ZERO),
         ServerKind::Crate => of_the_crate(options, page),
@@ -129,7 +140,21 @@ fn tell(said: &Said) {
     let _ = io::stdout().lock().write_all(line.as_bytes());
 }
 
-fn bare(listener: UnixListener) -> Result<()> {
+/// How a ping-pong receives: into a buffer, and how many bytes it was.
+type Receive = fn(&UnixStream, &mut [u8]) -> rustix::io::Result<usize>;
+
+fn receive(client: &UnixStream, into: &mut [u8]) -> rustix::io::Result<usize> {
+    recv(client, into, RecvFlags::empty()).map(|(_, bytes)| bytes)
+}
+
+fn receive_with_descriptors(client: &UnixStream, into: &mut [u8]) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    Ok(recvmsg(client, &mut [IoSliceMut::new(into)], &mut control, flags)?.bytes)
+}
+
+fn bare(listener: UnixListener, receive: Receive) -> Result<()> {
     let header = Header {
         id: 1,
         command: Command::RegionRead.number(),
@@ -143,14 +168,14 @@ fn bare(listener: UnixListener) -> Result<()> {
     loop {
         let (client, _) = listener.accept().context("accept")?;
         // A client that goes away in the middle has gone away.
-        let _ = ping_pong(&client, &reply);
+        let _ = ping_pong(&client, receive, &reply);
         tell(&Said::Left { calls: None, intervals_ns: Vec::new() });
     }
 }
 
-fn ping_pong(client: &UnixStream, reply: &[u8]) -> io::Result<()> {
+fn ping_pong(client: &UnixStream, receive: Receive, reply: &[u8]) -> io::Result<()> {
     let mut request = [0; READ_BYTES];
-    while retry_on_intr(|| recv(client, &mut request[..], RecvFlags::empty()))?.0 == request.len() {
+    while retry_on_intr(|| receive(client, &mut request))? == request.len() {
         retry_on_intr(|| send(client, reply, SendFlags::NOSIGNAL))?;
     }
     Ok(())

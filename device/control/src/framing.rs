@@ -4,7 +4,7 @@ use crate::grammar::{ObjectGrammar, Progress};
 use serde_json::{Map, Value};
 
 /// The longest message that a server takes from a client, in bytes.
-pub const MESSAGE_LIMIT_BYTES: usize = 64 * 1024;
+pub const MESSAGE_LIMIT_BYTES: usize = 1 << 20;
 
 /// Why a piece of the stream is not a message. One is reported for each piece, and the stream is in step again by
 /// itself: see the variants.

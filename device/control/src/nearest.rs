@@ -2,7 +2,7 @@
 
 /// The candidates that look like `word`, best first, at most three.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // A client may send 64 KiB as a name; the distance is quadratic.
+    // A client may send a megabyte as a name; the distance is quadratic.
     if word.len() > 64 {
         return Vec::new();
     }

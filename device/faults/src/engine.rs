@@ -49,6 +49,8 @@ pub const MAX_RULES: usize = 4096;
 
 /// Most delayed hits that wait at any time, of all rules together: a guest that sets off a delayed rule with every
 /// access must not fill the host's memory. Matches beyond it are dropped and counted.
+///
+/// But the hit of a rule with `start` waits in any case: there is one of each such rule, and [`MAX_RULES`] bounds these.
 pub const MAX_PENDING: usize = 4096;
 
 /// All rules of a machine, and the faults that the engine itself keeps.
@@ -73,8 +75,6 @@ pub struct Engine {
 pub struct Outcome {
     /// For what was observed.
     pub effect: Effect,
-    /// With [`Effect::Lost`], of an interrupt message: how much later it arrives nevertheless.
-    pub late: Option<Duration>,
     /// Rules that hit, in order.
     pub fired: Vec<Fired>,
 }
@@ -309,7 +309,6 @@ impl Engine {
     /// Shows the engine what `function` did or suffered at `now`. What no armed rule waits for costs a look-up or two.
     pub fn observe(&mut self, now: Duration, function: &'static str, what: &Happening<'_>) -> Outcome {
         let mut effect = Effect::default();
-        let mut late = None;
         let fired = match what {
             Happening::Access(access) => return self.access(now, function, access),
             Happening::Event(event) => self.event(now, function, event),
@@ -327,7 +326,7 @@ impl Engine {
                 self.seen(now, Place::Doorbell(*kind), &seen)
             }
             Happening::Interrupt(message) => {
-                (effect, late) = self.standing.interrupt(function, *message);
+                effect = self.standing.interrupt(function, *message);
                 let seen = Observed::data(message.data.into()).at(message.vector.into());
                 self.seen(now, Place::Interrupt(function), &seen)
             }
@@ -336,7 +335,7 @@ impl Engine {
                 self.seen(now, Place::Memory(function, *direction), &seen)
             }
         };
-        Outcome { effect, late, fired }
+        Outcome { effect, fired }
     }
 
     fn access(&mut self, now: Duration, function: &'static str, access: &Access) -> Outcome {
@@ -368,7 +367,7 @@ impl Engine {
             self.spaces.saw(function, access, value);
         }
         let effect = if change == DataChange::NONE { Effect::None } else { Effect::Data(change) };
-        Outcome { effect, fired: self.matched(found, now), ..Outcome::default() }
+        Outcome { effect, fired: self.matched(found, now) }
     }
 
     /// What becomes of a DMA of `length` bytes that `function` is about to do.
@@ -578,7 +577,7 @@ impl Book {
     /// A match whose hit comes when the rule's delay is over; for a rule with `start`, at the next [`Engine::due`].
     fn delay(&mut self, id: RuleId, now: Duration) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if self.pending.len() >= MAX_PENDING {
+        if self.pending.len() >= MAX_PENDING && entry.key != Key::Start {
             entry.dropped += 1;
             return;
         }

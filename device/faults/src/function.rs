@@ -51,6 +51,18 @@ pub struct DmaAction {
     pub times: Option<NonZeroU64>,
 }
 
+impl DmaAction {
+    /// Whether it begins or ends a time in which transfers are held up. Such a time is of both directions.
+    #[must_use]
+    pub fn is_about_hold(&self) -> bool {
+        match self.what {
+            DmaChange::Delay(_) => true,
+            DmaChange::Normal => self.direction.is_none(),
+            DmaChange::Drop | DmaChange::Corrupt { .. } | DmaChange::Fail(_) => false,
+        }
+    }
+}
+
 /// What becomes of DMA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DmaChange {

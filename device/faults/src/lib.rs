@@ -59,7 +59,7 @@ pub use function::{DmaAction, InterruptAction, InterruptFault, NvmeAction, NvmeF
 pub use latency::{MAX_LATENCY, ReadLatency};
 pub use nearest::Nearest;
 pub use parse::disturbance as parse_disturbance;
-pub use read_data::{ReadAnswer, ReadData, ReadTarget, SpaceName};
+pub use read_data::{ReadAnswer, ReadData, ReadTarget};
 pub use registry::{RegisterInfo, Registry};
 pub use rule::{
     Action, BarAction, CardAction, Cause, Chance, Conditions, LinkAction, Moment, Pattern, Rule, RuleName,

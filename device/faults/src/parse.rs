@@ -7,13 +7,14 @@ mod slot;
 mod trigger;
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::duration::{self, MAX_DELAY};
 use crate::error::RuleError;
-use crate::latency::{MAX_LATENCY, ReadLatency};
+use crate::latency::{MAX_LATENCY, MAX_TRACE, ReadLatency};
 use crate::nearest::{Nearest, quoted};
 use crate::rule::{Action, BarAction, CardAction, Cause, Rule, RuleName, StuckBusy, Trigger};
 use crate::slot::SlotAction;
@@ -51,6 +52,12 @@ const ACTIONS: &[&str] = &[
     "config",
     "power-state",
     "wire",
+];
+const BAR_WORDS: &[(&str, BarAction)] = &[("vanish", BarAction::Vanish), ("return", BarAction::Return)];
+const CARD_WORDS: &[(&str, CardAction)] = &[
+    ("eject", CardAction::Eject),
+    ("insert", CardAction::Insert),
+    ("over-current", CardAction::OverCurrent),
 ];
 const LATENCY_KEYS: &[&str] = &["min", "max", "mean", "seed", "trace-ns"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
@@ -96,7 +103,8 @@ fn action_list(value: &Value) -> Parsed<Vec<Action>> {
     list.iter().enumerate().map(|(index, value)| action(&format!("do[{index}]"), value)).collect()
 }
 
-fn action(place: &str, value: &Value) -> Parsed<Action> {
+/// Reads an action.
+pub(crate) fn action(place: &str, value: &Value) -> Parsed<Action> {
     let table = table(place, value, ACTIONS)?;
     let mut entries = table.iter();
     let (key, value) =
@@ -108,16 +116,13 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
     }
     let place = format!("{place}.{key}");
     Ok(match key.as_str() {
-        "bar" => match word(&place, value, &["vanish", "return"])? {
-            "vanish" => Action::Bar(BarAction::Vanish),
-            _ => Action::Bar(BarAction::Return),
-        },
+        "bar" => Action::Bar(named(&place, value, BAR_WORDS)?),
         "link" => Action::Link(slot::link(&place, value)?),
         "presence" => slot::presence(&place, value)?,
-        "presence-lead" => Action::PresenceLead(slot_time(&place, value, "a lead")?),
-        "presence-lag" => Action::PresenceLag(slot_time(&place, value, "a lag")?),
-        "absence-lead" => Action::Slot(SlotAction::AbsenceLead(slot_time(&place, value, "a lead")?)),
-        "absence-lag" => Action::Slot(SlotAction::AbsenceLag(slot_time(&place, value, "a lag")?)),
+        "presence-lead" => Action::PresenceLead(long_time(&place, value, "a lead")?),
+        "presence-lag" => Action::PresenceLag(long_time(&place, value, "a lag")?),
+        "absence-lead" => Action::Slot(SlotAction::AbsenceLead(long_time(&place, value, "a lead")?)),
+        "absence-lag" => Action::Slot(SlotAction::AbsenceLag(long_time(&place, value, "a lag")?)),
         "attention-button" => {
             word(&place, value, &["press"])?;
             Action::Slot(SlotAction::AttentionButton)
@@ -136,12 +141,8 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
             Action::Slot(SlotAction::Dpc)
         }
         "relink" if value == "fail" => Action::RelinkFails,
-        "relink" => Action::Relink(slot_time(&place, value, "a relink time")?),
-        "card" => match word(&place, value, &["eject", "insert", "over-current"])? {
-            "eject" => Action::Card(CardAction::Eject),
-            "insert" => Action::Card(CardAction::Insert),
-            _ => Action::Card(CardAction::OverCurrent),
-        },
+        "relink" => Action::Relink(long_time(&place, value, "a relink time")?),
+        "card" => Action::Card(named(&place, value, CARD_WORDS)?),
         "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
         "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
         "read-data" => Action::ReadData(function::read_data(&place, value)?),
@@ -149,18 +150,10 @@ fn action(place: &str, value: &Value) -> Parsed<Action> {
         "dma" => Action::Dma(function::dma(&place, value)?),
         "nvme" => Action::Nvme(function::nvme(&place, value)?),
         "card-corrupt" => Action::CardCorrupt(function::card_corrupt(&place, value)?),
-        "config" => match word(&place, value, &["vanish", "return"])? {
-            "vanish" => Action::Config(BarAction::Vanish),
-            _ => Action::Config(BarAction::Return),
-        },
+        "config" => Action::Config(named(&place, value, BAR_WORDS)?),
         "power-state" => Action::PowerState { stuck: word(&place, value, &["stuck", "normal"])? == "stuck" },
         _ => Action::Wire(wire(&place, value)?),
     })
-}
-
-/// A time that the slot takes for something.
-fn slot_time(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
-    time(place, value, what, MAX_DELAY, "24 h")
 }
 
 fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
@@ -181,7 +174,7 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
     }
     let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
     if let Some(trace) = table.get("trace-ns") {
-        return Ok(ReadLatency::Trace(function::trace(&format!("{place}.trace-ns"), trace)?));
+        return Ok(ReadLatency::Trace(latency_trace(&format!("{place}.trace-ns"), trace)?));
     }
     if let Some(mean) = table.get("mean") {
         let mean = latency(&format!("{place}.mean"), mean, "a latency")?;
@@ -197,6 +190,22 @@ fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
         return Err(format!("{place}: min ({}) is above max ({})", spaced(min), spaced(max)));
     }
     Ok(ReadLatency::Uniform { min, max, seed })
+}
+
+/// The times of a recorded trace.
+fn latency_trace(place: &str, value: &Value) -> Parsed<Arc<[Duration]>> {
+    let Value::Array(list) = value else {
+        return Err(format!("{place}: a list of nanoseconds is needed, not {}", describe(value)));
+    };
+    if list.is_empty() || list.len() > MAX_TRACE {
+        return Err(format!("{place}: a trace has from 1 to {MAX_TRACE} latencies, not {}", list.len()));
+    }
+    let one = |(at, value): (usize, &Value)| {
+        let place = format!("{place}[{at}]");
+        let nanoseconds = number(&place, value)?;
+        latency(&place, &Value::String(format!("{nanoseconds}ns")), "a latency")
+    };
+    list.iter().enumerate().map(one).collect()
 }
 
 fn latency(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
@@ -304,6 +313,14 @@ fn word<'a>(place: &str, value: &Value, known: &[&'a str]) -> Parsed<&'a str> {
     found.copied().ok_or_else(|| format!("{place}: unknown word {}{}", quoted(text), suggestion(text, known)))
 }
 
+/// One of a few words, each of which stands for something.
+fn named<T: Copy>(place: &str, value: &Value, names: &[(&'static str, T)]) -> Parsed<T> {
+    let words: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    let word = word(place, value, &words)?;
+    let found = names.iter().find(|(name, _)| *name == word).map(|(_, named)| *named);
+    found.ok_or_else(|| format!("{place}: one of {} is needed", words.join(", ")))
+}
+
 /// The end of a message about a word that is none of a few: what was meant, or if that is not clear, all of them.
 fn suggestion(word: &str, known: &[&str]) -> String {
     let nearest = Nearest::new(word, known.iter().copied());
@@ -381,6 +398,11 @@ fn time(place: &str, value: &Value, what: &str, limit: Duration, limit_text: &st
         return Err(format!("{place}: {} is above the limit of {limit_text}", spaced(duration)));
     }
     Ok(duration)
+}
+
+/// A delay, or how long a card or the slot takes for something.
+fn long_time(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
+    time(place, value, what, MAX_DELAY, "24 h")
 }
 
 /// A duration as prose has it, with a space before the unit.

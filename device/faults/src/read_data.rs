@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sdmorph_pci::{Access, Answer, DataChange, Space, mask_of_size};
 use serde_json::{Map, Value, json};
 
-use crate::rule::{hexadecimal, insert_some};
+use crate::rule::{SpaceKind, hexadecimal, insert_some};
 
 /// `read-data`: what reads of a register or of a space answer from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,35 +24,7 @@ pub enum ReadTarget {
     /// Those of the register of that name.
     Register(String),
     /// All of a space. Values are of 32 bits then, at each address that is a multiple of 4.
-    Space(SpaceName),
-}
-
-/// Which space of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpaceName {
-    /// Configuration space.
-    Config,
-    /// Its BAR.
-    Bar,
-    /// The registers behind the reader's HAIMR.
-    Internal,
-}
-
-impl SpaceName {
-    pub(crate) const NAMES: &[(&str, Self)] =
-        &[("config", Self::Config), ("bar", Self::Bar), ("internal", Self::Internal)];
-
-    pub(crate) fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, space)| *space == self).map_or("", |(name, _)| name)
-    }
-
-    fn of(space: Space) -> Self {
-        match space {
-            Space::Config => Self::Config,
-            Space::Bar(_) => Self::Bar,
-            Space::Internal => Self::Internal,
-        }
-    }
+    Space(SpaceKind),
 }
 
 /// What reads answer.
@@ -152,7 +124,7 @@ pub(crate) fn is_in_slot(function: &str) -> bool {
 }
 
 /// What a fault of a space is about.
-pub(crate) type SpaceKey = (Option<&'static str>, SpaceName);
+pub(crate) type SpaceKey = (Option<&'static str>, SpaceKind);
 
 /// The spaces whose reads answer something else.
 #[derive(Debug, Clone, Default)]
@@ -196,7 +168,7 @@ impl Spaces {
             return DataChange::NONE;
         }
         let meets = |(wanted, space): SpaceKey| {
-            space == SpaceName::of(access.space)
+            space == SpaceKind::from(access.space)
                 && wanted.map_or_else(|| is_in_slot(function), |wanted| wanted == function)
         };
         let faults = self.faults.iter().filter(|fault| meets(fault.key));

@@ -129,7 +129,7 @@ impl Registry {
 
     /// The function of that name.
     pub(crate) fn function(&self, name: &str) -> Option<&'static str> {
-        self.registers().map(|register| register.function).find(|function| *function == name)
+        self.functions.iter().find(|function| **function == name).copied()
     }
 
     pub(crate) fn event(&self, name: &str) -> Option<&'static str> {

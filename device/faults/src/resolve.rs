@@ -79,8 +79,8 @@ fn trigger(
         Cause::AnyAccess { direction, function, space, offset, value } => {
             let mut places = Vec::new();
             for function in lookup.functions(function.as_deref())? {
-                for (kind, _) in
-                    SpaceKind::ALL.iter().filter(|(kind, _)| space.is_none_or(|space| space == *kind))
+                for (_, kind) in
+                    SpaceKind::NAMES.iter().filter(|(_, kind)| space.is_none_or(|space| space == *kind))
                 {
                     places.extend(directions(*direction).map(|way| Place::Space(function, *kind, way)));
                 }
@@ -222,9 +222,8 @@ impl<'a> Lookup<'a> {
     }
 
     fn function(&self, name: &str) -> Result<&'static str, RuleError> {
-        let known = self.names.functions();
-        let found = known.iter().find(|function| **function == name).copied();
-        found.ok_or_else(|| self.unknown("function", name, known.iter().copied()))
+        let found = self.names.function(name);
+        found.ok_or_else(|| self.unknown("function", name, self.names.functions().iter().copied()))
     }
 
     /// The function that `on.function` names, or all.
@@ -314,7 +313,7 @@ impl<'a> Lookup<'a> {
 
     /// Whose interrupts can meet a fault. VMD's own are those of the others, remapped.
     fn interrupter(&self, function: Option<&str>) -> Result<(), RuleError> {
-        let known = || self.names.registers().map(|register| register.function).filter(|name| *name != "vmd");
+        let known = || self.names.functions().iter().copied().filter(|name| *name != "vmd");
         match function.filter(|function| known().all(|name| name != *function)) {
             Some(unknown) => Err(self.unknown("function", unknown, known())),
             None => Ok(()),

@@ -226,6 +226,14 @@ impl std::borrow::Borrow<str> for RuleName {
 }
 
 impl Action {
+    /// Reads an action from its JSON form, as it stands in a rule's `do`. Whether it fits a trigger is not looked at.
+    ///
+    /// # Errors
+    /// [`RuleError::Malformed`], with the place and what is right there.
+    pub fn from_json(value: &Value) -> Result<Self, RuleError> {
+        parse::action("do", value).map_err(|message| RuleError::Malformed { rule: None, message })
+    }
+
     /// The action in its JSON form.
     #[must_use]
     pub fn to_json(&self) -> Value {

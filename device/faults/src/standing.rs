@@ -98,10 +98,10 @@ impl Standing {
             return;
         }
         let is_normal = action.what == DmaChange::Normal;
-        if is_normal {
+        let takes_all = is_normal && action.direction.is_none();
+        if takes_all {
             self.dma_held_until = None;
         }
-        let takes_all = is_normal && action.direction.is_none();
         self.dma.retain(|fault| !takes_all && fault.action.direction != action.direction);
         if !is_normal {
             let seed = if let DmaChange::Corrupt { seed, .. } = action.what { seed } else { 0 };
@@ -126,8 +126,8 @@ impl Standing {
         }
     }
 
-    /// What becomes of an interrupt message of `function`; and how much later it arrives, if it does so later.
-    pub(crate) fn interrupt(&mut self, function: &str, message: Message) -> (Effect, Option<Duration>) {
+    /// What becomes of an interrupt message of `function`.
+    pub(crate) fn interrupt(&mut self, function: &str, message: Message) -> Effect {
         let fits = |fault: &Interrupts| {
             let InterruptAction { function: wanted, vector, .. } = &fault.action;
             vector.is_none_or(|vector| vector == message.vector)
@@ -135,10 +135,10 @@ impl Standing {
         };
         let met = meet(&mut self.interrupts, fits, |fault| (fault.action.what, fault.left.spend()));
         match met {
-            Some(InterruptFault::Drop) => (Effect::Lost, None),
-            Some(InterruptFault::Duplicate) => (Effect::Twice, None),
-            Some(InterruptFault::Delay(time)) => (Effect::Lost, Some(time)),
-            Some(InterruptFault::Spurious | InterruptFault::Normal) | None => (Effect::None, None),
+            Some(InterruptFault::Drop) => Effect::Lost,
+            Some(InterruptFault::Duplicate) => Effect::Twice,
+            Some(InterruptFault::Delay(time)) => Effect::Late(time),
+            Some(InterruptFault::Spurious | InterruptFault::Normal) | None => Effect::None,
         }
     }
 

@@ -194,12 +194,12 @@ impl Span {
 }
 
 impl SpaceKind {
-    /// All of them, with their names.
-    pub(crate) const ALL: [(Self, &'static str); 3] =
-        [(Self::Config, "config"), (Self::Bar, "bar"), (Self::Internal, "internal")];
+    /// All of them, by their names.
+    pub(crate) const NAMES: &[(&str, Self)] =
+        &[("config", Self::Config), ("bar", Self::Bar), ("internal", Self::Internal)];
 
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 }
 

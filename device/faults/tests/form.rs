@@ -367,7 +367,10 @@ fn every_fault_at_the_wire_is_read_and_written_back_in_the_same_form() {
         let rule = rule(json!({ "message": "region-read" }), action.clone());
         assert_eq!(rule.actions, [Action::Wire(expected)], "{action}");
         assert_eq!(rule.to_json()["do"], action);
+        assert_eq!(Action::from_json(&action), Ok(Action::Wire(expected)), "by itself");
     }
+    let error = Action::from_json(&json!({ "wire": "drp" })).unwrap_err().to_string();
+    assert_eq!(error, "do.wire: unknown word \"drp\"; did you mean \"drop\"?");
     let by_number = rule(json!({ "message": "version" }), json!({ "wire": { "error": 5 } }));
     assert_eq!(by_number.to_json()["do"], json!({ "wire": { "error": "EIO" } }), "a number that has a name");
     let list = json!([{ "wire": "drop" }, { "link": "down" }]);

@@ -109,12 +109,14 @@ impl Bench {
         due
     }
 
-    /// Keeps an interrupt message for later. With too many, they are lost.
-    fn keep_late(&mut self, at: Duration, function: &'static str, message: Message) {
-        if self.late.len() < MAX_LATE {
+    /// Keeps an interrupt message for later. False if there are too many, and it is lost.
+    fn keep_late(&mut self, at: Duration, function: &'static str, message: Message) -> bool {
+        let has_room = self.late.len() < MAX_LATE;
+        if has_room {
             self.late.insert((at, self.late_sent), (function, message));
             self.late_sent += 1;
         }
+        has_room
     }
 
     /// Records what a fault has made of the thing recorded before.
@@ -173,15 +175,18 @@ impl Observer for Bench {
         }
         match (what, outcome.effect) {
             (Happening::Event(event), _) => self.events.push_back(*event),
-            (Happening::Interrupt(message), effect) => match (effect, outcome.late) {
-                (Effect::Lost, Some(after)) => {
-                    self.keep_late(now.saturating_add(after), function, *message);
-                    self.record_fault(now, function, "interrupt-delayed");
-                }
-                (Effect::Lost, None) => self.record_fault(now, function, "interrupt-lost"),
-                (Effect::Twice, _) => self.record_fault(now, function, "interrupt-duplicated"),
-                _ => {}
-            },
+            (Happening::Interrupt(message), Effect::Late(after)) => {
+                let is_kept = self.keep_late(now.saturating_add(after), function, *message);
+                self.record_fault(
+                    now,
+                    function,
+                    if is_kept { "interrupt-delayed" } else { "interrupt-lost" },
+                );
+            }
+            (Happening::Interrupt(_), Effect::Lost) => self.record_fault(now, function, "interrupt-lost"),
+            (Happening::Interrupt(_), Effect::Twice) => {
+                self.record_fault(now, function, "interrupt-duplicated");
+            }
             (Happening::Nvme(_), Effect::Lost) => self.record_fault(now, function, "completion-lost"),
             (Happening::Nvme(_), Effect::Status(_)) => self.record_fault(now, function, "command-failed"),
             (Happening::Dma { .. }, _) => {
@@ -223,5 +228,34 @@ impl Observer for Bench {
 
     fn dma_held_until(&self, now: Duration, function: &'static str) -> Option<Duration> {
         self.faults.dma_held_until(now, function)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sdmorph_faults::Rule;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn message_that_cannot_be_kept_for_later_is_recorded_as_lost() {
+        let mut bench = Bench::new(Engine::new(crate::names::registry()));
+        let delay = json!({ "interrupt": { "what": "delay", "time": "1s" } });
+        let rule = json!({ "name": "late", "on": { "start": true }, "do": delay });
+        bench.faults.add(Rule::from_json(&rule).unwrap(), Duration::ZERO).unwrap();
+        assert_eq!(bench.faults.due(Duration::ZERO).len(), 1);
+        let message = Message { vector: 0, address: 0xfee0_0000, data: 0 };
+        let send = |bench: &mut Bench| {
+            let effect = bench.happened(Duration::ZERO, "reader", &Happening::Interrupt(message));
+            assert_eq!(effect, Effect::Late(Duration::from_secs(1)));
+            bench.recorder.since(bench.recorder.next_seq() - 1, 1).remove(0).what
+        };
+        for _ in 0..MAX_LATE {
+            assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-delayed"));
+        }
+        assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-lost"));
+        assert_eq!(bench.take_late(Duration::from_secs(1)).len(), MAX_LATE);
+        assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-delayed"));
     }
 }

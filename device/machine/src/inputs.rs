@@ -23,6 +23,7 @@ use sdmorph_rtsx::vendor_config::Settings;
 use serde_json::{Map, Value, json};
 
 use crate::machine::{Machine, Region};
+use crate::record::{hex, hex_bytes, put, space_name};
 use crate::tap::{Answered, Answers, HostAnswer, Tap};
 use crate::{CardKind, Setup};
 
@@ -213,23 +214,6 @@ impl Machine {
     }
 }
 
-/// Puts the fields of `value`, an object, into `map`.
-fn put(map: &mut Map<String, Value>, value: Value) {
-    if let Value::Object(fields) = value {
-        map.extend(fields);
-    }
-}
-
-fn hex(value: u64) -> Value {
-    Value::String(format!("{value:#x}"))
-}
-
-/// Bytes as hexadecimal digits, first byte first.
-pub(crate) fn hex_bytes(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
-}
-
 /// The first line's fields.
 pub(crate) fn setup_json(setup: Setup) -> Value {
     json!({
@@ -238,7 +222,7 @@ pub(crate) fn setup_json(setup: Setup) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "chip": setup.model().name,
         "vendor-settings": setup.settings().map(Settings::snapshot),
-        "slot-equipment": setup.slot().words(),
+        "slot-equipment": setup.equipment().words(),
     })
 }
 
@@ -315,13 +299,6 @@ impl CardPlan {
     }
 }
 
-fn region_name(region: Region) -> String {
-    match region {
-        Region::Config => "config".to_owned(),
-        Region::Bar(bar) => format!("bar{bar}"),
-    }
-}
-
 impl Call {
     /// Bytes of contents.
     pub(crate) fn bytes(&self) -> usize {
@@ -368,12 +345,12 @@ impl Call {
                 let answer = hex_bytes(answer);
                 put(
                     &mut map,
-                    json!({"region": region_name(*region), "offset": hex(*offset), "answer": answer}),
+                    json!({"region": space_name((*region).into()), "offset": hex(*offset), "answer": answer}),
                 );
                 if delay.is_zero() { Value::Null } else { json!({"delay_ns": delay.as_nanos() as u64}) }
             }
             Call::Write { region, offset, data } => {
-                json!({"region": region_name(*region), "offset": hex(*offset), "data": hex_bytes(data)})
+                json!({"region": space_name((*region).into()), "offset": hex(*offset), "data": hex_bytes(data)})
             }
             Call::VectorMasked { vector, masked } => json!({"vector": vector, "masked": masked}),
             Call::Message { number, wire } => {

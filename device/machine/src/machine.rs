@@ -9,7 +9,7 @@ use sdmorph_pci::port::{Equipment, PortProfile, RootPort};
 use sdmorph_pci::seam;
 use sdmorph_pci::topology::RootBus;
 use sdmorph_pci::{
-    Clock, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, World, mask_of_size,
+    Clock, Ctx, Event, GuestMemory, InterruptSink, PciFunction, ResetKind, Space, World, mask_of_size,
 };
 use sdmorph_rtsx::Rtsx;
 use sdmorph_rtsx::vendor_config::Settings;
@@ -52,6 +52,15 @@ pub enum Region {
     Config,
     /// A BAR of VMD.
     Bar(u8),
+}
+
+impl From<Region> for Space {
+    fn from(region: Region) -> Self {
+        match region {
+            Region::Config => Space::Config,
+            Region::Bar(bar) => Space::Bar(bar),
+        }
+    }
 }
 
 /// The whole device.
@@ -113,7 +122,7 @@ impl Machine {
         });
         Self {
             setup,
-            vmd: topology(setup.reader(), setup.slot()),
+            vmd: topology(setup.reader(), setup.equipment()),
             bench,
             clock: CallClock::default(),
             host,
@@ -254,7 +263,8 @@ impl Machine {
         self.note(|| Call::StorageEnded);
     }
 
-    fn wake(&mut self) {
+    /// Has every function look at what it waits for.
+    pub(crate) fn wake(&mut self) {
         self.with_vmd(|vmd, above| {
             let mut ctx = seam::inside(vmd, above);
             vmd.wake(&mut ctx);
@@ -280,7 +290,7 @@ impl Machine {
             "time-ns": self.clock.now().as_nanos() as u64,
             "chip": self.setup.model().name,
             "vendor-settings": self.setup.settings().map(Settings::snapshot),
-            "slot-equipment": self.setup.slot().words(),
+            "slot-equipment": self.setup.equipment().words(),
             "phase": self.phase,
             "card": self.card.as_ref().map(|card| card.kind.name()),
             "card-at-hand": self.at_hand.as_ref().map(|ready| ready.inserted.kind.name()),

@@ -163,8 +163,21 @@ pub fn space_name(space: Space) -> String {
     }
 }
 
-fn hex(value: u64) -> Value {
+/// Puts the fields of `value`, an object, into `map`.
+pub(crate) fn put(map: &mut Map<String, Value>, value: Value) {
+    if let Value::Object(fields) = value {
+        map.extend(fields);
+    }
+}
+
+pub(crate) fn hex(value: u64) -> Value {
     Value::String(format!("{value:#x}"))
+}
+
+/// Bytes as hexadecimal digits, first byte first.
+pub(crate) fn hex_bytes(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 impl Record {
@@ -174,11 +187,7 @@ impl Record {
         let mut map = Map::new();
         map.insert("seq".to_owned(), self.seq.into());
         map.insert("t_ns".to_owned(), (self.time.as_nanos() as u64).into());
-        let mut put = |fields: Value| {
-            if let Value::Object(fields) = fields {
-                map.extend(fields);
-            }
-        };
+        let mut put = |fields| put(&mut map, fields);
         match &self.what {
             Recorded::Access(function, access) => {
                 put(json!({
@@ -218,9 +227,7 @@ impl Record {
                 "fn": function,
                 "name": name,
                 "argument": hex(u64::from(*argument)),
-                "response": response.as_ref().map(|bytes| {
-                    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-                }),
+                "response": response.as_deref().map(hex_bytes),
             })),
             Recorded::Nvme(function, command) => {
                 put(json!({

@@ -319,12 +319,7 @@ impl Running {
             Call::ScenarioLoad { name, rules, replace } => {
                 machine.scenario_load(now, &name, rules, replace).map_err(text)?;
             }
-            Call::Inject(rule) => {
-                let rule = rule.to_json();
-                let (name, actions) = (rule.get("name"), rule.get("do"));
-                let name = name.and_then(Value::as_str).unwrap_or_default();
-                machine.inject(now, name, actions.unwrap_or(&Value::Null)).map_err(text)?;
-            }
+            Call::Inject(rule) => machine.inject_rule(now, rule).map_err(text)?,
         }
         Ok(())
     }

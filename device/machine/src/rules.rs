@@ -35,14 +35,20 @@ impl Machine {
     /// As for [`Machine::rule_add`], of a rule with these actions; a fault at the wire has no message to happen to.
     pub fn inject(&mut self, now: Duration, name: &str, actions: &Value) -> Result<(), RuleError> {
         let rule = Rule::from_json(&json!({"name": name, "on": {"start": true}, "do": actions}))?;
+        self.inject_rule(now, rule)
+    }
+
+    /// The same, of a rule that hits at once.
+    pub(crate) fn inject_rule(&mut self, now: Duration, rule: Rule) -> Result<(), RuleError> {
         self.is_equipped_for(&rule)?;
         let noted = self.inputs.is_some().then(|| rule.clone());
         let injected = self.call(now, |machine| {
             let now = machine.clock.now();
+            let name = rule.name.clone();
             machine.bench.faults.add(rule, now)?;
             let fired = machine.bench.faults.due(now);
             machine.bench.fire(now, fired);
-            machine.bench.faults.remove(name).map(drop)
+            machine.bench.faults.remove(name.as_str()).map(drop)
         });
         self.note_rule(&injected, noted, Call::Inject);
         injected
@@ -91,7 +97,13 @@ impl Machine {
         match (&loaded, noted) {
             (Ok(()), noted) => {
                 self.watch_messages();
-                self.call(now, |machine| machine.mark(&format!("scenario {name}")));
+                self.call(now, |machine| {
+                    machine.mark(&format!("scenario {name}"));
+                    if replace {
+                        // DMA that the old rules held up goes on.
+                        machine.wake();
+                    }
+                });
                 let (name, rules) = (name.to_owned(), noted.unwrap_or_default());
                 self.note(|| Call::ScenarioLoad { name, rules, replace });
             }
@@ -208,6 +220,8 @@ impl Machine {
                 // The rules' engine keeps these, and what follows, itself.
                 NvmeFault::Normal | NvmeFault::Fail(_) | NvmeFault::DropCompletion => {}
             }),
+            // The engine holds it up; who waits for that to end does not look before it was to end.
+            Action::Dma(dma) if dma.is_about_hold() => self.wake(),
             Action::ReadLatency(_)
             | Action::StuckBusy(_)
             | Action::ReadData(_)

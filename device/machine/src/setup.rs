@@ -45,13 +45,13 @@ impl Setup {
 
     /// The same in a slot that is equipped like this.
     #[must_use]
-    pub fn with_slot(self, equipment: Equipment) -> Self {
+    pub fn with_equipment(self, equipment: Equipment) -> Self {
         Self { equipment, ..self }
     }
 
     /// What the slot and its port are equipped with.
     #[must_use]
-    pub fn slot(self) -> Equipment {
+    pub fn equipment(self) -> Equipment {
         self.equipment
     }
 

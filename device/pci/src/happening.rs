@@ -1,5 +1,7 @@
 //! What can happen in a device, as recorders see it and rules match it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::capability::Severity;
@@ -144,6 +146,8 @@ pub enum Effect {
     Data(DataChange),
     /// An interrupt message or a completion is lost on its way. Its sender does not know.
     Lost,
+    /// An interrupt message arrives this much later, likewise: whoever answers this keeps it until then, or loses it.
+    Late(Duration),
     /// An interrupt message arrives twice.
     Twice,
     /// An NVMe command that was fetched is not done and ends with this status: its code in bits 7:0, its type in 10:8.

@@ -213,11 +213,11 @@ impl<'a> Ctx<'a> {
     }
 
     /// Sends an interrupt message, which is a memory write: it needs bus mastering. Returns whether it left; it may still
-    /// be lost.
+    /// be lost, or be [passed on](Self::pass_on) later.
     pub fn send(&mut self, message: Message) -> bool {
         if self.bus_master {
             let copies = match self.happened(&Happening::Interrupt(message)) {
-                Effect::Lost => 0,
+                Effect::Lost | Effect::Late(_) => 0,
                 Effect::Twice => 2,
                 _ => 1,
             };

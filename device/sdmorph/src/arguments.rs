@@ -161,7 +161,7 @@ impl ServeOptions {
         let setup =
             settings.and_then(|settings| Setup::new(self.chip, settings)).context("--vendor-settings")?;
         let slot = Equipment::from_words(self.slot.iter().map(String::as_str));
-        let setup = setup.with_slot(slot);
+        let setup = setup.with_equipment(slot);
         Ok(if self.record_inputs { setup.with_inputs_recorded() } else { setup })
     }
 }

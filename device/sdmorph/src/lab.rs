@@ -158,10 +158,13 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
         Some(own) => vec![own],
         None => vec![KernelChoice::default()],
     };
-    // Whether the module can be built for a kernel of the user's own is seen when a run asks for it.
+    // Whether modules can be built for a kernel of the user's own is seen when a run asks for it.
     let unfix = kernels.iter().all(KernelChoice::is_stock);
-    let needs =
+    let mut needs =
         shipped()?.iter().fold(Needs::default(), |needs, scenario| needs.and(&scenario.guest.needs()));
+    if !unfix {
+        needs.kernel_modules.clear();
+    }
     let request =
         Request { kernels, unfix, needs, refresh: options.refresh, overrides: Overrides::from_env() };
     let wrap = |error: assets::Error| Failure::Surroundings(error.into());

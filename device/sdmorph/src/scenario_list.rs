@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use sdmorph_lab::oops::OopsKind;
 use sdmorph_lab::scenario::{
-    Check, Evidence, Expected, Happening, Image, Inlined, Moment, OopsPattern, SHIPPED_TESTS, Scenario,
+    BlockedPattern, Check, Evidence, Expected, Happening, Image, Inlined, Moment, OopsPattern, SHIPPED_TESTS,
+    Scenario,
 };
 
 /// The page `docs/src/scenario-list.md`.
@@ -75,6 +76,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     for (package, programs) in &guest.packages {
         let _ = writeln!(page, "| programs of `{package}` | {} |", codes(programs));
     }
+    if !guest.kernel_modules.is_empty() {
+        let _ = writeln!(page, "| kernel modules of the lab's own | {} |", codes(&guest.kernel_modules));
+    }
     if !guest.tools.is_empty() {
         let _ = writeln!(page, "| programs of the lab's own | {} |", codes(&guest.tools));
     }
@@ -127,6 +131,9 @@ fn describe(page: &mut String, scenario: &Scenario) {
     if let Some(fault) = &verdict.fault {
         criteria(page, "fault", fault);
     }
+    if let Some(hang) = &verdict.hang {
+        criteria(page, "hang", hang);
+    }
     criteria(page, "clean", &verdict.clean);
     if !moments.is_empty() {
         let _ = writeln!(page, "\n| Time in the report | Taken from |\n|---|---|");
@@ -153,6 +160,8 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
         rules,
         dead_reads,
         order,
+        never,
+        blocked,
         oops,
         may_fail,
         memory_growth_mib,
@@ -164,6 +173,9 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
     };
     if let Some(oops) = oops {
         point("an oops", pattern(oops));
+    }
+    if let Some(BlockedPattern { task, chain }) = blocked {
+        point("a task that hangs", format!("`{task}`, in {}", codes(chain)));
     }
     if !log.is_empty() {
         point("on the guest's console", codes(log));
@@ -182,6 +194,9 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
     }
     if !order.is_empty() {
         point("in this order", order.join(", then "));
+    }
+    if !never.is_empty() {
+        point("never", never.join(", "));
     }
     if !may_fail.is_empty() {
         point("the guest's tests that may fail", codes(may_fail));
@@ -219,7 +234,7 @@ fn taken_from(moment: &Moment) -> String {
         (None, Some(what)) => ("last", what),
         (None, None) => return String::new(),
     };
-    let Happening { event, read, write, dead_read, dead_write, log, after } = what;
+    let Happening { event, read, write, dead_read, dead_write, log, note, after } = what;
     let named =
         |kind: &str, name: &Option<String>| name.as_ref().map(|name| format!("{kind} `{}`", cell(name)));
     let dead = |kind: &str, at: &Option<u64>| at.map(|at| format!("{kind} the vanished BAR at `{at:#05x}`"));
@@ -229,6 +244,7 @@ fn taken_from(moment: &Moment) -> String {
         .or_else(|| dead("read of", dead_read))
         .or_else(|| dead("write to", dead_write))
         .or_else(|| named("console line", log))
+        .or_else(|| named("note", note))
         .unwrap_or_default();
     let after = after.as_ref().map_or_else(String::new, |event| format!(" after `{event}`"));
     format!("{which} {taken}{after}")
@@ -237,6 +253,7 @@ fn taken_from(moment: &Moment) -> String {
 fn expected(expected: Expected) -> &'static str {
     match expected {
         Expected::Fault => "`fault`",
+        Expected::Hang => "`hang`",
         Expected::Clean => "`clean`",
         Expected::Any => "`fault` or `clean`: it is there to be counted",
     }
@@ -259,6 +276,7 @@ fn kind_in_words(kind: OopsKind) -> &'static str {
         OopsKind::GeneralProtection => "a general protection fault",
         OopsKind::Bug => "a kernel BUG",
         OopsKind::Warning => "a warning",
+        OopsKind::Kasan => "a report of KASAN",
         OopsKind::Stall => "a stall",
         OopsKind::Other => "an oops of another kind",
     }

@@ -29,7 +29,7 @@ impl ScenarioRules {
     /// Whether the scenario's machine would take them.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let equipment = Equipment::from_words(self.scenario.device.slot.words());
-        self.load(&Shared::with_setup(Setup::default().with_slot(equipment)))
+        self.load(&Shared::with_setup(Setup::default().with_equipment(equipment)))
     }
 
     /// Gives them to a machine, in place of those that it has.

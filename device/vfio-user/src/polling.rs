@@ -5,9 +5,10 @@
 //! for nothing; so after a miss there is no polling for a while, and for longer after each further miss: of the time in
 //! which nothing is found, at most one part in [`LONGEST_PAUSE`] is spent on looking.
 //!
-//! A client on the same core can only send while this thread does not run. Its message is there before the first look,
-//! or else polling keeps it from being sent; so what is found at the first look says nothing for polling, and the misses
-//! soon end it. Which cores there are is not asked: a server that is pinned to one may have its client on another.
+//! A client on the same core can only send while this thread does not run: before the first look, or while this thread
+//! lets others run between two looks. So what is found at the first look says nothing for polling; and what is always
+//! found at the second one, after the core was given away once, would have come as soon to a thread that sleeps. That
+//! is a miss, too. Which cores there are is not asked: a server that is pinned to one may have its client on another.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::link::later;
 
 /// The longest pause after misses, in windows.
 const LONGEST_PAUSE: u32 = 128;
+
+/// After so many messages in turn that were there at the second look, sleeping would have done.
+const SECOND_LOOKS: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
 const MESSAGES_A_LOOK: u32 = 8;
@@ -32,12 +36,22 @@ pub(crate) struct Poller {
     until: Option<Instant>,
     /// How often this wait was looked at.
     looks: u32,
+    /// Messages in turn that were there at the second look, not counting those of the first.
+    second_looks: u32,
 }
 
 impl Poller {
     /// Polls for at most `window` before a sleep; not at all if it is zero.
     pub(crate) fn new(window: Duration) -> Self {
-        Self { window, pause: Duration::ZERO, resume: None, unseen: 0, until: None, looks: 0 }
+        Self {
+            window,
+            pause: Duration::ZERO,
+            resume: None,
+            unseen: 0,
+            until: None,
+            looks: 0,
+            second_looks: 0,
+        }
     }
 
     /// Something was just received or answered: a wait begins that may be polled for.
@@ -73,17 +87,27 @@ impl Poller {
             self.looks = self.looks.saturating_add(1);
             return true;
         }
+        self.miss(now);
+        false
+    }
+
+    fn miss(&mut self, now: Instant) {
         self.until = None;
         let longest = self.window.saturating_mul(LONGEST_PAUSE);
         self.pause = self.pause.saturating_mul(2).clamp(self.window.min(longest), longest);
         self.resume = Some(later(now, self.pause));
-        false
     }
 
     /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
-        if self.looks > 1 {
-            self.pause = Duration::ZERO;
+        match self.looks {
+            0 | 1 => {}
+            2 if self.second_looks >= SECOND_LOOKS => self.miss(Instant::now()),
+            2 => self.second_looks += 1,
+            _ => {
+                self.pause = Duration::ZERO;
+                self.second_looks = 0;
+            }
         }
     }
 }
@@ -120,7 +144,7 @@ mod tests {
     fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_was_there_already_does_not() {
         let long = WINDOW * 8;
         let mut poller = Poller { pause: long, ..Poller::new(WINDOW) };
-        for (looks, then) in [(1, long), (2, Duration::ZERO)] {
+        for (looks, then) in [(1, long), (2, long), (3, Duration::ZERO)] {
             let now = Instant::now();
             poller.looks = 0;
             poller.begin_at(now);
@@ -128,6 +152,32 @@ mod tests {
             poller.hit();
             assert_eq!(poller.pause, then);
         }
+    }
+
+    /// Whether a message that is there at that look was polled for.
+    fn polled(poller: &mut Poller, looks: u32) -> bool {
+        poller.looks = 0;
+        poller.begin_at(Instant::now());
+        let polls = poller.until.is_some();
+        if polls {
+            (0..looks).for_each(|_| assert!(poller.go_on()));
+            poller.hit();
+        }
+        polls
+    }
+
+    #[test]
+    fn client_that_sends_whenever_others_may_run_is_not_polled_for() {
+        // The pause lasts longer than the test.
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        let polls = (0..100).filter(|_| polled(&mut poller, 2)).count();
+        assert_eq!(polls, SECOND_LOOKS as usize + 1);
+    }
+
+    #[test]
+    fn one_that_also_comes_later_is() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        assert!((0..100).all(|message| polled(&mut poller, if message % 5 == 0 { 3 } else { 2 })));
     }
 
     #[test]

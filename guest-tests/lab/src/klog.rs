@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::hang::{Hang, HangParser};
+use crate::notes::Note;
 use crate::oops::{Oops, OopsParser};
 
 /// The longest line that is kept, in bytes; more is cut off. The kernel's own limit is 1024.
@@ -55,6 +57,11 @@ impl LogLine {
     /// Whether it was in the kernel's log.
     pub fn is_kernel(&self) -> bool {
         self.time_us.is_some()
+    }
+
+    /// The note of sdmorph_race that the script has copied, if it is one.
+    fn note(&self) -> Option<Note> {
+        if self.is_kernel() { Note::parse(&self.text) } else { None }
     }
 
     /// What the guest's script said, if this is a line of it.
@@ -244,13 +251,18 @@ pub struct Klog {
     pub lines: Vec<LogLine>,
     /// Faults and warnings of the kernel, in order.
     pub oopses: Vec<Oops>,
+    /// Tasks that hang, in order.
+    pub hangs: Vec<Hang>,
+    /// Notes of the module sdmorph_race, in the order of their times.
+    pub notes: Vec<Note>,
     /// The guest script's report.
     pub ktap: Ktap,
     /// What the kernel panicked of.
     pub panic: Option<String>,
-    /// Which of `lines` belong to an oops.
+    /// Which of `lines` belong to an oops, or are about a task that hangs.
     oops_lines: BTreeSet<usize>,
     parser: OopsParser,
+    hang_parser: HangParser,
     levels_shown: bool,
     pending: Vec<u8>,
 }
@@ -292,6 +304,7 @@ impl Klog {
         if let Some(oops) = self.parser.finish() {
             self.add_oops(oops);
         }
+        self.hangs.extend(self.hang_parser.finish());
     }
 
     fn end_line(&mut self) {
@@ -313,11 +326,16 @@ impl Klog {
         }
         if let Some(said) = line.of_script() {
             self.ktap.push(said, self.lines.len());
+        } else if let Some(note) = line.note() {
+            let at = self.notes.partition_point(|other| other.time_us <= note.time_us);
+            self.notes.insert(at, note);
         } else if line.is_kernel() {
+            let (about_a_hang, hang) = self.hang_parser.push(&line);
+            self.hangs.extend(hang);
             if let Some(oops) = self.parser.push(&line) {
                 self.add_oops(oops);
             }
-            if self.parser.is_open() || OopsParser::ends(&line.text) {
+            if about_a_hang || self.parser.is_open() || OopsParser::ends(&line.text) {
                 self.oops_lines.insert(self.lines.len());
             }
             if self.panic.is_none() {
@@ -334,6 +352,11 @@ impl Klog {
     /// The first line that matches `pattern` (see [`matches()`]).
     pub fn find(&self, pattern: &str) -> Option<&LogLine> {
         self.lines.iter().find(|line| matches(pattern, &line.text))
+    }
+
+    /// First lines of warnings of the kernel: WARN, and what lockdep and KASAN report.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.oopses.iter().filter(|oops| oops.is_warning()).map(|oops| oops.headline.as_str())
     }
 
     /// The last line that says something; what a guest that hangs is remembered by.

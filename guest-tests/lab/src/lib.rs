@@ -5,10 +5,10 @@
 //! - [`assets`]: QEMU, kernel, modules, busybox, programs, initramfs; [`image`]: cards; [`vm`]: QEMU's command line and process.
 //! - [`server`]: the device's process; [`keeper`]: what ends it and QEMU if the lab is killed.
 //! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
-//! - [`klog`] and [`oops`]: the guest's console, read live; [`record`]: the device's record of the same time.
+//! - [`klog`], [`oops`], [`hang`] and [`notes`]: the guest's console, read live; [`record`]: the device's record of the same time.
 //! - [`hashes`]: what the guest read from a card, and what the host's file has.
 //! - [`inlining`]: what a call chain cannot show, proven from the module that was loaded.
-//! - [`verdict`]: `fault`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
+//! - [`verdict`]: `fault`, `hang`, `clean`, or `inconclusive` with what is missing; [`moments`]: the times of both on one clock.
 //! - [`result`], [`statistics`], [`report`]: `result.json`, `summary.json`, the text and `report.md`.
 //! - `explanation`: what is shown of a run that did not end as expected.
 //! - [`suite`]: several scenarios as one test run.
@@ -28,11 +28,13 @@ pub mod bisect;
 pub mod campaign;
 mod explanation;
 pub mod failure;
+pub mod hang;
 pub mod hashes;
 pub mod image;
 pub mod inlining;
 pub mod klog;
 pub mod moments;
+pub mod notes;
 pub mod oops;
 pub mod record;
 pub mod report;

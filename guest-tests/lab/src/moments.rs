@@ -3,13 +3,17 @@
 //! The device's record and the guest's log have clocks of their own. They are laid over each other where both saw the
 //! same thing: the device's `link-down` and the guest's `Slot(8): Link Down`. The guest's line is the later one, by
 //! the interrupt's way to pciehp's thread, so a guest time can come out too early by that much (some milliseconds
-//! under TCG). Times of one clock are exact among themselves.
+//! under TCG). Where no link falls, it is a marker of the guest's script, which says the same in the log once it is
+//! answered. Times of one clock are exact among themselves.
 
 use serde::Serialize;
 
-use crate::klog::{Klog, LogLine, matches};
+use crate::klog::{Klog, matches};
 use crate::record::{Entry, Record};
 use crate::scenario::{Happening, Moment};
+
+/// What a line that the guest's script writes into the log begins with.
+const MARK: &str = "sdmorph-test: ";
 
 /// Whose clock a time was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,12 +38,11 @@ pub struct MomentTime {
 
 /// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
 pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
-    let link_down = record.event("link-down").map(|entry| entry.t_ns);
-    let offset_us = link_down.zip(log.find("*pciehp: Slot(8): Link Down").and_then(|line| line.time_us));
+    let common = in_common(record, log);
     // Nanoseconds on the device's clock; signed, since a guest time can lie before the device's start.
-    let on_device_clock = |line: &LogLine| -> Option<i128> {
-        let (device_ns, guest_us) = offset_us?;
-        let since_ns = (i128::from(line.time_us?) - i128::from(guest_us)) * 1000;
+    let on_device_clock = |time_us: u64| -> Option<i128> {
+        let (device_ns, guest_us) = common?;
+        let since_ns = (i128::from(time_us) - i128::from(guest_us)) * 1000;
         Some(i128::from(device_ns) + since_ns)
     };
     let find = |moment: &Moment| -> (Option<i128>, ClockSource) {
@@ -51,7 +54,12 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTim
         if let Some(pattern) = &what.log {
             let mut lines = log.lines.iter().filter(|line| line.is_kernel() && matches(pattern, &line.text));
             let line = if last { lines.next_back() } else { lines.next() };
-            return (line.and_then(on_device_clock), ClockSource::Guest);
+            return (line.and_then(|line| on_device_clock(line.time_us?)), ClockSource::Guest);
+        }
+        if let Some(name) = &what.note {
+            let mut notes = log.notes.iter().filter(|note| note.what == *name);
+            let note = if last { notes.next_back() } else { notes.next() };
+            return (note.and_then(|note| on_device_clock(note.time_us)), ClockSource::Guest);
         }
         let from = match &what.after {
             Some(event) => record.entries.iter().position(|entry| entry.is_event(event)),
@@ -71,6 +79,18 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTim
         clock,
     });
     (times.collect(), zero.and_then(|zero| u64::try_from(zero).ok()))
+}
+
+/// What both saw: its time for the device, in nanoseconds, and for the guest, in microseconds.
+fn in_common(record: &Record, log: &Klog) -> Option<(u64, u64)> {
+    let guest = |pattern: &str| log.find(pattern)?.time_us;
+    let link = record.event("link-down").map(|entry| entry.t_ns).zip(guest("*pciehp: Slot(8): Link Down"));
+    link.or_else(|| {
+        let markers = record.entries.iter().filter(|entry| entry.kind == "marker");
+        let said =
+            |text: &str| log.lines.iter().find(|line| line.text.strip_prefix(MARK) == Some(text))?.time_us;
+        markers.filter_map(|entry| Some((entry.t_ns, said(entry.text.as_deref()?)?))).next()
+    })
 }
 
 /// Whether an entry of the record is what some moment is about.

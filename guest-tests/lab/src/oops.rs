@@ -1,4 +1,5 @@
-//! Faults and warnings as the x86-64 kernel prints them: page fault, BUG, WARNING, general protection fault, stalls.
+//! Faults and warnings as the x86-64 kernel prints them: page fault, BUG, WARNING, general protection fault, stalls, what
+//! KASAN and lockdep report. Tasks that hang are `hang`'s.
 //!
 //! Written for the formats of 6.1 to 6.12 (arch/x86/kernel/dumpstack.c, arch/x86/mm/fault.c, kernel/panic.c).
 //! What it does not read: the registers, the stack's contents, the disassembly of the `Code:` bytes, other
@@ -25,7 +26,9 @@ pub enum OopsKind {
     Bug,
     /// `WARNING: CPU: … at …`
     Warning,
-    /// A CPU, task or RCU stall.
+    /// `BUG: KASAN: …`
+    Kasan,
+    /// A CPU or RCU stall.
     Stall,
     /// Any other `BUG:` or `Oops:` line.
     Other,
@@ -48,7 +51,7 @@ pub struct Frame {
 
 impl Frame {
     /// Read `? symbol+0x12/0x34 [module]`.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (reliable, text) = match text.strip_prefix("? ") {
             Some(rest) => (false, rest),
@@ -111,6 +114,11 @@ impl Oops {
     /// Whether `symbol` is among the callers that the unwinder vouches for.
     pub fn calls(&self, symbol: &str) -> bool {
         self.chain.iter().any(|frame| frame.reliable && frame.symbol == symbol)
+    }
+
+    /// Whether the kernel went on after it as before: a warning, or a report of KASAN or lockdep.
+    pub fn is_warning(&self) -> bool {
+        matches!(self.kind, OopsKind::Warning | OopsKind::Kasan)
     }
 
     fn new(kind: OopsKind, line: &LogLine) -> Self {
@@ -254,9 +262,9 @@ fn headline_kind(text: &str) -> Option<OopsKind> {
         Some(OopsKind::Bug)
     } else if starts(&["WARNING: "]) {
         Some(OopsKind::Warning)
-    } else if starts(&["watchdog: BUG: ", "rcu: INFO: ", "NMI watchdog: Watchdog detected "])
-        || (starts(&["INFO: task "]) && text.contains(" blocked for more than "))
-    {
+    } else if starts(&["BUG: KASAN: "]) {
+        Some(OopsKind::Kasan)
+    } else if starts(&["watchdog: BUG: ", "rcu: INFO: ", "NMI watchdog: Watchdog detected "]) {
         Some(OopsKind::Stall)
     } else if starts(&["BUG: ", "Oops: "]) {
         Some(OopsKind::Other)
@@ -340,14 +348,29 @@ mod tests {
     }
 
     #[test]
+    fn what_kasan_and_lockdep_report_are_warnings() {
+        for (text, kind) in [
+            ("BUG: KASAN: slab-use-after-free in rtsx_pci_runtime_idle+0x2f/0x160", OopsKind::Kasan),
+            ("WARNING: possible circular locking dependency detected", OopsKind::Warning),
+            ("WARNING: CPU: 0 PID: 9 at kernel/workqueue.c:3187 __flush_work+0x212/0x230", OopsKind::Warning),
+        ] {
+            let mut parser = OopsParser::default();
+            assert_eq!(parser.push(&LogLine::parse(&format!("<4>[    5.000000] {text}"))), None);
+            let oops = parser.finish().unwrap();
+            assert_eq!((oops.kind, oops.is_warning()), (kind, true), "{text}");
+        }
+    }
+
+    #[test]
     fn stalls_are_complaints_too() {
         for text in [
             "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [kworker/1:1:37]",
-            "INFO: task kworker/0:1:10 blocked for more than 120 seconds.",
             "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
         ] {
             assert_eq!(headline_kind(text), Some(OopsKind::Stall), "{text}");
         }
+        // `hang` reads these.
+        assert_eq!(headline_kind("INFO: task kworker/0:1:10 blocked for more than 120 seconds."), None);
         // Every guest without a performance counter says this.
         assert_eq!(headline_kind("NMI watchdog: Perf NMI watchdog permanently disabled"), None);
     }

@@ -3,7 +3,7 @@
 //! A long run's record has gigabytes, nearly all of them accesses that nobody asks for. It is read line by line, and only
 //! what a verdict or a moment may be about is kept; of the rest, how many there were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,12 +13,18 @@ use serde::{Deserialize, Deserializer};
 use crate::moments;
 use crate::scenario::Moment;
 
+/// The register of the reader's BAR through which its internal ones are accessed.
+const HAIMR: u64 = 0x10;
+/// Start (bit 31) and write (bit 30); OLT_LED_CTL (0xfc1e) in bits 29:16; LED_SHINE_MASK, and nothing of it set
+/// (rts5261_disable_auto_blink and its like, drivers/misc/cardreader).
+const DISABLE_AUTO_BLINK: u64 = 0xfc1e_0800;
+
 /// One line of the record. Fields that this crate does not use are passed over: the record may grow.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Entry {
     /// Nanoseconds of the device's monotonic clock.
     pub t_ns: u64,
-    /// `access`, `interrupt`, `command`, `event` or `rule`.
+    /// `access`, `interrupt`, `command`, `event`, `rule` or `marker`.
     pub kind: String,
     /// The function that was accessed: `vmd`, `port` or `reader`.
     #[serde(default, rename = "fn")]
@@ -35,6 +41,12 @@ pub struct Entry {
     /// Bytes from the start of the space.
     #[serde(default, deserialize_with = "number")]
     pub offset: Option<u64>,
+    /// What was read or written.
+    #[serde(default, deserialize_with = "number")]
+    pub value: Option<u64>,
+    /// What a marker says.
+    #[serde(default)]
+    pub text: Option<String>,
     /// The event's, command's or rule's name.
     #[serde(default)]
     pub name: Option<String>,
@@ -54,8 +66,21 @@ impl Entry {
 
     /// Whether a verdict may be about it, whatever the scenario.
     fn matters(&self) -> bool {
-        matches!(self.kind.as_str(), "event" | "rule")
+        matches!(self.kind.as_str(), "event" | "rule" | "marker")
             || ["read", "write"].iter().any(|dir| self.dead_access(dir).is_some())
+    }
+
+    /// Whether it is an access to a BAR of the function in the slot, or to what was its BAR, and to which byte of its page.
+    fn slot_access(&self) -> Option<u64> {
+        let memory = self.space.as_deref().is_some_and(|space| space.starts_with("bar"));
+        let slot = self.dead || self.absent || self.function.as_deref() == Some("reader");
+        if self.kind == "access" && memory && slot { Some(self.offset? & 0xfff) } else { None }
+    }
+
+    /// Whether it is the first write of rtsx_pci's idle callback, to a BAR that was gone: through HAIMR, LED_SHINE_DISABLE
+    /// to OLT_LED_CTL. Nothing else of the driver writes that.
+    fn begins_idle_callback_dead(&self) -> bool {
+        self.dead_access("write") == Some(HAIMR) && self.value == Some(DISABLE_AUTO_BLINK)
     }
 
     /// Whether this is a hit of the rule `name`.
@@ -128,6 +153,8 @@ pub struct Record {
     pub entries: Vec<Entry>,
     /// How many entries there were, by kind; those that were not kept as well.
     pub kinds: BTreeMap<String, usize>,
+    /// At which bytes of its page the BAR of the function in the slot was accessed, or what was its BAR.
+    pub slot_offsets: BTreeSet<u64>,
 }
 
 impl Record {
@@ -157,6 +184,7 @@ impl Record {
                 Some(count) => *count += 1,
                 None => drop(record.kinds.insert(entry.kind.clone(), 1)),
             }
+            record.slot_offsets.extend(entry.slot_access());
             if entry.matters() || moments::any_happened(moments, &entry) {
                 record.entries.push(entry);
             }
@@ -178,6 +206,11 @@ impl Record {
     /// How often the rule `name` was hit.
     pub fn rule_hits(&self, name: &str) -> usize {
         self.entries.iter().filter(|entry| entry.is_rule(name)).count()
+    }
+
+    /// How many idle callbacks of rtsx_pci began when the BAR was gone.
+    pub fn idle_callbacks_on_dead_device(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.begins_idle_callback_dead()).count()
     }
 
     /// How many reads of a BAR that was gone there were.

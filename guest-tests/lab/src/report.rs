@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crate::hang::Hang;
 use crate::inlining::InlinedFrame;
-use crate::oops::Oops;
+use crate::notes::Note;
+use crate::oops::{Frame, Oops};
 use crate::result::RunResult;
 use crate::run::RunSummary;
 use crate::statistics::Statistics;
@@ -60,13 +62,19 @@ pub fn text(summary: &RunSummary, style: Style) -> String {
         for line in &result.kernel_log {
             let _ = writeln!(text, "  {line}");
         }
-        if let Some(oops) = &result.oops {
-            let _ =
-                writeln!(text, "\n{}", style.paint("1", &format!("The oops ({})", words(result.variant))));
-            for line in excerpt(oops, &result.verdict.inlined) {
-                let _ = writeln!(text, "  {line}");
+        let mut part = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                let _ =
+                    writeln!(text, "\n{}", style.paint("1", &format!("{title} ({})", words(result.variant))));
+                for line in lines {
+                    let _ = writeln!(text, "  {line}");
+                }
             }
-        }
+        };
+        let oops = result.oops.as_ref();
+        part("The oops", oops.map(|oops| excerpt(oops, &result.verdict.inlined)).unwrap_or_default());
+        part("The task that hangs", result.hang.as_ref().map(hang_excerpt).unwrap_or_default());
+        part("Who ran when, as sdmorph_race noted it", result.notes.iter().map(note_line).collect());
     }
     for result in &summary.results {
         if !result.means.is_empty() {
@@ -100,6 +108,14 @@ fn rows(results: &[&RunResult]) -> Vec<(String, Vec<String>)> {
             moment.and_then(|moment| moment.t_ms).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))
         }));
     }
+    if results.iter().any(|result| result.removal_ms.is_some()) {
+        rows.push(row("the removal took", &|result| {
+            result.removal_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))
+        }));
+    }
+    rows.push(row("idle callbacks begun when dead", &|result| {
+        result.idle_callbacks_on_dead_device.to_string()
+    }));
     rows.push(row("reads of the vanished BAR", &|result| result.counts.dead_reads.to_string()));
     rows.push(row("guest and device", &|result| {
         if result.verdict.disagreements.is_empty() { "agree".to_owned() } else { "DISAGREE".to_owned() }
@@ -147,17 +163,42 @@ fn excerpt(oops: &Oops, inlined: &[InlinedFrame]) -> Vec<String> {
     for (index, frame) in reliable {
         let here = inlined.iter().filter(|inlined| inlined.chain_index == index);
         lines.extend(here.map(|inlined| format!(" {}", inlined.line())));
-        let module = frame.module.as_ref().map(|module| format!(" [{module}]")).unwrap_or_default();
-        lines.push(format!(" {}+{:#x}/{:#x}{module}", frame.symbol, frame.offset, frame.size));
+        lines.push(frame_line(frame));
     }
     lines
+}
+
+/// The lines about a task that hangs that say where.
+fn hang_excerpt(hang: &Hang) -> Vec<String> {
+    let mut lines = vec![hang.headline.clone()];
+    lines.extend(hang.workqueue.as_ref().map(|workqueue| format!("Workqueue: {workqueue}")));
+    lines.extend(chain(&hang.chain));
+    lines
+}
+
+/// A note on one line, with the kernel's time.
+fn note_line(note: &Note) -> String {
+    let Note { time_us, cpu, task, .. } = note;
+    let (seconds, micros) = (time_us / 1_000_000, time_us % 1_000_000);
+    format!("[{seconds:5}.{micros:06}] CPU {cpu} {task}: {}", note.words())
+}
+
+fn chain(frames: &[Frame]) -> impl Iterator<Item = String> + '_ {
+    let reliable = frames.iter().filter(|frame| frame.reliable).take(CHAIN_LIMIT);
+    reliable.map(frame_line)
+}
+
+fn frame_line(frame: &Frame) -> String {
+    let module = frame.module.as_ref().map(|module| format!(" [{module}]")).unwrap_or_default();
+    format!(" {}+{:#x}/{:#x}{module}", frame.symbol, frame.offset, frame.size)
 }
 
 fn statistics_text(statistics: &Statistics, style: Style) -> String {
     let runs = statistics.runs;
     let (fault, clean, inconclusive) = (statistics.fault, statistics.clean, statistics.inconclusive);
+    let hang = if statistics.hang > 0 { format!("{} hang, ", statistics.hang) } else { String::new() };
     let mut text = style.paint("1", words(statistics.variant));
-    let _ = writeln!(text, ": {runs} runs: {fault} fault, {clean} clean, {inconclusive} inconclusive");
+    let _ = writeln!(text, ": {runs} runs: {fault} fault, {hang}{clean} clean, {inconclusive} inconclusive");
     for (reason, times) in &statistics.reasons {
         let _ = writeln!(text, "  {times} x {reason}");
     }
@@ -227,6 +268,26 @@ pub fn markdown(summary: &RunSummary) -> String {
                 excerpt(oops, &result.verdict.inlined).join("\n"),
                 oops.text.join("\n")
             );
+        }
+        let fenced = |lines: Vec<String>| lines.join("\n");
+        if let Some(hang) = &result.hang {
+            let _ = writeln!(
+                text,
+                "\n## The task that hangs {}\n\n```\n{}\n```",
+                words(result.variant),
+                fenced(hang_excerpt(hang))
+            );
+        }
+        if !result.notes.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n## Who ran when {}\n\n```\n{}\n```",
+                words(result.variant),
+                fenced(result.notes.iter().map(note_line).collect())
+            );
+        }
+        for warning in &result.warnings {
+            let _ = writeln!(text, "\nA warning {}: `{warning}`", words(result.variant));
         }
         let _ = writeln!(
             text,

@@ -7,16 +7,22 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::explanation::explain;
+use crate::hang::Hang;
 use crate::hashes::HostHash;
 use crate::klog::{Klog, KtapResult, matches};
 use crate::moments::{MomentTime, locate};
+use crate::notes::Note;
 use crate::oops::Oops;
 use crate::record::Record;
-use crate::scenario::{Expected, Origin, Scenario};
+use crate::scenario::{Criteria, Expected, Origin, Scenario};
 use crate::verdict::{Evidenced, Variant, Verdict};
 
 /// The version of the JSON document; counted up when a field changes its meaning or goes away.
 pub const FORMAT: u32 = 1;
+
+/// The moments between which the removal's time is taken.
+const REMOVAL_BEGINS: &str = "removal begins";
+const REMOVED: &str = "reader removed";
 
 /// Numbers of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -95,6 +101,19 @@ pub struct RunResult {
     pub kernel_log: Vec<String>,
     /// The scenario's oops, or else the first one.
     pub oops: Option<Oops>,
+    /// The task that hangs and is the scenario's, or else the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hang: Option<Hang>,
+    /// First lines of the kernel's warnings: WARN, and what lockdep and KASAN report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// From the scenario's moment `removal begins` to its `reader removed`, in milliseconds.
+    pub removal_ms: Option<f64>,
+    /// Idle callbacks of rtsx_pci that began when the device was gone, as the device saw them.
+    pub idle_callbacks_on_dead_device: usize,
+    /// What the module sdmorph_race noted, if the scenario has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
     /// The guest's own test results.
     pub ktap: Vec<KtapResult>,
     /// Numbers.
@@ -141,6 +160,7 @@ impl RunResult {
         let log = evidence.log;
         let as_expected = verdict.outcome.is(expected);
         let (moments, zero_ns) = locate(&scenario.moments, evidence.record, log);
+        let hang = verdict.hang.and_then(|index| log.hangs.get(index)).or(log.hangs.first()).cloned();
         let oops = verdict.oops.and_then(|index| log.oopses.get(index)).or(log.oopses.first()).cloned();
         Self {
             format: FORMAT,
@@ -157,10 +177,15 @@ impl RunResult {
             module: evidence.module,
             placed: facts.placed,
             wall_s: facts.wall_s,
+            removal_ms: removal_ms(&moments),
             moments,
             zero_ns,
-            kernel_log: witnesses(scenario, log, oops.as_ref()),
+            kernel_log: witnesses(scenario, log, oops.as_ref(), hang.as_ref()),
             oops,
+            hang,
+            warnings: log.warnings().map(str::to_owned).collect(),
+            idle_callbacks_on_dead_device: evidence.record.idle_callbacks_on_dead_device(),
+            notes: log.notes.clone(),
             ktap: log.ktap.results.clone(),
             counts: count(scenario, evidence.record, log),
             unmodelled: evidence.unmodelled.map(<[String]>::to_vec),
@@ -180,22 +205,31 @@ impl RunResult {
     /// One line for people.
     pub fn line(&self) -> String {
         let mark = if self.as_expected { "as expected" } else { "NOT as expected" };
-        let detail = match (&self.verdict.reason, &self.oops) {
-            (Some(reason), _) => format!(": {reason}"),
-            (None, Some(oops)) => format!(": {}", oops.headline),
-            (None, None) => String::new(),
-        };
+        let complaint = self.oops.as_ref().map(|oops| &oops.headline);
+        let complaint = complaint.or(self.hang.as_ref().map(|hang| &hang.headline));
+        let detail = self.verdict.reason.as_ref().or(complaint);
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
         let (scenario, variant, outcome) =
             (&self.scenario, self.variant.as_str(), self.verdict.outcome.as_str());
         format!("{scenario} {variant} on {}: {outcome} ({mark}){detail}", self.kernel)
     }
 }
 
-/// The console's lines that some criterion of the scenario is about, and the oops's headline.
-fn witnesses(scenario: &Scenario, log: &Klog, oops: Option<&Oops>) -> Vec<String> {
-    let criteria = scenario.verdict.fault.iter().chain([&scenario.verdict.clean]);
+/// How long the removal took; `None` if the scenario has no such moments, or one of them did not come.
+fn removal_ms(moments: &[MomentTime]) -> Option<f64> {
+    let at = |name: &str| moments.iter().find(|moment| moment.name == name)?.t_ms;
+    // No more than the microseconds that both have.
+    Some(((at(REMOVED)? - at(REMOVAL_BEGINS)?) * 1000.0).round() / 1000.0)
+}
+
+/// The console's lines that some criterion of the scenario is about, and the first lines of the oops and of the task that
+/// hangs.
+fn witnesses(scenario: &Scenario, log: &Klog, oops: Option<&Oops>, hang: Option<&Hang>) -> Vec<String> {
+    let Criteria { fault, hang: hangs, clean } = &scenario.verdict;
+    let criteria = fault.iter().chain(hangs).chain([clean]);
     let patterns: Vec<&str> = criteria.flat_map(|evidence| &evidence.log).map(String::as_str).collect();
     let patterns = patterns.into_iter().chain(scenario.kernel.fix_skipped.as_deref());
+    let patterns = patterns.chain(hang.map(|hang| hang.headline.as_str()));
     let patterns: Vec<&str> = patterns.chain(oops.map(|oops| oops.headline.as_str())).collect();
     let lines = log.lines.iter().filter(|line| patterns.iter().any(|pattern| matches(pattern, &line.text)));
     lines
@@ -237,11 +271,14 @@ pub(crate) mod tests {
     use crate::verdict::Outcome;
 
     fn result(variant: Variant, log: &[u8], record: &str) -> RunResult {
-        let scenario = crate::verdict::tests::scenario();
+        result_of(&crate::verdict::tests::scenario(), variant, log, record)
+    }
+
+    fn result_of(scenario: &Scenario, variant: Variant, log: &[u8], record: &str) -> RunResult {
         let log = Klog::from_bytes(log);
         let record = Record::parse(record, &scenario.moments).unwrap();
         let evidence = Evidenced {
-            scenario: &scenario,
+            scenario,
             variant,
             module: variant == Variant::WithoutFix,
             log: &log,
@@ -323,6 +360,32 @@ pub(crate) mod tests {
         );
         assert_eq!(json["counts"]["rule_hits"]["bar-dies"], 1);
         assert_eq!(json["counts"]["dead_reads"], 8);
+    }
+
+    #[test]
+    fn the_removal_s_time_the_notes_and_what_ran_on_a_dead_device_are_in_the_document() {
+        let log = include_bytes!("../fixtures/between-fault-6.1.log");
+        let record = include_str!("../fixtures/between-fault.jsonl");
+        let result = result_of(&Scenario::load("idle-between").unwrap(), Variant::WithoutFix, log, record);
+        let note = |what: &str| result.notes.iter().find(|note| note.what == what).unwrap();
+        let took = note("unbound").time_us - note("release-begins").time_us;
+        assert_eq!(result.removal_ms.map(|ms| (ms * 1000.0).round() as u64), Some(took));
+        // The driver core's put runs the callback in the remover; the other is the worker's.
+        assert_eq!(result.idle_callbacks_on_dead_device, 2);
+        assert_eq!(result.notes.iter().filter(|note| note.what == "idle-begins").count(), 2);
+        assert_eq!(fault().idle_callbacks_on_dead_device, 0, "it began when the BAR was there");
+        let json = serde_json::to_value(&result).unwrap();
+        assert_eq!(json["notes"][0]["what"], result.notes[0].what);
+        assert_eq!((json["removal_ms"].as_f64(), &json["hang"]), (result.removal_ms, &Value::Null));
+    }
+
+    #[test]
+    fn the_line_for_people_says_what_hangs() {
+        let log = include_bytes!("../fixtures/resumes-hang-6.1.log");
+        let record = include_str!("../fixtures/resumes-hang.jsonl");
+        let result = result_of(&Scenario::load("idle-resumes").unwrap(), Variant::OnTrial, log, record);
+        assert!(result.line().contains("hang (as expected): INFO: task kworker/"), "{}", result.line());
+        assert_eq!(result.removal_ms, None);
     }
 
     #[test]

@@ -298,6 +298,14 @@ impl Prepared {
                 image.display()
             )));
         }
+        if let (Some(image), Some(module)) =
+            (options.kernel.without_tree(), scenario.guest.kernel_modules.first())
+        {
+            return Err(Failure::Options(format!(
+                "kernel {}: the scenario needs the module {module}; to build it, give KDIR=, the tree it was built in",
+                image.display()
+            )));
+        }
         let private = vm::run_dir()?;
         let mut keeper = Keeper::start(private.path());
         let ready =
@@ -444,6 +452,19 @@ mod tests {
         let failure = run(&options, &mut Vec::new()).unwrap_err();
         assert_eq!(failure.exit_code(), crate::failure::EXIT_USAGE);
         assert!(failure.to_string().contains("KDIR="), "{failure}");
+    }
+
+    #[test]
+    fn a_scenario_with_a_module_needs_the_tree_of_an_own_kernel() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = OwnKernel { image: "bzImage".into(), modules: None, tree: None };
+        let options = RunOptions {
+            kernel: KernelChoice::Own(own),
+            fix: Fix::With,
+            ..RunOptions::new("idle-between", "/nonexistent".into(), directory.path().join("out"))
+        };
+        let failure = run(&options, &mut Vec::new()).unwrap_err();
+        assert!(failure.to_string().contains("the module sdmorph_race"), "{failure}");
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub struct Guest {
     /// Programs of the lab's own to put into the guest.
     #[serde(default)]
     pub tools: Vec<String>,
+    /// Kernel modules of the lab's own to put into the guest, for the script to load.
+    #[serde(default)]
+    pub kernel_modules: Vec<String>,
 }
 
 impl Guest {
@@ -151,6 +154,7 @@ impl Guest {
                 .map(|(package, programs)| (package.clone(), programs.iter().cloned().collect()))
                 .collect(),
             tools: self.tools.iter().cloned().collect(),
+            kernel_modules: self.kernel_modules.iter().cloned().collect(),
         }
     }
 }
@@ -231,9 +235,11 @@ pub struct Expect {
 pub enum Expected {
     /// The fault of the scenario.
     Fault,
+    /// A task that hangs, as the scenario says.
+    Hang,
     /// The provocation, and no fault.
     Clean,
-    /// Either of the two: the scenario is there to be counted.
+    /// Any of them: the scenario is there to be counted.
     Any,
 }
 
@@ -259,6 +265,9 @@ pub struct Criteria {
     /// For `fault`; a scenario without it has no fault to find.
     #[serde(default)]
     pub fault: Option<Evidence>,
+    /// For `hang`; without it no task may hang.
+    #[serde(default)]
+    pub hang: Option<Evidence>,
     /// For `clean`.
     pub clean: Evidence,
 }
@@ -288,6 +297,12 @@ pub struct Evidence {
     /// Moments of `[[time]]` by name, each of which came before the next one.
     #[serde(default)]
     pub order: Vec<String>,
+    /// Moments of `[[time]]` by name, none of which came.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// The task that hangs.
+    #[serde(default)]
+    pub blocked: Option<BlockedPattern>,
     /// The oops.
     #[serde(default)]
     pub oops: Option<OopsPattern>,
@@ -320,6 +335,21 @@ pub struct OopsPattern {
     /// A console line that has to come before it.
     #[serde(default)]
     pub after: Option<String>,
+}
+
+/// The task that hangs, that is looked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockedPattern {
+    /// Its name; `*` stands for any text.
+    #[serde(default = "any_text")]
+    pub task: String,
+    /// Functions among those that it waits in, from the inside out; others may stand between them.
+    pub chain: Vec<String>,
+}
+
+fn any_text() -> String {
+    "*".to_owned()
 }
 
 /// A function that compilers may have put into its caller; the module that was loaded has to prove it.
@@ -370,6 +400,9 @@ pub struct Happening {
     /// A line of the guest's console; `*` stands for any text.
     #[serde(default)]
     pub log: Option<String>,
+    /// A note of the module sdmorph_race, by what it is of.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Only after this event of the device.
     #[serde(default)]
     pub after: Option<String>,

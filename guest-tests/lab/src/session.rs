@@ -100,6 +100,8 @@ impl Bench<'_> {
         server.load_rules(&self.scenario.name, self.rules.clone())?;
 
         let module = self.kernel.unfix.as_deref().filter(|_| variant == Variant::WithoutFix);
+        let own_modules: Vec<&Path> =
+            self.kernel.kernel_modules.values().map(PathBuf::as_path).chain(module).collect();
         let initramfs = private.path().join("initramfs");
         let modules = &self.kernel.kernel.modules;
         let mut image_files = Vec::new();
@@ -112,7 +114,7 @@ impl Bench<'_> {
         let contents = Contents {
             busybox: &self.assets.busybox,
             modules,
-            unfix: module,
+            own_modules: &own_modules,
             tests: self.tests,
             programs: &self.kernel.programs,
             files: &image_files,

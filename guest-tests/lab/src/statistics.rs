@@ -90,6 +90,8 @@ pub struct Statistics {
     pub runs: usize,
     /// How many ended as `fault`.
     pub fault: usize,
+    /// How many ended as `hang`.
+    pub hang: usize,
     /// How many ended as `clean`.
     pub clean: usize,
     /// How many ended as `inconclusive`.
@@ -120,6 +122,7 @@ impl Statistics {
             variant,
             runs: runs.len(),
             fault: count(Outcome::Fault),
+            hang: count(Outcome::Hang),
             clean: count(Outcome::Clean),
             inconclusive: count(Outcome::Inconclusive),
             reasons,

@@ -144,6 +144,7 @@ fn head(html: &mut String, story: &Story) {
     for panel in &story.panels {
         let (class, sign) = match panel.result.outcome.as_str() {
             "fault" => ("fault", "✕"),
+            "hang" => ("fault", "∞"),
             "clean" => ("clean", "✓"),
             _ => ("open", "?"),
         };

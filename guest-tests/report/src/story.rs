@@ -10,6 +10,7 @@
 //! was in pm_runtime_barrier.
 
 use sdmorph_lab::klog::{LogLine, matches};
+use sdmorph_lab::notes::Note;
 
 use crate::clocks::{self, GuestClock, device_ns, guest_ns};
 use crate::evidence::{Row, Run, RunResult};
@@ -75,6 +76,8 @@ pub(crate) struct Panel {
     pub(crate) kinds: Vec<Kind>,
     /// The console, each line with its time if it has one.
     pub(crate) lines: Vec<(Option<i64>, LogLine)>,
+    /// The guest noted who ran when, which says more than the device's record alone.
+    pub(crate) noted: bool,
     pub(crate) cut_line: Option<usize>,
 }
 
@@ -172,7 +175,8 @@ impl Panel {
             })
             .collect();
         moments.sort_by_key(|moment| moment.at);
-        let lines = log.lines.iter().map(|line| (guest(line), line.clone())).collect();
+        let noted = !log.notes.is_empty();
+        let lines = log.lines.iter().map(at_its_time).map(|line| (guest(&line), line)).collect();
         let mut panel = Self {
             variant: words(&result.variant),
             sentence: String::new(),
@@ -190,6 +194,7 @@ impl Panel {
             kinds: rows.iter().map(Kind::of).collect(),
             rows,
             lines,
+            noted,
             cut_line,
             result,
         };
@@ -206,7 +211,8 @@ impl Panel {
     fn say(&self, link_down: Option<i64>) -> String {
         let read = |row: &Row| row.is_lost() && row.is_read() && row.page_offset() == Some(HAIMR);
         let result = &self.result;
-        match (result.outcome.as_str(), self.unmapped, self.fault, self.last_read) {
+        let outcome = if self.noted { "" } else { result.outcome.as_str() };
+        match (outcome, self.unmapped, self.fault, self.last_read) {
             ("fault", Some(unmapped), Some((fault, until)), Some(last)) => {
                 let more = self.times(read).filter(|at| *at > unmapped).count();
                 let on = match more {
@@ -453,6 +459,17 @@ fn headline(panels: &[Panel]) -> String {
 
 /// The variant of a campaign's runs.
 pub(crate) const ON_TRIAL: &str = "on-trial";
+
+/// A note of the guest's module was copied into the log when all was over: it is shown at the time that is in it.
+fn at_its_time(line: &LogLine) -> LogLine {
+    match Note::parse(&line.text) {
+        Some(note) if line.is_kernel() => {
+            let text = format!("{} on CPU {}: {}", note.task, note.cpu, note.words());
+            LogLine { time_us: Some(note.time_us), text, ..line.clone() }
+        }
+        _ => line.clone(),
+    }
+}
 
 fn words(variant: &str) -> &'static str {
     match variant {

@@ -3,14 +3,14 @@
 use sdmorph_pci::{Direction, Disturbance};
 
 use super::{
-    MAX_DELAY, Parsed, Table, Value, boolean, count, describe, latency, number, suggestion, table, text,
-    time, word,
+    Parsed, Table, Value, boolean, count, describe, long_time, named, number, suggestion, table, text, word,
 };
 use crate::function::{
     DmaAction, DmaChange, DmaFailure, InterruptAction, InterruptFault, MAX_BITS, NvmeAction, NvmeFault,
 };
 use crate::nearest::quoted;
-use crate::read_data::{ReadAnswer, ReadData, ReadTarget, SpaceName};
+use crate::read_data::{ReadAnswer, ReadData, ReadTarget};
+use crate::rule::SpaceKind;
 
 const READ_KEYS: &[&str] = &["register", "space", "function", "give", "and", "or", "xor", "clear"];
 const ANSWER_KEYS: &[&str] = &["give", "and", "or", "xor", "clear"];
@@ -25,7 +25,7 @@ pub(super) fn read_data(place: &str, value: &Value) -> Parsed<ReadData> {
     let table = table(place, value, READ_KEYS)?;
     let of = match (table.get("register"), table.get("space")) {
         (Some(register), None) => ReadTarget::Register(text(&format!("{place}.register"), register)?),
-        (None, Some(space)) => ReadTarget::Space(named(&format!("{place}.space"), space, SpaceName::NAMES)?),
+        (None, Some(space)) => ReadTarget::Space(named(&format!("{place}.space"), space, SpaceKind::NAMES)?),
         (Some(_), Some(_)) => return Err(format!("{place}: register and space are two targets")),
         (None, None) => return Err(format!("{place}: register or space is needed")),
     };
@@ -155,8 +155,7 @@ pub(super) fn card_corrupt(place: &str, value: &Value) -> Parsed<Disturbance> {
     };
     let (keys, disturbance): (&[&str], _) = match what.word {
         "busy" => {
-            let time = |place: &str, value: &Value| time(place, value, "a busy time", MAX_DELAY, "24 h");
-            let busy = what.get("duration", time)?;
+            let busy = what.get("duration", |place, value| long_time(place, value, "a busy time"))?;
             let busy =
                 busy.ok_or_else(|| format!("{place}.duration: is needed with busy, such as \"500ms\""))?;
             (&["duration"], Disturbance::Busy(busy))
@@ -229,33 +228,7 @@ impl<'a> What<'a> {
 
     /// Its `time`, which it needs.
     fn time(&self, example: &str) -> Parsed<std::time::Duration> {
-        let read = |place: &str, value: &Value| time(place, value, "a delay", MAX_DELAY, "24 h");
-        let time = self.get("time", read)?;
+        let time = self.get("time", |place, value| long_time(place, value, "a delay"))?;
         time.ok_or_else(|| format!("{}.time: is needed with {}, such as {example}", self.place, self.word))
     }
-}
-
-/// One of a few words, each of which stands for something.
-fn named<T: Copy>(place: &str, value: &Value, names: &[(&'static str, T)]) -> Parsed<T> {
-    let words: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    let word = word(place, value, &words)?;
-    let found = names.iter().find(|(name, _)| *name == word).map(|(_, named)| *named);
-    found.ok_or_else(|| format!("{place}: one of {} is needed", words.join(", ")))
-}
-
-/// The times of a recorded trace.
-pub(super) fn trace(place: &str, value: &Value) -> Parsed<std::sync::Arc<[std::time::Duration]>> {
-    let Value::Array(list) = value else {
-        return Err(format!("{place}: a list of nanoseconds is needed, not {}", describe(value)));
-    };
-    let limit = crate::latency::MAX_TRACE;
-    if list.is_empty() || list.len() > limit {
-        return Err(format!("{place}: a trace has from 1 to {limit} latencies, not {}", list.len()));
-    }
-    let one = |(at, value): (usize, &Value)| {
-        let place = format!("{place}[{at}]");
-        let nanoseconds = number(&place, value)?;
-        latency(&place, &Value::String(format!("{nanoseconds}ns")), "a latency")
-    };
-    list.iter().enumerate().map(one).collect()
 }

@@ -6,12 +6,13 @@ use sdmorph_pci::capability::AerError;
 use sdmorph_pci::port::CommandCompletion;
 use serde_json::Value;
 
-use super::{Parsed, boolean, count, slot_time, spaced, suggestion, table, text, word};
+use super::{Parsed, boolean, count, long_time, named, spaced, suggestion, table, text};
 use crate::nearest::quoted;
 use crate::rule::{Action, LinkAction};
 use crate::slot::{Aer, Bounce, SlotAction};
 
-const LINK_WORDS: &[&str] = &["down", "up", "train-fail"];
+const LINK_WORDS: &[(&str, LinkAction)] =
+    &[("down", LinkAction::Down), ("up", LinkAction::Up), ("train-fail", LinkAction::TrainFails)];
 const FLAP_KEYS: &[&str] = &["flap"];
 const BOUNCE_KEYS: &[&str] = &["bounce", "every"];
 const AER_KEYS: &[&str] = &["error", "function"];
@@ -21,13 +22,9 @@ pub(super) fn link(place: &str, value: &Value) -> Parsed<LinkAction> {
         let time = table(place, value, FLAP_KEYS)?.get("flap");
         let place = format!("{place}.flap");
         let time = time.ok_or_else(|| format!("{place}: is needed, such as \"20ms\""))?;
-        return slot_time(&place, time, "a flap").map(LinkAction::Flap);
+        return long_time(&place, time, "a flap").map(LinkAction::Flap);
     }
-    Ok(match word(place, value, LINK_WORDS)? {
-        "down" => LinkAction::Down,
-        "up" => LinkAction::Up,
-        _ => LinkAction::TrainFails,
-    })
+    named(place, value, LINK_WORDS)
 }
 
 pub(super) fn presence(place: &str, value: &Value) -> Parsed<Action> {
@@ -46,7 +43,7 @@ pub(super) fn presence(place: &str, value: &Value) -> Parsed<Action> {
         .filter(|changes| *changes <= most)
         .ok_or_else(|| format!("{changes_place}: {changes} changes are above the limit of {most}"))?;
     let (every_place, every) = inner("every", "\"5ms\"")?;
-    let every = slot_time(&every_place, every, "the time between two changes")?;
+    let every = long_time(&every_place, every, "the time between two changes")?;
     if every.is_zero() {
         return Err(format!("{every_place}: {}: nobody could see the changes", spaced(every)));
     }
@@ -57,7 +54,7 @@ pub(super) fn command_completed(place: &str, value: &Value) -> Parsed<CommandCom
     if value == "lost" {
         return Ok(CommandCompletion::Untold);
     }
-    let time = slot_time(place, value, "the time of a command")?;
+    let time = long_time(place, value, "the time of a command")?;
     Ok(if time.is_zero() { CommandCompletion::AtOnce } else { CommandCompletion::After(time) })
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use sdmorph_pci::{Direction, DoorbellKind};
 use serde_json::Value;
 
-use super::{Parsed, Table, boolean, count, describe, mask, number, rule_name, table, text, time, word};
-use crate::duration::MAX_DELAY;
+use super::{
+    Parsed, Table, boolean, count, describe, long_time, mask, named, number, rule_name, table, text, word,
+};
 use crate::rule::{Cause, Chance, Conditions, Moment, Pattern, SpaceKind, Span, Trigger, hexadecimal};
 use crate::trigger::{ANY, BAR, CARD, LINK};
 
@@ -28,6 +29,10 @@ const CAUSES: &[(&str, &[&str])] = &[
 const ACCESS: &[&str] = &["function", "space", "offset", "value", "mask"];
 const COMMON: &[&str] = &["while", "probability", "seed", "nth", "every", "after", "until", "delay"];
 const WHILE_KEYS: &[&str] = &["phase", "link", "presence", "bar", "card", "d0", "d3hot"];
+const DOORBELLS: &[(&str, Option<DoorbellKind>)] =
+    &[("sq", Some(DoorbellKind::SubmissionTail)), ("cq", Some(DoorbellKind::CompletionHead)), (ANY, None)];
+const DMAS: &[(&str, Option<Direction>)] =
+    &[("read", Some(Direction::Read)), ("write", Some(Direction::Write)), (ANY, None)];
 const SPAN_KEYS: &[&str] = &["from", "to"];
 
 fn cause_names() -> String {
@@ -73,9 +78,8 @@ pub(super) fn trigger(value: &Value) -> Parsed<Trigger> {
     if after.is_some() && after == until {
         return Err("on.until: it is the same as after, so that nothing could match".into());
     }
-    let delay = on
-        .get("delay")
-        .map_or(Ok(Duration::ZERO), |value| time("on.delay", value, "a delay", MAX_DELAY, "24 h"))?;
+    let delay =
+        on.get("delay").map_or(Ok(Duration::ZERO), |value| long_time("on.delay", value, "a delay"))?;
     let conditions = on.get("while").map_or(Ok(Conditions::default()), conditions)?;
     Ok(Trigger { cause, conditions, chance: chance(on)?, nth, every, after, until, delay })
 }
@@ -88,11 +92,7 @@ fn cause(key: &str, target: &Value, on: &Table) -> Parsed<Cause> {
         "phase" => Cause::Phase(text(&place, target)?),
         "command" => Cause::Command { name: text(&place, target)?, argument: pattern(on)? },
         "doorbell" => {
-            let kind = match word(&place, target, &["sq", "cq", ANY])? {
-                "sq" => Some(DoorbellKind::SubmissionTail),
-                "cq" => Some(DoorbellKind::CompletionHead),
-                _ => None,
-            };
+            let kind = named(&place, target, DOORBELLS)?;
             let queue = on.get("queue").map(|value| small("on.queue", value)).transpose()?;
             Cause::Doorbell { kind, queue, value: pattern(on)? }
         }
@@ -101,11 +101,7 @@ fn cause(key: &str, target: &Value, on: &Table) -> Parsed<Cause> {
             Cause::Interrupt { vector, function, data: pattern(on)? }
         }
         "dma" => {
-            let direction = match word(&place, target, &["read", "write", ANY])? {
-                "read" => Some(Direction::Read),
-                "write" => Some(Direction::Write),
-                _ => None,
-            };
+            let direction = named(&place, target, DMAS)?;
             let address = on.get("address").map(|value| span("on.address", value)).transpose()?;
             Cause::Dma { direction, function, address }
         }
@@ -137,14 +133,13 @@ fn any_access(
     value: Option<Pattern>,
     on: &Table,
 ) -> Parsed<Cause> {
-    let names = SpaceKind::ALL.map(|(_, name)| name);
-    let space = on.get("space").map(|value| word("on.space", value, &names)).transpose()?;
-    let space = space.and_then(|name| SpaceKind::ALL.iter().find(|(_, known)| *known == name));
+    let space = on.get("space").map(|value| named("on.space", value, SpaceKind::NAMES)).transpose()?;
     let offset = on.get("offset").map(|value| span("on.offset", value)).transpose()?;
     if offset.is_some() && space.is_none() {
+        let names: Vec<&str> = SpaceKind::NAMES.iter().map(|(name, _)| *name).collect();
         return Err(format!("on.space: is needed, since offsets are in one: {}", names.join(", ")));
     }
-    Ok(Cause::AnyAccess { direction, function, space: space.map(|(kind, _)| *kind), offset, value })
+    Ok(Cause::AnyAccess { direction, function, space, offset, value })
 }
 
 fn pattern(on: &Table) -> Parsed<Option<Pattern>> {

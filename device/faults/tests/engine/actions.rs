@@ -127,10 +127,9 @@ fn read_data_of_a_space_is_that_of_its_reads_only_and_has_a_value_for_each_dword
     assert_eq!(bench.read("HAIMR", 0).effect, Effect::None);
 }
 
-fn interrupt(bench: &mut Bench, function: &'static str, vector: u16) -> (Effect, Option<Duration>) {
+fn interrupt(bench: &mut Bench, function: &'static str, vector: u16) -> Effect {
     let message = Message { vector, address: 0xfee0_0000, data: 0 };
-    let outcome = bench.engine.observe(bench.now, function, &Happening::Interrupt(message));
-    (outcome.effect, outcome.late)
+    bench.engine.observe(bench.now, function, &Happening::Interrupt(message)).effect
 }
 
 #[test]
@@ -139,23 +138,23 @@ fn interrupt_fault_meets_so_many_messages_of_its_function_and_vector() {
         { "interrupt": { "what": "drop", "times": 2 } },
         { "interrupt": { "what": "delay", "time": "5ms", "function": "port", "vector": 0 } },
     ]));
-    assert_eq!(interrupt(&mut bench, "reader", 0), (Effect::Lost, None));
-    assert_eq!(interrupt(&mut bench, "port", 1), (Effect::None, None));
-    assert_eq!(interrupt(&mut bench, "port", 0), (Effect::Lost, Some(ms(5))));
-    assert_eq!(interrupt(&mut bench, "nvme", 3), (Effect::Lost, None));
-    assert_eq!(interrupt(&mut bench, "nvme", 3), (Effect::None, None));
+    assert_eq!(interrupt(&mut bench, "reader", 0), Effect::Lost);
+    assert_eq!(interrupt(&mut bench, "port", 1), Effect::None);
+    assert_eq!(interrupt(&mut bench, "port", 0), Effect::Late(ms(5)));
+    assert_eq!(interrupt(&mut bench, "nvme", 3), Effect::Lost);
+    assert_eq!(interrupt(&mut bench, "nvme", 3), Effect::None);
     let again = rule("again", json!({ "command": "CMD8" }), json!([{ "interrupt": "duplicate" }]));
     bench.engine.add(again, ms(0)).unwrap();
     bench.command("CMD8", 0);
-    assert_eq!(interrupt(&mut bench, "reader", 0), (Effect::Twice, None));
+    assert_eq!(interrupt(&mut bench, "reader", 0), Effect::Twice);
     let standing = serde_json::to_value(bench.engine.effects()).unwrap()["interrupt"].clone();
     let delay = json!({ "what": "delay", "time": "5ms", "function": "port", "vector": 0 });
     assert_eq!(standing, json!([delay, "duplicate"]));
     let normal = rule("normal", json!({ "command": "CMD9" }), json!([{ "interrupt": "normal" }]));
     bench.engine.add(normal, ms(0)).unwrap();
     bench.command("CMD9", 0);
-    assert_eq!(interrupt(&mut bench, "reader", 0), (Effect::None, None));
-    assert_eq!(interrupt(&mut bench, "port", 0).0, Effect::Lost, "another function's fault stays");
+    assert_eq!(interrupt(&mut bench, "reader", 0), Effect::None);
+    assert_eq!(interrupt(&mut bench, "port", 0), Effect::Late(ms(5)), "another function's fault stays");
 }
 
 #[test]

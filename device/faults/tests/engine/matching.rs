@@ -205,6 +205,26 @@ fn delayed_hits_beyond_the_limit_are_dropped_and_counted() {
     assert_eq!(bench.hits("r"), MAX_PENDING as u64);
 }
 
+#[test]
+fn rule_with_start_hits_however_many_others_wait() {
+    let mut bench = Bench::with(json!({ "read": "HAIMR", "delay": "1s" }));
+    for _ in 0..MAX_PENDING {
+        bench.read("HAIMR", 0);
+    }
+    for (name, on) in [
+        ("at-once", json!({ "start": true })),
+        ("later", json!({ "start": true, "delay": "5ms" })),
+        ("last", json!({ "start": true, "delay": "2s" })),
+    ] {
+        bench.engine.add(rule(name, on, vanish()), ms(0)).unwrap();
+        assert_eq!((bench.status(name).pending, bench.status(name).dropped), (1, 0), "{name}");
+    }
+    assert_eq!(bench.wait(ms(5)), ["at-once", "later"]);
+    bench.read("HAIMR", 0);
+    assert_eq!(bench.status("r").dropped, 1, "others still find no room");
+    assert_eq!(bench.wait(ms(2000)).pop().as_deref(), Some("last"));
+}
+
 // Chains
 
 #[test]

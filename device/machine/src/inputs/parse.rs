@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sdmorph_faults::rule::Action;
-use sdmorph_faults::{Rule, WireAction, parse_disturbance};
+use sdmorph_faults::{Rule, RuleError};
 use sdmorph_pci::DmaError;
 use sdmorph_pci::media::MediaError;
 use sdmorph_pci::port::Equipment;
@@ -110,7 +110,15 @@ fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 fn rule(field: &'static str, value: &Value) -> Result<Rule, ParseError> {
-    Rule::from_json(value).map_err(|error| ParseError::Sense { field, why: error.to_string() })
+    Rule::from_json(value).map_err(|error| senseless(field, &error))
+}
+
+fn action(field: &'static str, value: &Value) -> Result<Action, ParseError> {
+    Action::from_json(value).map_err(|error| senseless(field, &error))
+}
+
+fn senseless(field: &'static str, error: &RuleError) -> ParseError {
+    ParseError::Sense { field, why: error.to_string() }
 }
 
 /// The first line.
@@ -128,7 +136,7 @@ pub(crate) fn setup(line: &Value) -> Result<Setup, ParseError> {
     let sense =
         |error: crate::SettingsError| ParseError::Sense { field: "vendor-settings", why: error.to_string() };
     let equipment = fields.take("slot-equipment", "a list of what a slot can be equipped with", equipment)?;
-    Ok(Setup::new(model, settings).map_err(sense)?.with_slot(equipment))
+    Ok(Setup::new(model, settings).map_err(sense)?.with_equipment(equipment))
 }
 
 /// Of a record from before slots were equipped it is null.
@@ -245,7 +253,16 @@ pub(crate) fn call(line: &Value) -> Result<Call, ParseError> {
         "vector-masked" => {
             Call::VectorMasked { vector: fields.number("vector")?, masked: fields.flag("masked")? }
         }
-        "message" => Call::Message { number: fields.number("number")?, wire: wire(fields.get("action"))? },
+        "message" => {
+            let wire = match fields.get("action") {
+                Value::Null => None,
+                value => match action("action", value)? {
+                    Action::Wire(wire) => Some(wire),
+                    _ => return Err(wrong("action", "an action at the wire", value)),
+                },
+            };
+            Call::Message { number: fields.number("number")?, wire }
+        }
         "reset" => Call::Reset,
         "power-cycle" => Call::PowerCycle,
         "storage-ended" => Call::StorageEnded,
@@ -258,8 +275,10 @@ pub(crate) fn call(line: &Value) -> Result<Call, ParseError> {
         "card-eject" => Call::CardEject,
         "card-disturb" => {
             let field = "card-corrupt";
-            let sense = |why| ParseError::Sense { field, why };
-            Call::CardDisturb(parse_disturbance(fields.get(field)).map_err(sense)?)
+            match action(field, &json!({ field: fields.get(field) }))? {
+                Action::CardCorrupt(disturbance) => Call::CardDisturb(disturbance),
+                _ => return Err(wrong(field, "a disturbance", fields.get(field))),
+            }
         }
         "over-current" => Call::OverCurrent { detected: fields.flag("detected")? },
         "link-set" => Call::LinkSet { up: fields.flag("up")? },
@@ -277,18 +296,6 @@ pub(crate) fn call(line: &Value) -> Result<Call, ParseError> {
         },
         _ => return Err(wrong("call", "the name of a call", fields.get("call"))),
     })
-}
-
-/// An action at the wire, read as rules are: by a rule that has it.
-fn wire(action: &Value) -> Result<Option<WireAction>, ParseError> {
-    if action.is_null() {
-        return Ok(None);
-    }
-    let carrier = json!({"name": "message", "on": {"message": "region-read"}, "do": action});
-    match rule("action", &carrier)?.actions.as_slice() {
-        [Action::Wire(wire)] => Ok(Some(*wire)),
-        _ => Err(wrong("action", "an action at the wire", action)),
-    }
 }
 
 fn card(fields: &Fields<'_>) -> Result<CardPlan, ParseError> {

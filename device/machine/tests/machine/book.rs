@@ -36,7 +36,7 @@ fn toml_value(text: &str) -> Value {
 /// A machine whose slot has all that an action of the page may need.
 fn equipped() -> Machine {
     let equipment = Equipment::from_words(Equipment::WORDS.iter().copied());
-    machine_with(Setup::default().with_slot(equipment)).0
+    machine_with(Setup::default().with_equipment(equipment)).0
 }
 
 /// Adds a rule to a machine that has the rule which the page's chains wait for.

@@ -273,6 +273,65 @@ fn drive_whose_dma_is_held_ends_its_commands_later() {
     assert_eq!(drive.ended(&mut lab.guest, 1), Some(SUCCESS));
 }
 
+/// A drive with a command that waits for its DMA, which is held up for 50 ms; and what has ended once `end` is done.
+fn held_dma_and(end: impl FnOnce(&mut Lab)) -> Option<u16> {
+    let (mut lab, mut drive) = with_drive();
+    act(&mut lab, &json!({ "dma": { "what": "delay", "time": "50ms" } }));
+    drive.send(&mut lab.guest, 1, [0, 1, 0, 0], 0);
+    assert_eq!(drive.ended(&mut lab.guest, 1), None);
+    end(&mut lab);
+    drive.ended(&mut lab.guest, 1)
+}
+
+#[test]
+fn held_dma_goes_on_in_the_moment_that_the_hold_ends() {
+    assert_eq!(held_dma_and(|lab| act(lab, &json!({ "dma": "normal" }))), Some(SUCCESS));
+    let now_none = json!({ "dma": { "what": "delay", "time": "0s" } });
+    assert_eq!(held_dma_and(|lab| act(lab, &now_none)), Some(SUCCESS));
+    let load = |lab: &mut Lab, replace| {
+        let now = lab.guest.now();
+        lab.guest.machine.scenario_load(now, "none", Vec::new(), replace).unwrap();
+    };
+    assert_eq!(held_dma_and(|lab| load(lab, true)), Some(SUCCESS));
+    assert_eq!(held_dma_and(|lab| load(lab, false)), None, "the old rules are still there");
+}
+
+#[test]
+fn hold_of_dma_has_no_direction_and_is_not_ended_by_what_has_one() {
+    for direction in ["read", "write"] {
+        let normal = json!({ "dma": { "what": "normal", "direction": direction } });
+        assert_eq!(held_dma_and(|lab| act(lab, &normal)), None, "{direction}");
+    }
+}
+
+#[test]
+fn hold_that_is_made_shorter_or_longer_ends_at_its_new_time() {
+    for milliseconds in [10, 90] {
+        let time = format!("{milliseconds}ms");
+        let ended = held_dma_and(|lab| {
+            act(lab, &json!({ "dma": { "what": "delay", "time": time } }));
+            lab.sleep(ms(milliseconds - 1));
+        });
+        assert_eq!(ended, None, "{milliseconds}");
+        let ended = held_dma_and(|lab| {
+            act(lab, &json!({ "dma": { "what": "delay", "time": time } }));
+            lab.sleep(ms(milliseconds));
+        });
+        assert_eq!(ended, Some(SUCCESS), "{milliseconds}");
+    }
+}
+
+#[test]
+fn command_list_that_is_held_up_ends_in_the_moment_that_dma_is_normal() {
+    let mut lab = with_card();
+    act(&mut lab, &json!({ "dma": { "what": "delay", "time": "50ms" } }));
+    rule(&mut lab, &json!({ "start": true, "delay": "5ms" }), &json!({ "dma": "normal" }));
+    let before = lab.guest.now();
+    assert_eq!(read_block(&mut lab), Ok(block(7)));
+    let took = lab.guest.now() - before;
+    assert!((ms(5)..ms(50)).contains(&took), "{took:?}");
+}
+
 #[test]
 fn command_of_the_name_fails_with_the_status_and_is_not_done() {
     let (mut lab, mut drive) = with_drive();

@@ -143,7 +143,7 @@ fn setup_is_part_of_the_record() {
     let settings = sdmorph_machine::Settings::from_words(words).unwrap();
     let model = sdmorph_machine::Model::by_name("rts5264").unwrap();
     let slot = Equipment::from_words(["mrl-sensor", "dpc"]);
-    let setup = Setup::new(model, Some(settings)).unwrap().with_slot(slot);
+    let setup = Setup::new(model, Some(settings)).unwrap().with_equipment(slot);
     let mut guest = Guest::with_setup(setup);
     guest.boot();
     // Where the settings are, and the slot's capabilities.
@@ -364,7 +364,7 @@ proptest! {
         let path = directory.path().join("card.img");
         std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
         let slot = Equipment::from_words(Equipment::WORDS.iter().copied());
-        let mut lab = Lab::bound_to(Setup::default().with_slot(slot));
+        let mut lab = Lab::bound_to(Setup::default().with_equipment(slot));
         let mut drive = None;
         for (serial, act) in (1..).zip(acts) {
             perform(&mut lab, &mut drive, &path, act, serial);

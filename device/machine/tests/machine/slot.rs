@@ -27,7 +27,7 @@ fn ms(time: u64) -> Duration {
 
 fn equipped(words: &[&str]) -> Guest {
     let equipment = Equipment::from_words(words.iter().copied());
-    let mut guest = Guest::with_setup(Setup::default().with_slot(equipment));
+    let mut guest = Guest::with_setup(Setup::default().with_equipment(equipment));
     guest.boot();
     guest.advance_to(ms(1));
     guest
@@ -285,7 +285,7 @@ fn button_and_latch_show_in_the_slot_s_status() {
 
 #[test]
 fn power_off_makes_a_reader_of_the_drive_and_power_on_brings_it_up_after_its_training() {
-    let mut lab = Lab::bound_to(Setup::default().with_slot(Equipment::from_words(["power-controller"])));
+    let mut lab = Lab::bound_to(Setup::default().with_equipment(Equipment::from_words(["power-controller"])));
     lab.insert();
     act(&mut lab.guest, json!({ "relink": "10ms" }));
     assert_eq!(lab.rescan(), Ok(true));

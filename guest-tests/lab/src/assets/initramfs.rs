@@ -5,7 +5,7 @@
 //! /bin/busybox                 and its applets, linked when /init starts
 //! /modules/*.ko                decompressed
 //! /modules/order               their file names in load order, one a line
-//! /modules/sdmorph_unfix.ko    only if the test takes the fix out; not in `order`
+//! /modules/sdmorph_*.ko        the lab's own, for the test to load; not in `order`
 //! /tests/                      the directory of the tests
 //! /usr/bin, /usr/lib, /lib64   programs of Debian packages, if the test asks for some
 //! /trace.sh                    only if the kernel is to be traced
@@ -24,7 +24,6 @@ use super::cpio::Archive;
 use super::error::{Error, Result};
 use super::programs::{GuestFile, Source};
 use super::store::{Integrity, Made, Recipe};
-use super::unfix;
 
 const INIT: &str = include_str!("init.sh");
 /// What /init sources if it is there: the kernel is traced.
@@ -77,8 +76,8 @@ pub struct Contents<'a> {
     pub busybox: &'a Path,
     /// Modules in load order.
     pub modules: &'a [PathBuf],
-    /// The module that takes the fix out, if the test wants it.
-    pub unfix: Option<&'a Path>,
+    /// Modules of the lab's own.
+    pub own_modules: &'a [&'a Path],
     /// The directory that becomes /tests.
     pub tests: &'a Path,
     /// Programs of packages, with their libraries.
@@ -110,8 +109,8 @@ impl Contents<'_> {
             order.push('\n');
         }
         archive.file("modules/order", 0o644, order.as_bytes())?;
-        if let Some(unfix) = self.unfix {
-            archive.file(&format!("modules/{}.ko", unfix::NAME), 0o644, &read(unfix)?)?;
+        for module in self.own_modules {
+            archive.file(&format!("modules/{}", utf8_name(module)?), 0o644, &read(module)?)?;
         }
         add_tree(&mut archive, self.tests, "tests")?;
         for GuestFile { path, source } in self.programs {
@@ -194,7 +193,7 @@ mod tests {
         let mut contents = Contents {
             busybox: &busybox,
             modules: &modules,
-            unfix: None,
+            own_modules: &[],
             tests: &tests,
             programs: &[program, link],
             files: &[("images/card/bytes".to_owned(), "512\n".to_owned())],
@@ -208,7 +207,8 @@ mod tests {
         }
         assert!(!contains(&archive, "UNFIX"));
         assert_eq!(archive, contents.build().unwrap());
-        contents.unfix = Some(&unfix);
+        let own: [&Path; 1] = [&unfix];
+        contents.own_modules = &own;
         assert!(contains(&contents.build().unwrap(), "modules/sdmorph_unfix.ko"));
     }
 
@@ -313,7 +313,7 @@ mod tests {
         let contents = Contents {
             busybox: Path::new("/none/busybox"),
             modules: &[],
-            unfix: None,
+            own_modules: &[],
             tests: Path::new("/"),
             programs: &[],
             files: &[],

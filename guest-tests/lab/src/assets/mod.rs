@@ -1,4 +1,4 @@
-//! What a run needs from outside: a QEMU, a kernel with its modules, busybox, the guest module, programs for the guest.
+//! What a run needs from outside: a QEMU, a kernel with its modules, busybox, guest modules, programs for the guest.
 //!
 //! Everything is looked for in this order: what the user names (`QEMU=`, `KERNEL_TREE=`, `KERNEL=`, `MODULES=`, `KDIR=`,
 //! `BUSYBOX=`), what the system has (QEMU only), the cache ([`Store`]), Debian's archive (`apt`). Kernels are known by
@@ -13,6 +13,7 @@ mod build;
 mod choice;
 mod cpio;
 mod error;
+pub(crate) mod guest_module;
 mod initramfs;
 mod kconfig;
 mod kernel;
@@ -24,7 +25,6 @@ mod qemu;
 mod store;
 mod toolchain;
 pub(crate) mod tools;
-mod unfix;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -37,6 +37,7 @@ use apt::{Apt, Suite};
 use build::Built;
 pub use choice::{KernelChoice, OwnKernel, OwnTree};
 pub use error::{Error, ErrorKind, Result};
+use guest_module::GuestModule;
 pub use initramfs::Contents;
 pub(crate) use initramfs::TRACE;
 pub use kernel::Kernel;
@@ -76,6 +77,8 @@ pub struct Needs {
     pub packages: Packages,
     /// Programs of the lab's own.
     pub tools: BTreeSet<String>,
+    /// Kernel modules of the lab's own.
+    pub kernel_modules: BTreeSet<String>,
 }
 
 impl Needs {
@@ -85,6 +88,7 @@ impl Needs {
         self.modules.extend(other.modules.iter().cloned());
         self.packages = programs::union(self.packages, &other.packages);
         self.tools.extend(other.tools.iter().cloned());
+        self.kernel_modules.extend(other.kernel_modules.iter().cloned());
         self
     }
 }
@@ -116,6 +120,8 @@ pub struct GuestKernel {
     pub kernel: Kernel,
     /// The module that takes the fix out, if it was asked for.
     pub unfix: Option<PathBuf>,
+    /// The other modules of the lab's own that were asked for, by name.
+    pub kernel_modules: BTreeMap<String, PathBuf>,
     /// The programs that were asked for: of packages, with their libraries, from the kernel's own Debian release, or the
     /// newest one that is known for a kernel of the user's own; and the lab's own.
     pub programs: Vec<GuestFile>,
@@ -206,22 +212,24 @@ fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -
 
 fn obtain_stock(stock: &StockKernel, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
     let kernel = Kernel::obtain_stock(stock, &request.needs.modules, fetcher)?;
-    let unfix = if request.unfix { Some(unfix::obtain_stock(stock, &kernel, fetcher)?) } else { None };
+    let (unfix, kernel_modules) =
+        own_modules(request, |module| guest_module::obtain_stock(module, stock, &kernel, fetcher))?;
     let mut programs = programs::obtain(&request.needs.packages, stock.suite, fetcher)?;
     let root = |fetcher: &mut Fetcher<'_>| BuildRoot::prepare(stock, &kernel.release, fetcher).map(Some);
     programs.extend(tools::obtain(&request.needs.tools, root, fetcher)?);
     let content = image_content(&kernel)?;
-    Ok(GuestKernel { name: stock.name.clone(), content, kernel, unfix, programs })
+    Ok(GuestKernel { name: stock.name.clone(), content, kernel, unfix, kernel_modules, programs })
 }
 
 fn obtain_built(built: Built, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
     let kernel = built.kernel(&request.needs.modules)?;
-    let unfix = if request.unfix { Some(unfix::obtain_built(&built, &kernel, fetcher)?) } else { None };
+    let (unfix, kernel_modules) =
+        own_modules(request, |module| guest_module::obtain_built(module, &built, &kernel, fetcher))?;
     let mut programs = programs::obtain(&request.needs.packages, built.suite(), fetcher)?;
     let root = |fetcher: &mut Fetcher<'_>| BuildRoot::of_built(&built, fetcher).map(Some);
     programs.extend(tools::obtain(&request.needs.tools, root, fetcher)?);
     let (name, content) = (built.name().to_owned(), built.version().to_owned());
-    Ok(GuestKernel { name, content, kernel, unfix, programs })
+    Ok(GuestKernel { name, content, kernel, unfix, kernel_modules, programs })
 }
 
 fn obtain_own(
@@ -232,20 +240,31 @@ fn obtain_own(
 ) -> Result<GuestKernel> {
     let (store, progress) = (fetcher.store, fetcher.progress);
     let kernel = Kernel::obtain_own(own, &request.needs.modules, store, progress)?;
-    let unfix = match (request.unfix, &own.tree) {
-        (false, _) => None,
-        (true, Some(tree)) => Some(unfix::obtain_own(tree, &kernel, store, progress)?),
-        (true, None) => {
-            return Err(Error::Unusable(format!(
-                "kernel {}: to take the fix out of it, give KDIR=, the tree it was built in",
-                kernel.release
-            )));
-        }
-    };
+    let (unfix, kernel_modules) = own_modules(request, |module| match &own.tree {
+        Some(tree) => guest_module::obtain_own(module, tree, &kernel, store, progress),
+        None => Err(Error::Unusable(format!(
+            "kernel {}: to build the module {} for it, give KDIR=, the tree it was built in",
+            kernel.release,
+            module.name()
+        ))),
+    })?;
     let mut programs = programs::obtain(&request.needs.packages, Suite::Trixie, fetcher)?;
     programs.extend(tools::obtain(&request.needs.tools, |_| Ok(None), fetcher)?);
     let content = image_content(&kernel)?;
-    Ok(GuestKernel { name, content, kernel, unfix, programs })
+    Ok(GuestKernel { name, content, kernel, unfix, kernel_modules, programs })
+}
+
+/// The lab's own modules: the one that takes the fix out, and the others.
+fn own_modules(
+    request: &Request,
+    mut obtain: impl FnMut(GuestModule) -> Result<PathBuf>,
+) -> Result<(Option<PathBuf>, BTreeMap<String, PathBuf>)> {
+    let unfix = if request.unfix { Some(obtain(guest_module::find(guest_module::UNFIX)?)?) } else { None };
+    let mut others = BTreeMap::new();
+    for name in &request.needs.kernel_modules {
+        others.insert(name.clone(), obtain(guest_module::find(name)?)?);
+    }
+    Ok((unfix, others))
 }
 
 /// Of a kernel that the lab has not built, the image is what there is to know it by.

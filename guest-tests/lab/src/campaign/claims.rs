@@ -188,6 +188,28 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_claims_are_about_what_is_run_if_nothing_is_said() {
+        use super::super::{KERNELS, SCENARIOS};
+        for Answer { kernel, scenario, .. } in
+            Claims::shipped().unwrap().claims.iter().flat_map(|claim| &claim.answers)
+        {
+            assert!(
+                KERNELS.contains(&kernel.as_str()) && SCENARIOS.contains(&scenario.as_str()),
+                "{kernel} {scenario}"
+            );
+        }
+        let scenarios: Vec<String> = SCENARIOS.iter().map(|name| (*name).to_owned()).collect();
+        let named = |name: &&str| {
+            let name = (*name).to_owned();
+            crate::assets::KernelChoice::named(crate::assets::NamedKernel { name, ..Default::default() })
+                .unwrap()
+        };
+        let kernels: Vec<_> = KERNELS.iter().map(named).collect();
+        let plan = super::super::Plan::new(&kernels, &scenarios, 3, None).unwrap();
+        assert_eq!(plan.runs.len(), 6 * 8 * 3);
+    }
+
+    #[test]
     fn the_shipped_claims_can_be_read_and_each_has_an_answer() {
         let claims = Claims::shipped().unwrap();
         assert!(claims.claims.iter().all(|claim| !claim.answers.is_empty()));

@@ -277,7 +277,7 @@ pub(crate) mod tests {
             said.means.starts_with(".remove unmapped the BAR while the idle callback was still reading it")
         );
         let names: Vec<&str> = said.course.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names.first(), names.last()), (Some(&"switch requested"), Some(&"page fault")));
+        assert_eq!((names.first(), names.last()), (Some(&"switch requested"), Some(&"reader removed")));
         assert!(said.course.is_sorted_by(|(_, left), (_, right)| left <= right));
         let result = serde_json::to_value(crate::result::tests::inconclusive("x")).unwrap();
         assert_eq!(Said::of(&result).unwrap().reason.as_deref(), Some("x"));

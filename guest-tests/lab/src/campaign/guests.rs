@@ -104,10 +104,11 @@ impl<'a> Guests<'a> {
         })
     }
 
-    /// The memory of the largest guest, in MiB.
-    pub(crate) fn largest_mib(&self) -> u32 {
-        let memory = self.scenarios.iter().filter_map(|(_, ready)| ready.scenario.guest.memory_mib());
-        memory.max().unwrap_or(512)
+    /// Virtual CPUs and memory in MiB, each of the guest that has most.
+    pub(crate) fn largest(&self) -> (u32, u32) {
+        let guests = || self.scenarios.iter().map(|(_, ready)| &ready.scenario.guest);
+        let memory_mib = guests().filter_map(|guest| guest.memory_mib()).max();
+        (guests().map(|guest| guest.vcpus).max().unwrap_or(1), memory_mib.unwrap_or(512))
     }
 
     /// The machine, in one line.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::wording::plural;
+
 /// What QEMU needs beside the guest's memory, and the device's process, in MiB: 190 were seen with TCG.
 const BESIDE_MIB: u64 = 384;
 
@@ -32,32 +34,25 @@ fn meminfo_mib(name: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
 }
 
-/// How many VMs at once, and why so many. `guest_mib` is the memory of the largest guest.
-pub(crate) fn jobs(guest_mib: u32) -> (usize, String) {
-    jobs_for(processors(), meminfo_mib("MemAvailable"), guest_mib)
+/// How many VMs at once, and why so many. `vcpus` and `guest_mib` are those of the largest guest.
+///
+/// A guest of the race keeps every one of its CPUs busy: a host that has fewer makes it slower, and is done no sooner.
+pub(crate) fn jobs(vcpus: u32, guest_mib: u32) -> (usize, String) {
+    jobs_for(processors(), meminfo_mib("MemAvailable"), vcpus, guest_mib)
 }
 
-fn jobs_for(processors: usize, available_mib: Option<u64>, guest_mib: u32) -> (usize, String) {
-    let by_processors = processors.max(1);
+fn jobs_for(processors: usize, available_mib: Option<u64>, vcpus: u32, guest_mib: u32) -> (usize, String) {
+    let by_processors = (processors / usize::try_from(vcpus).unwrap_or(usize::MAX).max(1)).max(1);
     let each_mib = u64::from(guest_mib) + BESIDE_MIB;
     let by_memory =
         available_mib.map_or(by_processors, |mib| usize::try_from(mib / each_mib).unwrap_or(usize::MAX));
-    let plural =
-        |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    if by_memory < by_processors {
-        let available = available_mib.unwrap_or(0);
-        let jobs = by_memory.max(1);
-        return (
-            jobs,
-            format!("{} at once: {available} MiB are free, and one takes {each_mib}", plural(jobs, "VM")),
-        );
-    }
-    let why = format!(
-        "{} at once: this machine has {}",
-        plural(by_processors, "VM"),
-        plural(processors, "processor")
-    );
-    (by_processors, why)
+    let jobs = by_processors.min(by_memory).max(1);
+    let why = if by_memory < by_processors {
+        format!("{} MiB are free, and one takes {each_mib}", available_mib.unwrap_or(0))
+    } else {
+        format!("this machine has {}, and a guest {}", plural(processors, "processor"), vcpus)
+    };
+    (jobs, format!("{} at once: {why}", plural(jobs, "VM")))
 }
 
 /// Now, in UTC, as ISO 8601 has it, to the second.
@@ -97,13 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn as_many_vms_as_processors_unless_the_memory_is_less() {
-        assert_eq!(jobs_for(2, Some(20_000), 512).0, 2);
-        let (jobs, why) = jobs_for(8, Some(2_000), 512);
+    fn as_many_vms_as_their_cpus_have_processors_unless_the_memory_is_less() {
+        assert_eq!(
+            jobs_for(2, Some(20_000), 2, 512),
+            (1, "1 VM at once: this machine has 2 processors, and a guest 2".into())
+        );
+        assert_eq!(jobs_for(64, Some(200_000), 2, 512).0, 32);
+        let (jobs, why) = jobs_for(64, Some(2_000), 2, 512);
         assert_eq!(jobs, 2);
         assert!(why.contains("2000 MiB are free, and one takes 896"), "{why}");
-        assert_eq!(jobs_for(8, Some(100), 512).0, 1);
-        assert_eq!(jobs_for(1, None, 512).1, "1 VM at once: this machine has 1 processor");
+        assert_eq!(jobs_for(8, Some(100), 2, 512).0, 1);
+        assert_eq!(jobs_for(1, None, 2, 512).0, 1);
     }
 
     #[test]

@@ -54,7 +54,16 @@ pub const KERNELS: &[&str] = &["6.1-none", "6.1-v3", "6.1-idea-1", "6.1-idea-2",
 /// What a patch is put on if nothing else is said, and compared with.
 pub const UNPATCHED: &str = "6.1-none";
 /// What they are tried by if nothing else is said.
-pub const SCENARIOS: &[&str] = &["sd7-idle-race"];
+pub const SCENARIOS: &[&str] = &[
+    "sd7-idle-race",
+    "idle-requested",
+    "idle-between",
+    "idle-autosuspend",
+    "idle-resumes",
+    "idle-unbind",
+    "idle-sysfs-remove",
+    "idle-slot-power",
+];
 /// Runs of a cell if nothing else is said.
 pub const REPEAT: u32 = 3;
 
@@ -104,7 +113,10 @@ pub fn run(options: &Options, page: &(dyn Fn(&Path) + Sync), out: &mut dyn Write
     let left: Vec<PlannedRun> = of_shard.filter(|run| is_left(run)).cloned().collect();
     let (jobs, why) = match options.jobs {
         Some(jobs) => (jobs, wording::plural(jobs, "VM") + " at once, as asked for"),
-        None => machine::jobs(guests.largest_mib()),
+        None => {
+            let (vcpus, memory_mib) = guests.largest();
+            machine::jobs(vcpus, memory_mib)
+        }
     };
     let there = if kept.is_empty() { String::new() } else { format!(", {} are there", kept.len()) };
     progress.say(&format!(

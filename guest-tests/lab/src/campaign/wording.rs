@@ -177,7 +177,7 @@ mod tests {
     fn numbers_have_as_many_digits_as_say_something() {
         assert_eq!(interval(&Share::of(20, 20)), "84-100 %");
         assert_eq!(
-            (ms(Some(3.14159)), ms(Some(512.7)), ms(Some(31_000.0))),
+            (ms(Some(3.06)), ms(Some(512.7)), ms(Some(31_000.0))),
             ("3.1 ms".into(), "513 ms".into(), "31.0 s".into())
         );
         assert_eq!(ms(None), "-");

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::misreading::{explain, find_key, is_word, nearest, place};
-use super::{BLOCK_BYTES, Check, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings};
-use crate::assets::tools;
+use super::{
+    BLOCK_BYTES, Check, Criteria, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings,
+};
+use crate::assets::{guest_module, tools};
 use crate::image::ImageFormat;
 use crate::verdict::Outcome;
 
@@ -113,11 +115,34 @@ impl Scenario {
         if let Some((key, strength)) = settings.and_then(VendorSettings::out_of_range) {
             return Err((key, format!("device.vendor_settings.{key} is {strength}, and has to be 0 to 3")));
         }
-        for evidence in self.verdict.fault.iter().chain([&self.verdict.clean]) {
+        let Criteria { fault, hang, clean } = &self.verdict;
+        for evidence in fault.iter().chain(hang).chain([clean]) {
             let names = || self.moments.iter().map(|moment| moment.name.as_str());
             if let Some(unknown) = evidence.order.iter().find(|name| !names().any(|known| known == *name)) {
                 let hint = nearest(unknown, names());
                 return Err(("order", format!("order: there is no [[time]] called `{unknown}`{hint}")));
+            }
+            if let Some(unknown) = evidence.never.iter().find(|name| !names().any(|known| known == *name)) {
+                let hint = nearest(unknown, names());
+                return Err(("never", format!("never: there is no [[time]] called `{unknown}`{hint}")));
+            }
+        }
+        let places = [("verdict.fault.blocked", fault.as_ref()), ("verdict.clean.blocked", Some(clean))];
+        let elsewhere =
+            places.iter().find(|(_, place)| place.is_some_and(|evidence| evidence.blocked.is_some()));
+        if let Some((key, _)) = elsewhere {
+            return Err((key, "a task that hangs is looked for in [verdict.hang.blocked] only".to_owned()));
+        }
+        if let Some(hang) = hang {
+            if hang.blocked.as_ref().is_none_or(|blocked| blocked.chain.is_empty()) {
+                let message = "verdict.hang has no [verdict.hang.blocked] with a `chain` to know it by";
+                return Err(("verdict.hang", message.to_owned()));
+            }
+            if hang.oops.is_some() {
+                return Err((
+                    "verdict.hang.oops",
+                    "an oops is looked for in [verdict.fault.oops] only".to_owned(),
+                ));
             }
         }
         let fault_expected =
@@ -126,6 +151,14 @@ impl Scenario {
         if fault_expected && !known {
             let message = "`fault` is expected, and there is no [verdict.fault.oops] to know it by";
             return Err(("expect", message.to_owned()));
+        }
+        let hang_expected =
+            [self.expect.without_fix, Some(self.expect.with_fix)].contains(&Some(Expected::Hang));
+        if hang_expected && hang.is_none() {
+            return Err((
+                "expect",
+                "`hang` is expected, and there is no [verdict.hang] to know it by".to_owned(),
+            ));
         }
         let oops = self.verdict.fault.as_ref().and_then(|evidence| evidence.oops.as_ref());
         for inlined in &self.kernel.inlined {
@@ -145,12 +178,12 @@ impl Scenario {
                 (Some(one), None) | (None, Some(one)) => one,
                 _ => return Err(("time", format!("time `{}` needs one of `first` and `last`", moment.name))),
             };
-            let words = [&one.event, &one.read, &one.write, &one.log].into_iter().flatten();
+            let words = [&one.event, &one.read, &one.write, &one.log, &one.note].into_iter().flatten();
             let numbers = [one.dead_read, one.dead_write].into_iter().flatten();
             if words.count() + numbers.count() != 1 {
                 let name = &moment.name;
                 let message = format!(
-                    "time `{name}` needs one of `event`, `read`, `write`, `dead_read`, `dead_write` and `log`"
+                    "time `{name}` needs one of `event`, `read`, `write`, `dead_read`, `dead_write`, `log` and `note`"
                 );
                 return Err(("time", message));
             }
@@ -160,10 +193,16 @@ impl Scenario {
 
     /// What the types do not say of programs, modules and images.
     fn check_cards(&self) -> Result<(), Misfit> {
-        let Guest { modules, packages, tools, .. } = &self.guest;
+        let Guest { modules, packages, tools, kernel_modules, .. } = &self.guest;
         if let Some(name) = tools.iter().find(|name| !tools::names().any(|known| known == *name)) {
             let hint = nearest(name, tools::names());
             return Err(Misfit::new("tools", name, format!("tools: the lab has no program `{name}`{hint}")));
+        }
+        let own = || guest_module::names();
+        if let Some(name) = kernel_modules.iter().find(|name| !own().any(|known| known == *name)) {
+            let hint = nearest(name, own());
+            let message = format!("kernel_modules: the lab has no kernel module `{name}`{hint}");
+            return Err(Misfit::new("kernel_modules", name, message));
         }
         if let Some(name) = modules.iter().find(|name| !is_word(name, "_-")) {
             return Err(Misfit::new("modules", name, format!("`{name}` is no name of a kernel module")));
@@ -259,6 +298,7 @@ impl Scenario {
     pub fn meaning(&self, outcome: Outcome) -> &str {
         match outcome {
             Outcome::Fault => self.verdict.fault.as_ref().map_or("", |evidence| evidence.means.as_str()),
+            Outcome::Hang => self.verdict.hang.as_ref().map_or("", |evidence| evidence.means.as_str()),
             Outcome::Clean => &self.verdict.clean.means,
             Outcome::Inconclusive => "",
         }
@@ -486,6 +526,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hang_has_to_be_known_by_where_it_is() {
+        let resumes = include_str!("../../../scenarios/idle-resumes.toml");
+        let cut = resumes.split_once("[verdict.hang.blocked]").unwrap();
+        let without = format!(
+            "{}{}",
+            cut.0,
+            cut.1.split_once("[verdict.clean]").map(|(_, rest)| format!("[verdict.clean]{rest}")).unwrap()
+        );
+        assert!(error(&without).contains("no [verdict.hang.blocked] with a `chain`"), "{}", error(&without));
+        let unknown = resumes.replace("never = [\".remove at the BAR\"", "never = [\".remove at the bar\"");
+        assert!(error(&unknown).contains("did you mean `.remove at the BAR`?"), "{}", error(&unknown));
+        let misplaced = resumes.replace("[verdict.hang.blocked]", "[verdict.clean.blocked]");
+        assert!(Scenario::parse("x", "x.toml", &misplaced).is_err());
+        let expected = RACE.replace("without_fix = \"fault\"", "without_fix = \"hang\"");
+        assert!(error(&expected).contains("no [verdict.hang] to know it by"), "{}", error(&expected));
+    }
+
+    #[test]
     fn a_moment_without_a_happening_is_refused() {
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\nfirst = {{}}\n")).contains("time `x`"));
         assert!(error(&format!("{RACE}\n[[time]]\nname = \"x\"\n")).contains("time `x`"));
@@ -535,6 +593,12 @@ mod tests {
             ("modules = [\"ext4\"]", "modules = [\"../x\"]", "no name of a kernel module"),
             ("e2fsprogs = [", "-o = [", "no name of a package"),
             ("tools = [\"sd-lock\"]", "tools = [\"sd-look\"]", "did you mean `sd-lock`?"),
+            ("tools = [\"sd-lock\"]", "kernel_modules = [\"sdmorph_rase\"]", "did you mean `sdmorph_race`?"),
+            (
+                "tools = [\"sd-lock\"]",
+                "kernel_modules = [\"sdmorph_unfix\"]",
+                "no kernel module `sdmorph_unfix`",
+            ),
             ("[\"mkfs.ext4\"]", "[]", "which programs of `e2fsprogs`"),
             ("[\"mkfs.ext4\"]", "[\"a/b\"]", "no name of a program"),
         ] {

@@ -37,7 +37,7 @@ fn boot_twice(server: &Sdmorph) -> String {
     let contents = Contents {
         busybox: &assets.busybox,
         modules: &kernel.modules,
-        unfix: None,
+        own_modules: &[],
         tests: &tests,
         programs: &[],
         files: &[],

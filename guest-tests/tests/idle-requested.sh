@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The reader is pulled, and an idle notification is requested between the driver core's pm_runtime_put_sync() and
+# pci_device_remove(): pm_runtime_work() has been called when .remove comes, and has not begun. Passes if it finds nothing
+# to do.
+
+# Functions are called by name, through wait_for and ktap_test_result.
+# shellcheck disable=SC2317
+
+tests=$(dirname "$0")
+# shellcheck source=guest-tests/tests/ktap.sh
+. "$tests/ktap.sh"
+# shellcheck source=guest-tests/tests/control.sh
+. "$tests/control.sh"
+# shellcheck source=guest-tests/tests/reader.sh
+. "$tests/reader.sh"
+# shellcheck source=guest-tests/tests/race.sh
+. "$tests/race.sh"
+
+ktap_print_header
+ktap_set_plan 6
+race_begin requested
+
+if control_open && race_pull; then
+	ktap_test_pass "the reader is pulled"
+else
+	ktap_test_fail "the reader is pulled"
+	ktap_finished
+fi
+
+race_results race_step_made
+control_close
+ktap_finished

@@ -1,0 +1,35 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# rtsx_pci's idle callback is in the middle of its work, on a reader that is there and slow, when the driver is removed
+# by the reader's remove file in sysfs. Passes if .remove waits for the callback.
+
+# Functions are called by name, through wait_for and ktap_test_result.
+# shellcheck disable=SC2317
+
+tests=$(dirname "$0")
+# shellcheck source=guest-tests/tests/ktap.sh
+. "$tests/ktap.sh"
+# shellcheck source=guest-tests/tests/control.sh
+. "$tests/control.sh"
+# shellcheck source=guest-tests/tests/reader.sh
+. "$tests/reader.sh"
+# shellcheck source=guest-tests/tests/faults.sh
+. "$tests/faults.sh"
+# shellcheck source=guest-tests/tests/race.sh
+. "$tests/race.sh"
+
+ktap_print_header
+ktap_set_plan 7
+race_begin running
+if control_open; then
+	ktap_test_result "the idle callback is at work" race_callback_sticks
+else
+	ktap_test_fail "the idle callback is at work"
+	ktap_finished
+fi
+ktap_test_result "the removal begins" race_remove_by 1 "$reader/remove"
+
+race_results race_step_made
+control_close
+ktap_finished
