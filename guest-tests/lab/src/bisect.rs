@@ -54,10 +54,10 @@ pub struct Terms {
 
 impl Terms {
     /// The outcomes there are, but for inconclusive, which says nothing of a commit.
-    pub const OUTCOMES: [Outcome; 2] = [Outcome::Clean, Outcome::Fault];
+    pub const OUTCOMES: [Outcome; 3] = [Outcome::Clean, Outcome::Fault, Outcome::Hang];
 
     /// Good is clean, and bad is every other outcome, unless said otherwise; if only one of the two is said, the other is
-    /// the rest. To look for the commit that repaired something, fault is good (git's old) and clean is bad (its new).
+    /// the rest. To look for the commit that repaired something, clean is bad (git's new), and the rest is good (its old).
     ///
     /// # Errors
     /// An outcome that is to be both, in words.
@@ -231,12 +231,13 @@ mod tests {
         (finding.mark, runs)
     }
 
-    use Outcome::{Clean, Fault, Inconclusive};
+    use Outcome::{Clean, Fault, Hang, Inconclusive};
 
     #[test]
-    fn one_fault_settles_it_and_the_rest_is_not_run() {
+    fn one_fault_or_hang_settles_it_and_the_rest_is_not_run() {
         let terms = Terms::new(&[], &[]).unwrap();
         assert_eq!(judged(&terms, &[Clean, Fault, Clean]), (Mark::Bad, 2));
+        assert_eq!(judged(&terms, &[Hang, Clean, Clean]), (Mark::Bad, 1));
         assert_eq!(judged(&terms, &[Clean, Clean, Clean]), (Mark::Good, 3));
     }
 
@@ -250,22 +251,22 @@ mod tests {
 
     #[test]
     fn a_fault_is_proof_also_where_it_is_the_old_state() {
-        let terms = Terms::new(&[Fault], &[]).unwrap();
+        let terms = Terms::new(&[], &[Clean]).unwrap();
         assert_eq!(judged(&terms, &[Clean, Fault]), (Mark::Good, 2));
         assert_eq!(judged(&terms, &[Clean, Clean]), (Mark::Bad, 2));
     }
 
     #[test]
     fn what_is_neither_good_nor_bad_is_skipped() {
-        let terms = Terms { good: vec![Clean], bad: Vec::new() };
-        assert_eq!(judged(&terms, &[Fault]), (Mark::Skip, 1));
-        assert_eq!(judged(&terms, &[Fault, Clean]), (Mark::Good, 2));
+        let terms = Terms::new(&[Clean], &[Fault]).unwrap();
+        assert_eq!(judged(&terms, &[Hang]), (Mark::Skip, 1));
+        assert_eq!(judged(&terms, &[Hang, Fault]), (Mark::Bad, 2));
     }
 
     #[test]
     fn one_side_of_the_terms_implies_the_other() {
-        assert_eq!(Terms::new(&[], &[Clean]), Terms::new(&[Fault], &[]));
-        assert_eq!(Terms::new(&[], &[]), Terms::new(&[Clean], &[Fault]));
+        assert_eq!(Terms::new(&[], &[Clean]), Terms::new(&[Fault, Hang], &[]));
+        assert_eq!(Terms::new(&[], &[]), Terms::new(&[Clean], &[Fault, Hang]));
         assert!(Terms::new(&[Fault], &[Fault]).unwrap_err().contains("fault cannot be both"));
     }
 
