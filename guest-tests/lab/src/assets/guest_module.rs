@@ -89,7 +89,7 @@ fn obtain_in(
     kernel: &Kernel,
     fetcher: &mut Fetcher<'_>,
 ) -> Result<PathBuf> {
-    kernel.check_unfix()?;
+    kernel.check_own_modules()?;
     let (name, recipe) = (module.name, recipe(module, &kernel.release, origin));
     let (store, progress) = (fetcher.store, fetcher.progress);
     if let Some(asset) = store.version(&recipe.key, &recipe.version, progress) {
@@ -118,7 +118,7 @@ pub(crate) fn obtain_own(
     store: &Store,
     progress: Progress,
 ) -> Result<PathBuf> {
-    kernel.check_unfix()?;
+    kernel.check_own_modules()?;
     let name = module.name;
     let tree = fs::canonicalize(tree).map_err(Error::io("find", tree))?;
     let release_file = tree.join("include/config/kernel.release");

@@ -37,9 +37,9 @@ const NEEDS: &[(&str, Need, &str)] = &[
     ("BINFMT_SCRIPT", Need::BuiltIn, "/init is a shell script"),
 ];
 
-const UNFIX_NEEDS: &[(&str, Need, &str)] = &[
-    ("MODULES", Need::BuiltIn, "sdmorph_unfix is a module"),
-    ("DYNAMIC_FTRACE_WITH_REGS", Need::BuiltIn, "sdmorph_unfix redirects a function through ftrace"),
+const OWN_MODULE_NEEDS: &[(&str, Need, &str)] = &[
+    ("MODULES", Need::BuiltIn, "the lab's own modules are loaded into it"),
+    ("DYNAMIC_FTRACE_WITH_REGS", Need::BuiltIn, "the lab's own modules redirect functions through ftrace"),
 ];
 
 impl KernelConfig {
@@ -77,9 +77,9 @@ impl KernelConfig {
         )]
     }
 
-    /// What is missing to load sdmorph_unfix, one sentence each.
-    pub(crate) fn unfix_problems(&self) -> Vec<String> {
-        self.missing(UNFIX_NEEDS)
+    /// What is missing to load the lab's own modules, one sentence each.
+    pub(crate) fn own_module_problems(&self) -> Vec<String> {
+        self.missing(OWN_MODULE_NEEDS)
     }
 
     fn missing(&self, needs: &[(&str, Need, &str)]) -> Vec<String> {
@@ -132,6 +132,6 @@ pub(crate) mod tests {
     fn strings_and_numbers_are_not_tristates() {
         let config = KernelConfig::parse("CONFIG_HZ=250\nCONFIG_CC_VERSION_TEXT=\"y\"\nCONFIG_SMP=y\n");
         assert_eq!(config.0.len(), 1);
-        assert_eq!(config.unfix_problems().len(), 2);
+        assert_eq!(config.own_module_problems().len(), 2);
     }
 }

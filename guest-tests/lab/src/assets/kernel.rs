@@ -108,10 +108,10 @@ impl Kernel {
         })
     }
 
-    /// Why sdmorph_unfix cannot be loaded into this kernel, one sentence each; nothing if it can.
-    pub(crate) fn check_unfix(&self) -> Result<()> {
+    /// Why the lab's own modules cannot be loaded into this kernel, one sentence each; nothing if it can.
+    pub(crate) fn check_own_modules(&self) -> Result<()> {
         let Some(path) = &self.config else { return Ok(()) };
-        refuse(&named(&self.release, path), read_config(path)?.unfix_problems())
+        refuse(&named(&self.release, path), read_config(path)?.own_module_problems())
     }
 }
 
