@@ -326,7 +326,7 @@ pub(crate) enum LabCommand {
   git bisect run sdmorph lab bisect --scenario idle-requested --repeat 5
 
   git bisect start --term-old=broken --term-new=repaired v6.9 v6.8
-  git bisect run sdmorph lab bisect --good fault
+  git bisect run sdmorph lab bisect --bad clean
 
 One fault settles it; a commit is clean if all runs that came to a verdict are. Exit code 0: good, or old; 1: bad, or new;
 125: the commit cannot be tested, whatever the reason (it does not build, no run is conclusive, a wrong option), which is

@@ -54,10 +54,10 @@ pub struct Terms {
 
 impl Terms {
     /// The outcomes there are, but for inconclusive, which says nothing of a commit.
-    pub const OUTCOMES: [Outcome; 2] = [Outcome::Clean, Outcome::Fault];
+    pub const OUTCOMES: [Outcome; 3] = [Outcome::Clean, Outcome::Fault, Outcome::Hang];
 
     /// Good is clean, and bad is every other outcome, unless said otherwise; if only one of the two is said, the other is
-    /// the rest. To look for the commit that repaired something, fault is good (git's old) and clean is bad (its new).
+    /// the rest. To look for the commit that repaired something, clean is bad (git's new), and the rest is good (its old).
     ///
     /// # Errors
     /// An outcome that is to be both, in words.
@@ -90,8 +90,8 @@ impl Terms {
 pub struct Run {
     /// How it ended.
     pub outcome: Outcome,
-    /// The same in a line for people.
-    pub line: String,
+    /// What it has to say of that: the kernel's fault, or what is missing; may be empty.
+    pub detail: String,
     /// The directory of its evidence.
     pub evidence: PathBuf,
 }
@@ -119,24 +119,31 @@ impl Finding {
 /// One run that is not clean settles it, whether that is called good or bad: a fault that was seen is there, while a clean
 /// run may have been lucky. A kernel counts as clean if every run that came to a verdict was.
 pub fn judge(terms: &Terms, repeat: u32, mut run: impl FnMut(u32) -> Result<Run, Failure>) -> Finding {
-    let mut clean = None;
-    let mut said_nothing = Vec::new();
+    let (mut clean_runs, mut clean) = (0, None);
+    let mut nothing_said = Vec::new();
     for number in 1..=repeat {
-        let Run { outcome, line, evidence } = match run(number) {
+        let Run { outcome, detail, evidence } = match run(number) {
             Ok(run) => run,
             Err(failure) => return Finding::skip(failure.to_string()),
         };
-        let Some(mark) = terms.mark(outcome) else {
-            said_nothing.push(line);
-            continue;
+        let what = match detail.as_str() {
+            "" => outcome.as_str().to_owned(),
+            detail => format!("{}: {detail}", outcome.as_str()),
         };
-        let finding = Finding { mark, reason: line, evidence: Some(evidence) };
-        if outcome != Outcome::Clean {
-            return finding;
+        match terms.mark(outcome) {
+            Some(mark) if outcome == Outcome::Clean => {
+                clean_runs += 1;
+                let reason = format!("clean in {clean_runs} of {repeat} runs");
+                clean = Some(Finding { mark, reason, evidence: Some(evidence) });
+            }
+            Some(mark) => {
+                return Finding { mark, reason: format!("run {number}: {what}"), evidence: Some(evidence) };
+            }
+            None if nothing_said.contains(&what) => {}
+            None => nothing_said.push(what),
         }
-        clean = Some(finding);
     }
-    clean.unwrap_or_else(|| Finding::skip(said_nothing.join("\n")))
+    clean.unwrap_or_else(|| Finding::skip(nothing_said.join("; ")))
 }
 
 /// What is asked about the commit that is checked out.
@@ -194,7 +201,9 @@ fn run_once(options: &Options, kernel: &OwnKernel, evidence: PathBuf) -> Result<
     };
     let summary = run::run_each(&run, |_| Ok(()))?;
     let result = summary.results.first().ok_or_else(|| Failure::Options("nothing was run".to_owned()))?;
-    Ok(Run { outcome: result.verdict.outcome, line: result.line(), evidence })
+    let headline = || result.oops.as_ref().map(|oops| oops.headline.clone());
+    let detail = result.verdict.reason.clone().or_else(headline).unwrap_or_default();
+    Ok(Run { outcome: result.verdict.outcome, detail, evidence })
 }
 
 /// The commit that is checked out, in a line: its name and its subject.
@@ -223,20 +232,20 @@ mod tests {
         let finding = judge(terms, repeat, |number| {
             runs += 1;
             let outcome = outcomes[usize::try_from(number).unwrap() - 1];
-            let line = format!("run {number}: {}", outcome.as_str());
-            Ok(Run { outcome, line, evidence: number.to_string().into() })
+            Ok(Run { outcome, detail: "why".into(), evidence: number.to_string().into() })
         });
         assert!(!finding.reason.is_empty());
         assert_eq!(finding.evidence.is_none(), finding.mark == Mark::Skip);
         (finding.mark, runs)
     }
 
-    use Outcome::{Clean, Fault, Inconclusive};
+    use Outcome::{Clean, Fault, Hang, Inconclusive};
 
     #[test]
-    fn one_fault_settles_it_and_the_rest_is_not_run() {
+    fn one_fault_or_hang_settles_it_and_the_rest_is_not_run() {
         let terms = Terms::new(&[], &[]).unwrap();
         assert_eq!(judged(&terms, &[Clean, Fault, Clean]), (Mark::Bad, 2));
+        assert_eq!(judged(&terms, &[Hang, Clean, Clean]), (Mark::Bad, 1));
         assert_eq!(judged(&terms, &[Clean, Clean, Clean]), (Mark::Good, 3));
     }
 
@@ -250,23 +259,41 @@ mod tests {
 
     #[test]
     fn a_fault_is_proof_also_where_it_is_the_old_state() {
-        let terms = Terms::new(&[Fault], &[]).unwrap();
+        let terms = Terms::new(&[], &[Clean]).unwrap();
         assert_eq!(judged(&terms, &[Clean, Fault]), (Mark::Good, 2));
         assert_eq!(judged(&terms, &[Clean, Clean]), (Mark::Bad, 2));
     }
 
     #[test]
     fn what_is_neither_good_nor_bad_is_skipped() {
-        let terms = Terms { good: vec![Clean], bad: Vec::new() };
-        assert_eq!(judged(&terms, &[Fault]), (Mark::Skip, 1));
-        assert_eq!(judged(&terms, &[Fault, Clean]), (Mark::Good, 2));
+        let terms = Terms::new(&[Clean], &[Fault]).unwrap();
+        assert_eq!(judged(&terms, &[Hang]), (Mark::Skip, 1));
+        assert_eq!(judged(&terms, &[Hang, Fault]), (Mark::Bad, 2));
     }
 
     #[test]
     fn one_side_of_the_terms_implies_the_other() {
-        assert_eq!(Terms::new(&[], &[Clean]), Terms::new(&[Fault], &[]));
-        assert_eq!(Terms::new(&[], &[]), Terms::new(&[Clean], &[Fault]));
+        assert_eq!(Terms::new(&[], &[Clean]), Terms::new(&[Fault, Hang], &[]));
+        assert_eq!(Terms::new(&[], &[]), Terms::new(&[Clean], &[Fault, Hang]));
         assert!(Terms::new(&[Fault], &[Fault]).unwrap_err().contains("fault cannot be both"));
+    }
+
+    #[test]
+    fn the_reason_says_how_often_it_was_clean_or_what_was_not() {
+        let terms = Terms::new(&[], &[]).unwrap();
+        let reason = |outcomes: &[(Outcome, &str)]| {
+            let mut runs = outcomes.iter();
+            let repeat = u32::try_from(outcomes.len()).unwrap();
+            let run = |_| {
+                let (outcome, detail) = *runs.next().unwrap();
+                Ok(Run { outcome, detail: detail.into(), evidence: PathBuf::new() })
+            };
+            judge(&terms, repeat, run).reason
+        };
+        assert_eq!(reason(&[(Clean, ""), (Inconclusive, "x"), (Clean, "")]), "clean in 2 of 3 runs");
+        assert_eq!(reason(&[(Clean, ""), (Fault, "BUG: x")]), "run 2: fault: BUG: x");
+        let nothing = [(Inconclusive, "x"), (Inconclusive, "y"), (Inconclusive, "x")];
+        assert_eq!(reason(&nothing), "inconclusive: x; inconclusive: y");
     }
 
     #[test]

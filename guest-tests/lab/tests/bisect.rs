@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use sdmorph_lab::bisect::{Finding, Run, Terms, judge};
 use sdmorph_lab::verdict::Outcome;
 
-/// Says that this test program is what git runs, and which outcome is good.
-const GOOD: &str = "SDMORPH_TEST_BISECT_GOOD";
+/// Says that this test program is what git runs, and which outcome is bad.
+const BAD: &str = "SDMORPH_TEST_BISECT_BAD";
 /// What stands for a kernel.
 const DRIVER: &str = "pci-driver.c";
 
@@ -61,9 +61,9 @@ fn history(tree: &Path, drivers: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// Runs the bisection with this program as its command, and returns what git printed.
-fn bisect(tree: &Path, good: &str) -> String {
+fn bisect(tree: &Path, bad: &str) -> String {
     let me = std::env::current_exe().unwrap();
-    let assignment = format!("{GOOD}={good}");
+    let assignment = format!("{BAD}={bad}");
     let command = [
         "bisect",
         "run",
@@ -82,9 +82,9 @@ fn bisect(tree: &Path, good: &str) -> String {
 #[test]
 #[ignore = "it is what the other tests have git run"]
 fn the_stand_in() {
-    let Ok(good) = std::env::var(GOOD) else { return };
-    let good: Vec<_> = Terms::OUTCOMES.into_iter().filter(|outcome| outcome.as_str() == good).collect();
-    let terms = Terms::new(&good, &[]).unwrap();
+    let Ok(bad) = std::env::var(BAD) else { return };
+    let bad: Vec<_> = Terms::OUTCOMES.into_iter().filter(|outcome| outcome.as_str() == bad).collect();
+    let terms = Terms::new(&[], &bad).unwrap();
     let driver = std::fs::read_to_string(DRIVER).unwrap();
     let finding = if driver.contains("(;") {
         Finding::skip("pci-driver.c:1: error: expected expression before ';' token")
@@ -98,8 +98,7 @@ fn the_stand_in() {
             } else {
                 Outcome::Clean
             };
-            let line = format!("run {number}: {}", outcome.as_str());
-            Ok(Run { outcome, line, evidence: number.to_string().into() })
+            Ok(Run { outcome, detail: String::new(), evidence: number.to_string().into() })
         })
     };
     std::process::exit(finding.mark.exit_code().into());
@@ -116,7 +115,7 @@ fn the_commit_that_broke_it_is_found_past_those_that_cannot_be_tested() {
     let directory = tempfile::tempdir().unwrap();
     let commits = history(directory.path(), &HISTORY);
     must(directory.path(), &["bisect", "start", "HEAD", &commits[0]]);
-    let said = bisect(directory.path(), "clean");
+    let said = bisect(directory.path(), "fault");
     let simplify = named(&HISTORY, &commits, "simplify");
     assert!(said.contains(&format!("{simplify} is the first bad commit")), "{said}");
     let log = must(directory.path(), &["bisect", "log"]);
@@ -130,7 +129,7 @@ fn with_the_terms_turned_round_the_commit_that_repaired_it_is_found() {
     let commits = history(directory.path(), &backwards);
     let start = ["bisect", "start", "--term-old=broken", "--term-new=repaired", "HEAD", &commits[0]];
     must(directory.path(), &start);
-    let said = bisect(directory.path(), "fault");
+    let said = bisect(directory.path(), "clean");
     let repairs = named(&backwards, &commits, "the other half");
     assert!(said.contains(&format!("{repairs} is the first repaired commit")), "{said}");
 }
