@@ -9,7 +9,7 @@ use crate::Failure;
 /// Writes a value as JSON, for people and programs.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.into()))?;
     print(&format!("{text}\n"))

@@ -142,7 +142,7 @@ fn run(
     let contents = Contents {
         busybox: &assets.busybox,
         modules: &kernel.kernel.modules,
-        unfix: None,
+        own_modules: &[],
         tests: &tests,
         programs: &kernel.programs,
         files: &[],
