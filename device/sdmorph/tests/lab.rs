@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use sdmorph_lab::scenario::SHIPPED;
+
 const SDMORPH: &str = env!("CARGO_BIN_EXE_sdmorph");
 
 /// A host of its own: temporary files, cache, QEMU and kernel are all below one directory.
@@ -293,6 +295,25 @@ fn cache_without_a_place_is_said() {
     let lab = ended(command.env_remove("HOME").env_remove("XDG_CACHE_HOME"));
     assert_eq!(lab.code, Some(3));
     assert!(lab.stderr.contains("neither XDG_CACHE_HOME nor HOME"), "{}", lab.stderr);
+}
+
+#[test]
+fn scenario_that_needs_a_newer_kernel_is_refused_and_skipped_in_a_test_run() {
+    let host = Host::new("exit 1");
+    let (_, shipped) = SHIPPED.iter().find(|(name, _)| *name == "boot-insert-remove").unwrap();
+    let scenario = shipped.replace("[kernel]\n", "[kernel]\nsince = \"6.10\"\n");
+    fs::write(host.path("newer.toml"), scenario).unwrap();
+    let why = "the scenario newer needs Linux 6.10 or newer, and the kernel is 6.9.0";
+    let lab = host.lab(&["run", "newer.toml", "--fix", "with", "--out", "out"]);
+    assert_eq!(lab.code, Some(2));
+    assert!(lab.stderr.contains(why), "{}", lab.stderr);
+    let lab = host.lab(&["test", "newer.toml", "--fix", "with", "--out", "out"]);
+    assert_eq!(lab.code, Some(0), "{}", lab.stderr);
+    let skipped = format!("ok 1 - newer.toml # SKIP {why}");
+    assert_eq!(
+        lab.stdout.lines().collect::<Vec<_>>(),
+        ["TAP version 14", &skipped, "1..1", "0 passed, 0 failed, 1 skipped"]
+    );
 }
 
 #[test]

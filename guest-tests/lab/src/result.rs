@@ -204,14 +204,19 @@ impl RunResult {
 
     /// One line for people.
     pub fn line(&self) -> String {
-        let mark = if self.as_expected { "as expected" } else { "NOT as expected" };
+        let mark = match (self.variant, self.as_expected) {
+            // Of a kernel on trial, nothing is expected but a verdict.
+            (Variant::OnTrial, true) => "",
+            (_, true) => " (as expected)",
+            (_, false) => " (NOT as expected)",
+        };
         let complaint = self.oops.as_ref().map(|oops| &oops.headline);
         let complaint = complaint.or(self.hang.as_ref().map(|hang| &hang.headline));
         let detail = self.verdict.reason.as_ref().or(complaint);
         let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
         let (scenario, variant, outcome) =
             (&self.scenario, self.variant.as_str(), self.verdict.outcome.as_str());
-        format!("{scenario} {variant} on {}: {outcome} ({mark}){detail}", self.kernel)
+        format!("{scenario} {variant} on {}: {outcome}{mark}{detail}", self.kernel)
     }
 }
 
@@ -384,7 +389,7 @@ pub(crate) mod tests {
         let log = include_bytes!("../fixtures/resumes-hang-6.1.log");
         let record = include_str!("../fixtures/resumes-hang.jsonl");
         let result = result_of(&Scenario::load("idle-resumes").unwrap(), Variant::OnTrial, log, record);
-        assert!(result.line().contains("hang (as expected): INFO: task kworker/"), "{}", result.line());
+        assert!(result.line().contains("#6.1-diff-1: hang: INFO: task kworker/"), "{}", result.line());
         assert_eq!(result.removal_ms, None);
     }
 

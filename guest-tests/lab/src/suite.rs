@@ -94,7 +94,8 @@ pub fn test(
     }
     let passed = results(&summaries).filter(|result| result.as_expected).count();
     let failed = number - passed - skipped;
-    say(out, &format!("1..{number}\n{passed} passed, {failed} failed, {skipped} skipped\n"))?;
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    say(out, &format!("1..{number}\n{passed} passed, {failed} failed{skipped}\n"))?;
     Ok(exit_code(&summaries))
 }
 
