@@ -103,10 +103,10 @@ race_tell() {
 	done <"$race/notes"
 }
 
-# Whether the timer expired in .remove or had been stopped by then is up to the kernel. One of both is noted.
+# Whether the timer expired in .remove, and was refused, or had been stopped by then is up to the kernel.
 race_timer_told() {
-	race_noted timer-requested || race_noted timer-was-stopped || {
-		ktap_print_msg "nobody knows what became of the timer"
+	race_noted timer-refused || race_noted timer-was-stopped || {
+		ktap_print_msg "the timer has requested something, or nobody knows what became of it"
 		return 1
 	}
 	race_in_time

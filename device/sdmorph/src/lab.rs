@@ -160,11 +160,11 @@ fn setup(options: &SetupOptions) -> Result<(), Failure> {
         Some(own) => vec![own],
         None => vec![KernelChoice::default()],
     };
-    // Whether modules can be built for a kernel of the user's own is seen when a run asks for it.
     let unfix = kernels.iter().all(KernelChoice::is_stock);
     let mut needs =
         shipped()?.iter().fold(Needs::default(), |needs, scenario| needs.and(&scenario.guest.needs()));
-    if !unfix {
+    // Whether modules can be built for a kernel of the user's own is seen when a run asks for it.
+    if !kernels.iter().all(|kernel| matches!(kernel, KernelChoice::Named(_))) {
         needs.kernel_modules.clear();
     }
     let request =

@@ -203,7 +203,14 @@ fn run_once(options: &Options, kernel: &OwnKernel, evidence: PathBuf) -> Result<
     let result = summary.results.first().ok_or_else(|| Failure::Options("nothing was run".to_owned()))?;
     let headline = || result.oops.as_ref().map(|oops| oops.headline.clone());
     let detail = result.verdict.reason.clone().or_else(headline).unwrap_or_default();
-    Ok(Run { outcome: result.verdict.outcome, detail, evidence })
+    // On trial, a warning is told of beside the verdict; a commit that has one is not good.
+    match (result.verdict.outcome, result.warnings.first()) {
+        (Outcome::Clean, Some(warning)) => {
+            let detail = format!("the kernel complained: {warning}");
+            Ok(Run { outcome: Outcome::Inconclusive, detail, evidence })
+        }
+        (outcome, _) => Ok(Run { outcome, detail, evidence }),
+    }
 }
 
 /// The commit that is checked out, in a line: its name and its subject.

@@ -275,7 +275,7 @@ impl Bench<'_> {
                     self.waited_for(&log)
                 ));
             }
-            if finished_at.is_none() && log.oopses.iter().any(|oops| oops.complete) {
+            if finished_at.is_none() && log.oopses.iter().any(|oops| oops.complete && !oops.is_warning()) {
                 let since = *faulted_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > AFTER_FAULT {
                     break None;

@@ -240,6 +240,7 @@ static int hold_next(void)
 {
 	int result;
 
+	WRITE_ONCE(work_cancelled, false);
 	WRITE_ONCE(wanted, true);
 	result = request_idle();
 	return result ?: await(&held);
@@ -299,7 +300,7 @@ static void let_timer_expire(void)
 		return;
 	/* It has been called; this waits for its end. */
 	hrtimer_cancel(&dev->power.suspend_timer);
-	note_value("timer-requested", dev->power.request_pending);
+	note(dev->power.request_pending ? "timer-requested" : "timer-refused");
 }
 
 static void hooked_driver_remove(struct pci_dev *pdev)
@@ -347,8 +348,12 @@ static int hooked_driver_idle(struct device *device)
 	bool worker = current->flags & PF_WQ_WORKER;
 	int result;
 
-	if (device != dev)
-		return driver_idle(device);
+	if (device != dev) {
+		result = driver_idle(device);
+		/* No tail call: the call has to come from this module, or it is redirected again. */
+		asm volatile("" : "+r" (result));
+		return result;
+	}
 	note("idle-begins");
 	/* The remover itself may run it, too: nobody would go on then. */
 	if (worker && (step == RUNNING || step == BETWEEN) && xchg(&wanted, false)) {
@@ -515,7 +520,8 @@ static void notrace watch_call(unsigned long ip, unsigned long parent_ip,
 	case WORK:
 		if (argument != &dev->power.work)
 			return;
-		WRITE_ONCE(work_cancelled, true);
+		if (current == READ_ONCE(remover))
+			WRITE_ONCE(work_cancelled, true);
 		break;
 	case TIMER:
 		if (argument != &dev->power.suspend_timer)
@@ -572,9 +578,9 @@ static void __iomem *bar;
 
 static int resumes_idle(struct device *device)
 {
-	note("idle-begins");
-	/* The device sees that the callback runs. */
+	/* The device sees that the callback runs. It is pulled once this is noted: the BAR is not read after that. */
 	ioread32(bar + RTSX_BIPR);
+	note("idle-begins");
 	note_value("idle-resumes", pm_runtime_get_sync(device));
 	pm_runtime_put_noidle(device);
 	note("idle-ends");

@@ -131,7 +131,7 @@ pub(super) fn merge(options: &MergeOptions) -> Result<(), Failure> {
     let warn = |warning: &str| tracing::warn!("{warning}");
     let verdicts = campaign::merge(&options.shards, &options.out, warn).map_err(failure)?;
     output::print(&table::text(&verdicts, Style { colour: colour() }))?;
-    ended(campaign::exit_code(&verdicts))
+    ended(campaign::exit_code_of_all(&verdicts))
 }
 
 /// The text for a mail.

@@ -61,8 +61,13 @@ fn test_case(xml: &mut String, cell: &Cell) {
         wall_s(cell)
     );
     let (element, kind) = match summary.finding() {
-        Finding::Holds => {
+        Finding::Holds if remarks(cell).is_empty() => {
             xml.push_str("/>\n");
+            return;
+        }
+        Finding::Holds => {
+            let said = remarks(cell).join("\n");
+            let _ = writeln!(xml, ">\n      <system-out>{}</system-out>\n    </testcase>", markup(&said));
             return;
         }
         Finding::Fails if summary.hangs > 0 => ("failure", "hang"),

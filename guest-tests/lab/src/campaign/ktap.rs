@@ -20,7 +20,7 @@ pub fn write(verdicts: &Verdicts) -> String {
         for (number, cell) in (1..).zip(&cells) {
             test_point(&mut text, number, cell);
         }
-        let holds = cells.iter().all(|cell| cell.summary.finding() == Finding::Holds);
+        let holds = !cells.is_empty() && cells.iter().all(|cell| cell.summary.finding() == Finding::Holds);
         let _ = writeln!(text, "{} {number} {name}", if holds { "ok" } else { "not ok" });
     }
     text

@@ -83,11 +83,15 @@ pub fn write(verdicts: &Verdicts, tested_by: Option<&str>) -> Result<String, Str
     Ok(text)
 }
 
-/// Every cell of the kernel holds, and there is one.
+/// Every cell of the kernel holds in all of its runs, without a warning, and there is a cell.
 fn holds(verdicts: &Verdicts, kernel: &str) -> bool {
     let mut cells = verdicts.cells.iter().filter(|cell| cell.kernel == kernel).peekable();
-    cells.peek().is_some()
-        && cells.all(|cell| cell.summary.finding() == Finding::Holds && cell.missing() == 0)
+    let whole = |cell: &Cell| {
+        let summary = &cell.summary;
+        let open = [&summary.inconclusive, &summary.failed, &summary.warnings];
+        cell.missing() == 0 && open.iter().all(|reasons| reasons.is_empty())
+    };
+    cells.peek().is_some() && cells.all(|cell| cell.summary.finding() == Finding::Holds && whole(cell))
 }
 
 /// A cell in at most eight characters: `20/20f`, `1/20h`, `0/20`, `?`.

@@ -152,6 +152,12 @@ pub fn exit_code(verdicts: &Verdicts) -> u8 {
     if verdicts.is_conclusive() { EXIT_EXPECTED } else { EXIT_INCONCLUSIVE }
 }
 
+/// The exit code of a campaign that is said to be whole: a run that is missing has not passed either.
+#[must_use]
+pub fn exit_code_of_all(verdicts: &Verdicts) -> u8 {
+    if verdicts.is_complete() { exit_code(verdicts) } else { EXIT_INCONCLUSIVE }
+}
+
 /// What a campaign writes beside its runs.
 struct Outputs {
     json: String,

@@ -296,6 +296,12 @@ impl Verdicts {
         self.cells.iter().flat_map(|cell| &cell.runs).all(|run| run.said.outcome.is_conclusive())
     }
 
+    /// Whether every run that was planned is there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.cells.iter().all(|cell| cell.missing() == 0)
+    }
+
     /// As text: JSON, a run a line, so that two of them can be compared by lines.
     ///
     /// # Errors

@@ -9,12 +9,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::assets::error::{Error, Result, says_full};
 use crate::assets::kernels::Text;
 use crate::assets::store::create_dir;
+
+/// The mode of a file that is written for the first time.
+const MODE: u32 = 0o644;
 
 /// Where a tree is, and what is kept of it.
 #[derive(Debug)]
@@ -99,7 +103,7 @@ impl Patched<'_> {
         }
         self.remember(path, &target)?;
         match should {
-            Some(content) => write(&target, &content),
+            Some(content) => write(&target, &content, mode(wanted)?),
             None => fs::remove_file(&target).map_err(Error::io("remove", &target)),
         }
     }
@@ -109,15 +113,13 @@ impl Patched<'_> {
         if self.touched()?.contains(path) {
             return Ok(());
         }
-        if target.is_file() {
-            copy(target, &self.pristine.join(path))?;
+        let kept = self.pristine.join(path);
+        if target.is_file() && !kept.exists() {
+            copy(target, &kept)?;
         }
-        let mut list = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.touched)
-            .map_err(Error::io("open", self.touched))?;
-        writeln!(list, "{}", path.display()).map_err(Error::io("write", self.touched))
+        // A line that was cut off by whoever was killed is not gone on with: the list is written whole.
+        let list: String = self.touched()?.iter().chain([&path.to_path_buf()]).map(line).collect();
+        write(self.touched, list.as_bytes(), MODE)
     }
 }
 
@@ -163,16 +165,28 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+fn line(path: &PathBuf) -> String {
+    format!("{}\n", path.display())
+}
+
+/// The mode of a file: kbuild runs some of them.
+fn mode(path: &Path) -> Result<u32> {
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    Ok(metadata.permissions().mode() & 0o777)
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    write(to, &fs::read(from).map_err(Error::io("read", from))?)
+    write(to, &fs::read(from).map_err(Error::io("read", from))?, mode(from)?)
 }
 
 /// All of it or nothing, with the time of now.
-fn write(path: &Path, content: &[u8]) -> Result<()> {
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     create_dir(parent)?;
     let mut file = tempfile::NamedTempFile::new_in(parent).map_err(Error::io("create a file in", parent))?;
     file.write_all(content).map_err(Error::io("write", path))?;
+    let mode = fs::Permissions::from_mode(mode);
+    file.as_file().set_permissions(mode).map_err(Error::io("change the mode of", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
 }
@@ -283,6 +297,33 @@ mod tests {
         tree.apply(&[FIRST]).unwrap();
         assert_eq!(tree.read("a.c").unwrap(), "one\nTWO\nthree\n");
         assert_eq!(tree.read("new.c"), None);
+    }
+
+    #[test]
+    fn a_list_that_was_cut_off_loses_no_file_and_what_was_kept_stays() {
+        let tree = Tree::new();
+        tree.apply(&[FIRST]).unwrap();
+        let touched = tree.0.path().join("touched");
+        fs::write(&touched, "lib/a.c").unwrap();
+        tree.apply(&[GONE]).unwrap();
+        assert_eq!(fs::read_to_string(&touched).unwrap(), "lib/a.c\nlib/b.c\n");
+        assert_eq!(fs::read_to_string(tree.0.path().join("source/lib/a.c")).unwrap(), "one\ntwo\nthree\n");
+        // Not listed, though it is kept: who copies it again would keep the patched one.
+        fs::write(&touched, "").unwrap();
+        fs::write(tree.0.path().join("source/lib/a.c"), "patched").unwrap();
+        tree.apply(&[FIRST]).unwrap();
+        assert_eq!(fs::read_to_string(tree.0.path().join("pristine/lib/a.c")).unwrap(), "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_with_a_patch_and_without() {
+        let tree = Tree::new();
+        let path = tree.0.path().join("source/lib/a.c");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        for patches in [&[FIRST][..], &[]] {
+            tree.apply(patches).unwrap();
+            assert_eq!(mode(&path).unwrap(), 0o755, "{patches:?}");
+        }
     }
 
     #[test]
