@@ -7,8 +7,9 @@
 //!
 //! A client on the same core can only send while this thread does not run: before the first look, or while this thread
 //! lets others run between two looks. So what is found at the first look says nothing for polling; and what is always
-//! found at the second one, after the core was given away once, would have come as soon to a thread that sleeps. That
-//! is a miss, too. Which cores there are is not asked: a server that is pinned to one may have its client on another.
+//! found at the second one, after the core was given away once, would have come as soon to a thread that sleeps: there
+//! is no polling for a window then. Which cores there are is not asked: a server that is pinned to one may have its client
+//! on another.
 
 use std::time::{Duration, Instant};
 
@@ -87,22 +88,22 @@ impl Poller {
             self.looks = self.looks.saturating_add(1);
             return true;
         }
-        self.miss(now);
-        false
-    }
-
-    fn miss(&mut self, now: Instant) {
         self.until = None;
         let longest = self.window.saturating_mul(LONGEST_PAUSE);
         self.pause = self.pause.saturating_mul(2).clamp(self.window.min(longest), longest);
         self.resume = Some(later(now, self.pause));
+        false
     }
 
     /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
         match self.looks {
             0 | 1 => {}
-            2 if self.second_looks >= SECOND_LOOKS => self.miss(Instant::now()),
+            // For one window and no longer: where threads run changes from moment to moment.
+            2 if self.second_looks >= SECOND_LOOKS => {
+                self.until = None;
+                self.resume = Some(later(Instant::now(), self.window));
+            }
             2 => self.second_looks += 1,
             _ => {
                 self.pause = Duration::ZERO;

@@ -118,7 +118,9 @@ impl Patched<'_> {
             copy(target, &kept)?;
         }
         // A line that was cut off by whoever was killed is not gone on with: the list is written whole.
-        let list: String = self.touched()?.iter().chain([&path.to_path_buf()]).map(line).collect();
+        let touched = self.touched()?;
+        let all = touched.iter().map(PathBuf::as_path).chain([path]);
+        let list: String = all.map(|path| format!("{}\n", path.display())).collect();
         write(self.touched, list.as_bytes(), MODE)
     }
 }
@@ -163,10 +165,6 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),
     }
-}
-
-fn line(path: &PathBuf) -> String {
-    format!("{}\n", path.display())
 }
 
 /// The mode of a file: kbuild runs some of them.
