@@ -198,13 +198,7 @@ load_succeeded() {
 
 # The drivers bind, the control port answers. Ends the test if not: nothing can be tested then. Reports two results.
 card_test_start() {
-	if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
-		ktap_test_pass "the drivers bind"
-		mark "drivers bound to ${reader##*/}"
-	else
-		ktap_test_fail "the drivers bind"
-		ktap_finished
-	fi
+	reader_test_start
 	if control_open; then
 		ktap_test_pass "the control port answers"
 	else

@@ -19,16 +19,7 @@ tests=$(dirname "$0")
 
 ktap_print_header
 ktap_set_plan 7
-race_begin autosuspend
+race_test_start autosuspend
 ktap_test_result "the autosuspend timer runs" race_do arm
-
-if control_open && race_pull; then
-	ktap_test_pass "the reader is pulled"
-else
-	ktap_test_fail "the reader is pulled"
-	ktap_finished
-fi
-
-race_results race_timer_told
-control_close
-ktap_finished
+race_pulled
+race_test_end race_timer_told

@@ -19,15 +19,6 @@ tests=$(dirname "$0")
 
 ktap_print_header
 ktap_set_plan 6
-race_begin between
-
-if control_open && race_pull; then
-	ktap_test_pass "the reader is pulled"
-else
-	ktap_test_fail "the reader is pulled"
-	ktap_finished
-fi
-
-race_results race_step_made
-control_close
-ktap_finished
+race_test_start between
+race_pulled
+race_test_end race_step_made

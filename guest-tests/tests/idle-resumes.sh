@@ -28,27 +28,12 @@ bind_resumes() {
 
 ktap_print_header
 ktap_set_plan 8
-if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
-	ktap_test_pass "the drivers bind"
-	mark "drivers bound to ${reader##*/}"
-else
-	ktap_test_fail "the drivers bind"
-	ktap_finished
-fi
+reader_test_start
 wait_for "the SD host to be idle" reader_idle
 echo "${reader##*/}" >"$reader/driver/unbind"
 ktap_test_result "sdmorph_race is loaded" race_load resumes
 ktap_test_result "its driver takes the reader" bind_resumes
 # The driver core asks for it when a driver is bound.
 ktap_test_result "the idle callback begins" wait_for "the idle callback" race_idle_begun
-
-if control_open && race_pull; then
-	ktap_test_pass "the reader is pulled"
-else
-	ktap_test_fail "the reader is pulled"
-	ktap_finished
-fi
-
-race_results race_in_time
-control_close
-ktap_finished
+race_pulled
+race_test_end race_in_time

@@ -21,15 +21,7 @@ tests=$(dirname "$0")
 
 ktap_print_header
 ktap_set_plan 7
-race_begin running
-if control_open; then
-	ktap_test_result "the idle callback is at work" race_callback_sticks
-else
-	ktap_test_fail "the idle callback is at work"
-	ktap_finished
-fi
+race_test_start running
+race_callback_at_work
 ktap_test_result "the removal begins" race_remove_by "${reader##*/}" "$reader/driver/unbind"
-
-race_results race_step_made
-control_close
-ktap_finished
+race_test_end race_step_made

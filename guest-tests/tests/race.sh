@@ -21,16 +21,8 @@ race_do() {
 
 # The beginning of every test of the race: two results.
 # $1: the step
-race_begin() {
-	if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
-		ktap_test_pass "the drivers bind"
-		# reader is reader.sh's.
-		# shellcheck disable=SC2154
-		mark "drivers bound to ${reader##*/}"
-	else
-		ktap_test_fail "the drivers bind"
-		ktap_finished
-	fi
+race_test_start() {
+	reader_test_start
 	wait_for "the SD host to be idle" reader_idle
 	ktap_test_result "sdmorph_race is loaded" race_load "$1"
 }
@@ -122,11 +114,31 @@ race_pull() {
 	control_inject '[{"bar":"vanish"},{"link":"down"}]' pulled
 }
 
+# The reader is pulled, or the test ends. Reports one result.
+race_pulled() {
+	if control_open && race_pull; then
+		ktap_test_pass "the reader is pulled"
+	else
+		ktap_test_fail "the reader is pulled"
+		ktap_finished
+	fi
+}
+
 # The idle callback is in the middle of its work, in a worker, on a device that is there and slow: from its first register
 # on, HAIMR says that it is busy, and the driver looks 1,024 times before it gives a register up.
 race_callback_sticks() {
 	rule_once callback-sticks '"write":"OLT_LED_CTL"' '{"stuck-busy":"HAIMR"}' &&
 		race_do idle && race_noted held
+}
+
+# The same, or the test ends. Reports one result.
+race_callback_at_work() {
+	if control_open; then
+		ktap_test_result "the idle callback is at work" race_callback_sticks
+	else
+		ktap_test_fail "the idle callback is at work"
+		ktap_finished
+	fi
 }
 
 # Removes the reader's driver by writing to a file of sysfs. The writer may hang: it is another process.
@@ -138,9 +150,10 @@ race_remove_by() {
 	echo "$1" >"$2" &
 }
 
-# The rest of every test of the race: wait for the end, tell the notes, and say how it ended. Three results.
+# The rest of every test of the race: wait for the end, tell the notes, and say how it ended. Reports three results, and
+# ends the test.
 # $1: a command that says whether the step was made
-race_results() {
+race_test_end() {
 	wait_for "the driver released, a fault, or a task that hangs" race_over
 	race_tell
 	ktap_test_result "the step was made" "$1"
@@ -152,4 +165,6 @@ race_results() {
 		ktap_test_result "the driver is released, and nothing faults or hangs" race_noted unbound
 	fi
 	ktap_test_result "every register accessed is modelled" no_unmodelled_access
+	control_close
+	ktap_finished
 }

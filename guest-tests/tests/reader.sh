@@ -98,6 +98,17 @@ reader_bound() {
 	[ -e "$1" ]
 }
 
+# The drivers bind. Ends the test if not: nothing can be tested then. Reports one result.
+reader_test_start() {
+	if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
+		ktap_test_pass "the drivers bind"
+		mark "drivers bound to ${reader##*/}"
+	else
+		ktap_test_fail "the drivers bind"
+		ktap_finished
+	fi
+}
+
 # The reader has been left alone: the first scan for a card is over. Where the SD host has runtime PM of
 # its own (6.x), its autosuspend delay has passed; where it has none (7.x), nobody uses the reader.
 reader_idle() {

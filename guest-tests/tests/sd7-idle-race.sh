@@ -42,13 +42,7 @@ file_is_on_the_drive() {
 ktap_print_header
 ktap_set_plan 8
 
-if load_modules && wait_for "rtsx_pci and rtsx_pci_sdmmc bound" reader_bound; then
-	ktap_test_pass "the drivers bind"
-	mark "drivers bound to ${reader##*/}"
-else
-	ktap_test_fail "the drivers bind"
-	ktap_finished
-fi
+reader_test_start
 
 wait_for "the SD host to be idle" reader_idle
 ktap_test_result "interrupts and threads are placed" place_interrupts
