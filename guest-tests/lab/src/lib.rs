@@ -1,7 +1,8 @@
 //! The runner behind `sdmorph lab`: a scenario is run in a real guest, and judged by what guest and device say.
 //!
 //! In the order of a run:
-//! - [`scenario`]: the scenario file; what is provoked, and what has to be seen for which verdict, as data.
+//! - [`scenario`]: the scenario file; what is provoked, and what has to be seen for which verdict, as data; [`misreading`]:
+//!   where it is wrong.
 //! - [`assets`]: QEMU, kernel, modules, busybox, programs, initramfs; [`image`]: cards; [`vm`]: QEMU's command line and process.
 //! - [`server`]: the device's process; [`keeper`]: what ends it and QEMU if the lab is killed.
 //! - [`run`]: with and without the fix, any number of times; the device is `sdmorph serve`, a process of its own.
@@ -18,7 +19,8 @@
 //!
 //! What it does not do:
 //! - other architectures than x86-64, in the guest as on the host;
-//! - HTML and pictures: `sdmorph-report` makes them of the files that a run leaves.
+//! - HTML and pictures of a run: `sdmorph-report` makes them of the files that it leaves. (The page of a campaign's table is
+//!   made here.)
 
 // The lab is on the host's side: it waits for processes and guests, in the wall clock's time.
 #![allow(clippy::disallowed_methods)]
@@ -33,6 +35,7 @@ pub mod hashes;
 pub mod image;
 pub mod inlining;
 pub mod klog;
+pub mod misreading;
 pub mod moments;
 pub mod notes;
 pub mod oops;

@@ -8,7 +8,6 @@
 //! device refuses is found in it again, `shipped` what comes with the lab.
 
 mod device;
-pub(crate) mod misreading;
 mod reading;
 mod shipped;
 mod since;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::apt::Suite;
-use crate::scenario::misreading::{explain, find_key, is_word, nearest, place};
+use crate::misreading::{Misreading, find_key, is_word, nearest};
 
 const FILE: &str = "kernels.toml";
 const TEXT: &str = include_str!("../../../kernels.toml");
@@ -65,17 +65,8 @@ pub enum KernelsError {
         hint: String,
     },
     /// A file says something that is not legal.
-    #[error("{file}:{line}:{column}: {message}")]
-    Invalid {
-        /// The file.
-        file: String,
-        /// Counted from 1; 1 if the error is of the file as a whole.
-        line: usize,
-        /// Counted from 1, in characters.
-        column: usize,
-        /// What is wrong, and what would have been right.
-        message: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Misreading),
 }
 
 /// All of them.
@@ -204,15 +195,10 @@ impl Kernels {
     /// # Errors
     /// When it is not legal.
     pub fn parse(file: &str, text: &str) -> Result<Self, KernelsError> {
-        let invalid = |at: usize, message: String| {
-            let (line, column) = place(text, at);
-            KernelsError::Invalid { file: file.to_owned(), line, column, message }
-        };
-        let kernels: Self = toml::from_str(text)
-            .map_err(|error| invalid(error.span().map_or(0, |span| span.start), explain(error.message())))?;
-        kernels
-            .check()
-            .map_err(|misfit| invalid(find_key(text, misfit.key, &misfit.value), misfit.message))?;
+        let kernels: Self = toml::from_str(text).map_err(|error| Misreading::of_toml(file, text, &error))?;
+        kernels.check().map_err(|misfit| {
+            Misreading::at(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
+        })?;
         Ok(kernels)
     }
 

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use super::kernels;
 use crate::assets::KernelChoice;
 use crate::failure::Failure;
+use crate::misreading::{Misreading, nearest};
 use crate::scenario::Scenario;
-use crate::scenario::misreading::{nearest, place};
 
 /// The version of the file; counted up when a field changes its meaning or goes away.
 pub const FORMAT: u32 = 1;
@@ -137,17 +137,8 @@ impl FromStr for Shard {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The file says something that is not legal.
-    #[error("{file}:{line}:{column}: {message}")]
-    Invalid {
-        /// The file.
-        file: String,
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1; 1 if it is not known.
-        column: usize,
-        /// What is wrong, and what would have been right.
-        message: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Misreading),
     /// It was made for something else than this lab has.
     #[error("{file}: {message}")]
     Other {
@@ -195,22 +186,20 @@ impl Plan {
     /// # Errors
     /// When it is not legal; whether this lab has the same scenarios and kernels is [`Plan::check`]'s.
     pub fn parse(file: &str, text: &str) -> Result<Self, PlanError> {
-        let invalid = |line: usize, column: usize, message: String| PlanError::Invalid {
-            file: file.to_owned(),
-            line: line.max(1),
-            column: column.max(1),
-            message,
-        };
         let plan: Self = serde_json::from_str(text).map_err(|error| {
             let said = error.to_string();
             let message = said.rsplit_once(" at line ").map_or(said.as_str(), |(message, _)| message);
-            invalid(error.line(), error.column(), format!("{message}{}", field_at(text, error.line())))
+            Misreading {
+                file: file.to_owned(),
+                line: error.line().max(1),
+                column: error.column().max(1),
+                message: format!("{message}{}", field_at(text, error.line())),
+            }
         })?;
         if let Some((word, message)) = plan.problem() {
             // The word is wrong wherever it stands: its last place is in the list of runs, where there are any.
             let at = text.rfind(&format!("\"{word}\"")).unwrap_or(0);
-            let (line, column) = place(text, at);
-            return Err(invalid(line, column, message));
+            return Err(Misreading::at(file, text, at, message).into());
         }
         Ok(plan)
     }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::misreading::{explain, find_key, is_word, nearest, place};
 use super::{
     BLOCK_BYTES, Check, Criteria, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings,
 };
 use crate::assets::{guest_module, tools};
 use crate::image::ImageFormat;
+use crate::misreading::{Misreading, find_key, is_word, nearest};
 use crate::verdict::Outcome;
 
 /// Why a scenario cannot be used.
@@ -32,17 +32,8 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// The file says something that is not legal.
-    #[error("{file}:{line}:{column}: {message}")]
-    Invalid {
-        /// The file.
-        file: String,
-        /// Counted from 1; 1 if the error is of the file as a whole.
-        line: usize,
-        /// Counted from 1, in characters.
-        column: usize,
-        /// What is wrong, and what would have been right.
-        message: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Misreading),
 }
 
 impl Scenario {
@@ -77,16 +68,15 @@ impl Scenario {
     /// # Errors
     /// When it is not legal.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Self, ScenarioError> {
-        let mut scenario: Self = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            invalid(file, text, at, explain(error.message()))
-        })?;
+        let mut scenario: Self =
+            toml::from_str(text).map_err(|error| Misreading::of_toml(file, text, &error))?;
         name.clone_into(&mut scenario.name);
         scenario.source = Source { file: file.to_owned(), text: text.to_owned() };
-        scenario.check().map_err(|(key, message)| invalid(file, text, find_key(text, key, ""), message))?;
-        scenario.check_cards().map_err(|misfit| {
-            invalid(file, text, find_key(text, misfit.key, &misfit.value), misfit.message)
-        })?;
+        let invalid = |key: &str, value: &str, message: String| {
+            Misreading::at(file, text, find_key(text, key, value), message)
+        };
+        scenario.check().map_err(|(key, message)| invalid(key, "", message))?;
+        scenario.check_cards().map_err(|misfit| invalid(misfit.key, &misfit.value, misfit.message))?;
         Ok(scenario)
     }
 
@@ -332,12 +322,8 @@ impl Scenario {
             return Ok(files);
         }
         let hint = nearest(&self.guest.test, files.iter().map(|(name, _)| name.as_str()));
-        Err(ScenarioError::Invalid {
-            file: self.name.clone(),
-            line: 1,
-            column: 1,
-            message: format!("there is no test script `{}`{hint}", self.guest.test),
-        })
+        let message = format!("there is no test script `{}`{hint}", self.guest.test);
+        Err(Misreading { file: self.name.clone(), line: 1, column: 1, message }.into())
     }
 }
 
@@ -362,11 +348,6 @@ fn scripts_in(directory: &Path) -> Vec<PathBuf> {
         .collect();
     paths.sort();
     paths
-}
-
-pub(super) fn invalid(file: &str, text: &str, at: usize, message: String) -> ScenarioError {
-    let (line, column) = place(text, at);
-    ScenarioError::Invalid { file: file.to_owned(), line, column, message }
 }
 
 #[cfg(test)]

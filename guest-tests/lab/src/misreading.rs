@@ -1,4 +1,31 @@
-//! What to say of a TOML file that is not as it should be: where, and what was probably meant.
+//! What to say of a file of the user's that is not as it should be: where, and what was probably meant.
+
+/// A file says something that is not legal.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct Misreading {
+    /// The file.
+    pub file: String,
+    /// Counted from 1; 1 if the error is of the file as a whole.
+    pub line: usize,
+    /// Counted from 1, in characters; 1 if it is not known.
+    pub column: usize,
+    /// What is wrong, and what would have been right.
+    pub message: String,
+}
+
+impl Misreading {
+    /// At a byte of the file's text.
+    pub(crate) fn at(file: &str, text: &str, at: usize, message: String) -> Self {
+        let (line, column) = place(text, at);
+        Self { file: file.to_owned(), line, column, message }
+    }
+
+    /// What the parser says of a TOML file.
+    pub(crate) fn of_toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
+        Self::at(file, text, error.span().map_or(0, |span| span.start), explain(error.message()))
+    }
+}
 
 /// Letters in lower case, digits, and what else is given.
 pub(crate) fn is_word(name: &str, more: &str) -> bool {
@@ -7,7 +34,7 @@ pub(crate) fn is_word(name: &str, more: &str) -> bool {
 }
 
 /// Line and column of a byte, both counted from 1, the column in characters.
-pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
+fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or("");
     let line = before.matches('\n').count() + 1;
     (line, before.rsplit('\n').next().unwrap_or("").chars().count() + 1)
@@ -33,7 +60,7 @@ pub(crate) fn find_key(text: &str, key: &str, value: &str) -> usize {
 }
 
 /// Add the nearest legal word to what serde says of an unknown one: "unknown field `vcpu`, expected one of `test`, …".
-pub(crate) fn explain(message: &str) -> String {
+fn explain(message: &str) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
     let hint = if message.starts_with("unknown ") {
         words.next().map(|word| nearest(word, words)).unwrap_or_default()
