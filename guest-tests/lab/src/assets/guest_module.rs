@@ -46,6 +46,11 @@ impl GuestModule {
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
+
+    /// All that it is built of.
+    pub(crate) fn contents(&self) -> String {
+        format!("{}\0{}", self.source, self.kbuild)
+    }
 }
 
 /// The names of those that a scenario may ask for.
@@ -155,10 +160,9 @@ pub(crate) fn obtain_own(
 }
 
 fn recipe(module: GuestModule, release: &str, origin: &str) -> Recipe {
-    let GuestModule { name, source, kbuild } = module;
-    let source: String = sha256_hex(format!("{source}\0{kbuild}").as_bytes()).chars().take(16).collect();
+    let source: String = sha256_hex(module.contents().as_bytes()).chars().take(16).collect();
     Recipe {
-        key: name.to_owned(),
+        key: module.name.to_owned(),
         version: format!("{release}-{origin}-{source}"),
         integrity: Integrity::Hash,
     }

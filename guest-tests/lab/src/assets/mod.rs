@@ -46,8 +46,8 @@ pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel,
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
-use store::sha256_file;
 pub use store::{Store, StoreLock};
+use store::{sha256_file, sha256_hex};
 use toolchain::BuildRoot;
 
 /// What the user gives instead of what would be found or fetched.
@@ -267,10 +267,20 @@ fn own_modules(
     Ok((unfix, others))
 }
 
-/// Of a kernel that the lab has not built, the image is what there is to know it by.
+/// Of a kernel that the lab has not built, the image and the modules are what there is to know it by: a driver may be in
+/// either.
 fn image_content(kernel: &Kernel) -> Result<String> {
-    let hash: String = sha256_file(&kernel.image)?.chars().take(16).collect();
+    let mut digests = sha256_file(&kernel.image)?;
+    for module in &kernel.modules {
+        digests.push_str(&sha256_file(module)?);
+    }
+    let hash: String = sha256_hex(digests.as_bytes()).chars().take(16).collect();
     Ok(format!("{}-{hash}", kernel.release))
+}
+
+/// What a module of `guest-tests/modules` is built of.
+pub(crate) fn guest_module_source(name: &str) -> Result<String> {
+    guest_module::find(name).map(|module| module.contents())
 }
 
 /// One of the kernels that are known by name, for a list of them.

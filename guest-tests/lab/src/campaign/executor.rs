@@ -11,11 +11,11 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::entry::{Attempt, Ending, Entry, Said, Surroundings};
+use super::estimate::{Estimate, minutes};
 use super::folder::{FREE_BYTES, Folder, WHOLE_OF_OTHERS, made_of};
 use super::machine;
 use super::plan::{Plan, PlannedRun};
@@ -87,7 +87,13 @@ impl<R: Runner> Executor<'_, R> {
         }
         let mut doubtful: BTreeMap<String, PlannedRun> =
             kept.iter().map(|entry| (entry.run.kernel.clone(), entry.run.clone())).collect();
-        doubtful.retain(|kernel, _| self.runner.may_have_changed(kernel));
+        // Of two builds one is left over from a start that was interrupted before its runs were made again.
+        let has_two_builds = |kernel: &str| {
+            let mut builds = kept.iter().filter(|entry| entry.run.kernel == kernel);
+            let first = builds.next().map(|entry| &entry.surroundings.kernel_build);
+            builds.any(|entry| Some(&entry.surroundings.kernel_build) != first)
+        };
+        doubtful.retain(|kernel, _| self.runner.may_have_changed(kernel) || has_two_builds(kernel));
         state.kept = kept;
         let state = Mutex::new(state);
         for run in doubtful.values() {
@@ -144,7 +150,12 @@ impl<R: Runner> Executor<'_, R> {
             again: Vec::new(),
             whole: false,
         };
-        match self.runner.prepare(run) {
+        let prepared = {
+            // A kernel that is built takes the processors from whoever has to be alone.
+            let _one_of_many = alone.read().unwrap_or_else(PoisonError::into_inner);
+            self.runner.prepare(run)
+        };
+        match prepared {
             Ok(surroundings) => entry.surroundings = surroundings,
             // What was being fetched or built was interrupted as well.
             Err(_) if interrupt::interrupted() => return Err(Interrupted),
@@ -329,41 +340,6 @@ fn outcome_line(entry: &Entry) -> String {
     match reason {
         Some(reason) => format!("{}: {}: {}", entry.run, outcome.as_str(), first_line(reason)),
         None => format!("{}: {} in {wall_s:.1} s", entry.run, outcome.as_str()),
-    }
-}
-
-/// How long runs take.
-#[derive(Debug, Default)]
-struct Estimate {
-    cells: BTreeMap<(String, String), (f64, f64)>,
-    all: (f64, f64),
-}
-
-impl Estimate {
-    fn made(&mut self, run: &PlannedRun, wall_s: f64) {
-        let cell = self.cells.entry((run.kernel.clone(), run.scenario.clone())).or_default();
-        for (sum, count) in [cell, &mut self.all] {
-            *sum += wall_s;
-            *count += 1.0;
-        }
-    }
-
-    /// As long as the runs of the same cell took, else as all did; fetching and building not counted.
-    fn left(&self, queue: &VecDeque<PlannedRun>, jobs: usize) -> Option<Duration> {
-        let mean = |(sum, count): (f64, f64)| if count > 0.0 { Some(sum / count) } else { None };
-        let all = mean(self.all)?;
-        let cell = |run: &PlannedRun| self.cells.get(&(run.kernel.clone(), run.scenario.clone())).copied();
-        let left: f64 = queue.iter().map(|run| cell(run).and_then(mean).unwrap_or(all)).sum();
-        let jobs = f64::from(u32::try_from(jobs.max(1)).ok()?);
-        Duration::try_from_secs_f64(left / jobs).ok().filter(|left| !left.is_zero())
-    }
-}
-
-fn minutes(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..=99 => format!("{seconds} s"),
-        seconds @ 100..=5999 => format!("{} min", seconds.div_ceil(60)),
-        seconds => format!("{:.1} h", Duration::from_secs(seconds).as_secs_f64() / 3600.0),
     }
 }
 
@@ -607,6 +583,21 @@ mod tests {
     }
 
     #[test]
+    fn two_builds_of_one_kernel_do_not_stay_side_by_side() {
+        let one = plan(&["6.1"], &["a"], 2);
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::at(root.path());
+        for (run, build) in one.runs.iter().zip(["before", "one"]) {
+            let mut entry = super::super::entry::tests::entry(&run.kernel, "a", run.run, Ending::Clean);
+            entry.surroundings.kernel_build = build.to_owned();
+            folder.finish(&entry).unwrap();
+        }
+        let script = Script::new(|_: &PlannedRun, _| said("fault", None));
+        let made = execute_in(root, &one, &script, 1, &|| Ok(u64::MAX));
+        assert_eq!((made.outcomes(), script.made()), (vec!["fault", "clean"], 1));
+    }
+
+    #[test]
     fn a_full_disk_is_said_by_each_run_and_the_rest_goes_on() {
         let plan = plan(&["6.1"], &["a"], 3);
         let asked = AtomicUsize::new(0);
@@ -660,20 +651,5 @@ mod tests {
     fn reasons_are_the_same_whatever_their_numbers() {
         assert_eq!(without_numbers("a (12.5 ms) b 0x1f"), without_numbers("a (7.25 ms) b 0x2f"));
         assert_ne!(without_numbers("the rule a"), without_numbers("the rule b"));
-    }
-
-    #[test]
-    fn the_time_left_is_of_the_runs_that_are_left() {
-        let plan = plan(&["6.1"], &["a", "b"], 2);
-        let mut estimate = Estimate::default();
-        let queue: VecDeque<PlannedRun> = plan.runs[2..].to_vec().into();
-        assert_eq!(estimate.left(&queue, 1), None);
-        estimate.made(&plan.runs[0], 10.0);
-        assert_eq!(estimate.left(&queue, 1), Some(Duration::from_secs(20)));
-        estimate.made(&plan.runs[1], 50.0);
-        assert_eq!(estimate.left(&queue, 2), Some(Duration::from_secs(30)));
-        assert_eq!(minutes(Duration::from_secs(30)), "30 s");
-        assert_eq!(minutes(Duration::from_secs(601)), "11 min");
-        assert_eq!(minutes(Duration::from_secs(7200)), "2.0 h");
     }
 }

@@ -13,7 +13,9 @@ use super::executor::Runner;
 use super::folder::read_result;
 use super::machine;
 use super::plan::{Plan, PlannedKernel, PlannedRun, hexadecimal};
-use crate::assets::{self, Accel, Assets, KernelChoice, Needs, Overrides, Progress, Request, Store};
+use crate::assets::{
+    self, Accel, Assets, ErrorKind, KernelChoice, Needs, Overrides, Progress, Request, Store,
+};
 use crate::failure::Failure;
 use crate::keeper::Keeper;
 use crate::run::Ready;
@@ -122,7 +124,7 @@ impl<'a> Guests<'a> {
         Some((column, column.cells.get(index)?, self.scenarios.get(index).map(|(_, ready)| ready)?))
     }
 
-    fn obtain(&self, choice: &KernelChoice, needs: Needs) -> Result<Assets, String> {
+    fn obtain(&self, choice: &KernelChoice, needs: Needs) -> Result<Assets, assets::Error> {
         let _one = self.obtaining.lock().unwrap_or_else(PoisonError::into_inner);
         let request = Request {
             kernels: vec![choice.clone()],
@@ -131,7 +133,7 @@ impl<'a> Guests<'a> {
             refresh: false,
             overrides: self.overrides.clone(),
         };
-        assets::setup(&request, &self.store, self.progress).map_err(|error| error.to_string())
+        assets::setup(&request, &self.store, self.progress)
     }
 
     /// The kernel, with the modules of all scenarios: what is fetched for one cell is then there for the others. A module
@@ -141,7 +143,11 @@ impl<'a> Guests<'a> {
         for (_, ready) in &self.scenarios {
             all.modules.extend(ready.scenario.guest.needs().modules);
         }
-        let assets = self.obtain(choice, all).or_else(|_| self.obtain(choice, Needs::default()))?;
+        let assets = self.obtain(choice, all).or_else(|error| match error.kind() {
+            ErrorKind::Unusable => self.obtain(choice, Needs::default()),
+            _ => Err(error),
+        });
+        let assets = assets.map_err(|error| error.to_string())?;
         let kernel = assets.kernels.first().ok_or("no kernel was obtained")?;
         Ok(kernel.content.clone())
     }
@@ -151,7 +157,9 @@ impl Runner for Guests<'_> {
     fn prepare(&self, run: &PlannedRun) -> Result<Surroundings, String> {
         let (column, cell, ready) = self.place(run).ok_or("it is not in the campaign")?;
         let build = column.build.get_or_init(|| self.obtain_kernel(&column.choice)).clone()?;
-        let assets = cell.get_or_init(|| self.obtain(&column.choice, ready.scenario.guest.needs()));
+        let assets = cell.get_or_init(|| {
+            self.obtain(&column.choice, ready.scenario.guest.needs()).map_err(|error| error.to_string())
+        });
         let assets = assets.as_ref().map_err(String::clone)?;
         for kernel in &assets.kernels {
             Failure::unless_as_new(&ready.scenario, &kernel.kernel.release).map_err(|old| old.to_string())?;

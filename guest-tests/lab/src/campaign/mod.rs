@@ -13,6 +13,7 @@
 
 pub mod claims;
 pub mod entry;
+mod estimate;
 mod executor;
 mod folder;
 mod guests;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::kernels;
-use crate::assets::KernelChoice;
+use crate::assets::{KernelChoice, guest_module_source};
 use crate::failure::Failure;
 use crate::misreading::{Misreading, nearest};
 use crate::scenario::Scenario;
@@ -357,17 +357,23 @@ fn plan_scenario(name_or_path: &str) -> Result<PlannedScenario, Failure> {
     let file = (scenario.name != name_or_path).then(|| name_or_path.to_owned());
     let scripts = scenario.test_files(file.is_some().then_some(path))?;
     let mut digest = Sha256::new();
-    let mut part = |name: &str, text: &str| {
+    for (name, text) in parts(&scenario, &scripts)? {
         // With their lengths, so that nothing can move from one part to the next unnoticed.
         digest.update(format!("{} {} {} ", name, name.len(), text.len()));
         digest.update(text);
-    };
-    part("scenario", &scenario.source.text);
-    // Those of all scenarios are put into every guest; the one that it runs, and what that includes, are what it is about.
-    for (name, text) in scripts.iter().filter(|(name, _)| uses(&scripts, &scenario.guest.test, name)) {
-        part(name, text);
     }
     Ok(PlannedScenario { name: scenario.name, file, content: hexadecimal(&digest.finalize()) })
+}
+
+/// All that a scenario's run in a guest is up to, by name: another part, another scenario.
+fn parts(scenario: &Scenario, scripts: &[(String, String)]) -> Result<Vec<(String, String)>, Failure> {
+    let mut parts = vec![("scenario".to_owned(), scenario.source.text.clone())];
+    // Those of all scenarios are put into every guest; the one that it runs, and what that includes, are what it is about.
+    parts.extend(scripts.iter().filter(|(name, _)| uses(scripts, &scenario.guest.test, name)).cloned());
+    for module in &scenario.guest.kernel_modules {
+        parts.push((module.clone(), guest_module_source(module)?));
+    }
+    Ok(parts)
 }
 
 /// Whether a script is another one, or includes it, itself or through others. Scripts name what they include.
@@ -432,6 +438,19 @@ pub(crate) mod tests {
         let text = text();
         assert!(text.contains(from), "{from} is not in {text}");
         Plan::parse("c.json", &text.replacen(from, to, 1)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_scenario_is_its_file_its_scripts_and_its_guest_modules() {
+        let scenario = Scenario::load("idle-between").unwrap();
+        let scripts = scenario.test_files(None).unwrap();
+        let parts = parts(&scenario, &scripts).unwrap();
+        let mut names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let scripts = ["control.sh", "idle-between.sh", "ktap.sh", "race.sh", "reader.sh"];
+        assert_eq!(names, [&scripts[..], &["scenario", "sdmorph_race"]].concat());
+        let (_, module) = parts.last().unwrap();
+        assert!(module.contains("hooked_driver_idle") && module.contains("obj-m := sdmorph_race.o"));
     }
 
     #[test]
