@@ -35,8 +35,11 @@ private=$(mktemp -d)
 # munged wants its socket where everybody may reach it; the key beside it is for its owner only.
 chmod 711 "$private"
 daemons=()
+jobs=()
 end() {
-	# Clients wait for their answers from slurmctld, and slurmd ends its jobs: the last one started goes first.
+	# Their processes outlive slurmd.
+	[ ${#jobs[@]} -eq 0 ] || scancel "${jobs[@]}" 2>/dev/null || true
+	# Clients wait for their answers from slurmctld: the last one started goes first.
 	for ((i = ${#daemons[@]} - 1; i >= 0; i--)); do
 		kill "${daemons[i]}" 2>/dev/null || continue
 		wait "${daemons[i]}" 2>/dev/null || true
@@ -118,14 +121,25 @@ sbatch --test-only "$job" prepare "$@"
 sbatch --test-only --array="1-$shards" "$job" shard "$shards"
 
 prepare=$(sbatch --parsable "$job" prepare "$@")
+jobs+=("$prepare")
 array=$(sbatch --parsable --dependency="afterok:$prepare" --array="1-$shards" "$job" shard "$shards")
+jobs+=("$array")
 echo "jobs: $prepare prepares, $array is the array of $shards shards; logs are in $PWD"
 # A shard never starts if `prepare` has failed; the merge would wait for it for ever.
 merge=$(sbatch --parsable --dependency="afterany:$array" --kill-on-invalid-dep=yes "$job" merge)
-ended() { ! squeue --noheader --format=%i | grep -q .; }
-stuck() { squeue --noheader --format=%r | grep -q DependencyNeverSatisfied; }
-until ended; do
-	if stuck; then
+jobs+=("$merge")
+# What is queued or runs, with the reason that it waits for. That slurmctld does not answer is no end.
+queue() {
+	local tries=0
+	until squeue --noheader --format='%i %r'; do
+		[ $((tries += 1)) -lt 10 ] || die "slurmctld does not answer; see $PWD/*.log"
+		sleep 1
+	done
+}
+while :; do
+	waiting=$(queue)
+	[ -n "$waiting" ] || break
+	if [[ $waiting == *DependencyNeverSatisfied* ]]; then
 		cat "sdmorph-$prepare.log" >&2
 		die "prepare has failed"
 	fi
@@ -141,4 +155,4 @@ tasks() {
 }
 for number in "$prepare" "$array" "$merge"; do tasks "$number"; done
 cat "sdmorph-$merge.log"
-scontrol show job "$merge" | grep -q 'ExitCode=0:0' || die "the merge says that something failed, is missing, or is inconclusive"
+tasks "$merge" | grep -q ' COMPLETED .*0:0' || die "the merge says that something failed, is missing, or is inconclusive"

@@ -1,8 +1,10 @@
 //! `sdmorph lab`: the command line put onto the lab.
 
+pub(crate) mod bisect;
+mod kernels;
 mod verdicts;
 
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use sdmorph_lab::suite;
 
 use crate::arguments::{FixChoice, LabCommand, LabOptions, ListOptions, RunOptions, SetupOptions};
 use crate::scenario_rules::ScenarioRules;
-use crate::{Failure, bisect, kernels, output, report, scenario_list};
+use crate::{Failure, output, report, scenario_list};
 
 /// What `lab demo` shows.
 const DEMO: &str = "sd7-idle-race";
@@ -114,9 +116,13 @@ fn check_rules(scenario: &str) -> Result<(), Failure> {
     ScenarioRules::read(scenario).and_then(|rules| rules.check()).map_err(Failure::BadInput)
 }
 
+/// This program, whose `serve` is the device.
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::Surroundings(anyhow!("where is this program? {error}")))
+}
+
 fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, Failure> {
-    let server_exe = std::env::current_exe()
-        .map_err(|error| Failure::Surroundings(anyhow!("where is this program? {error}")))?;
+    let server_exe = this_program()?;
     let kernel = kernels::chosen(&options.kernel, options.modules.as_ref(), options.kdir.as_ref())?;
     let fix = match options.fix {
         Some(FixChoice::With) => Fix::With,
@@ -128,7 +134,6 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
     };
     let name = Path::new(scenario).file_stem().map_or_else(|| scenario.into(), |stem| stem.to_string_lossy());
     let default_out = || Path::new("target/lab").join(&*name);
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Ok(run::RunOptions {
         kernel,
         fix,
@@ -141,7 +146,7 @@ fn run_options(scenario: &str, options: &RunOptions) -> Result<run::RunOptions, 
         append: options.append.clone(),
         deadline: options.deadline.map(Duration::from_secs),
         json: options.json,
-        colour,
+        colour: output::colour(),
         overrides: Overrides::from_env(),
         ..run::RunOptions::new(scenario, server_exe, options.out.clone().unwrap_or_else(default_out))
     })

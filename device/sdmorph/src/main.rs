@@ -10,9 +10,7 @@
 //! `lab bisect` has the codes that `git bisect run` knows, and no other: 0, 1, 125.
 
 mod arguments;
-mod bisect;
 mod ctl;
-mod kernels;
 mod lab;
 mod logging;
 mod output;
@@ -44,7 +42,7 @@ pub(crate) enum Failure {
 }
 
 fn main() -> ExitCode {
-    let bisecting = bisect::is_asked_for(std::env::args_os());
+    let bisecting = lab::bisect::is_asked_for(std::env::args_os());
     let wrong = |code| if bisecting { ExitCode::from(Mark::Skip.exit_code()) } else { code };
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -1,10 +1,15 @@
 //! Standard output.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Context;
 
 use crate::Failure;
+
+/// Whether what is written may have colours.
+pub(crate) fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
 
 /// Writes a value as JSON, for people and programs.
 ///

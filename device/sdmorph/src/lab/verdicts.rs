@@ -1,6 +1,5 @@
 //! `sdmorph lab verdicts`, `merge` and `summary`, and `setup` for a campaign: kernels on trial.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -9,9 +8,9 @@ use sdmorph_lab::campaign::{self, Plan, Shard, mail, table};
 use sdmorph_lab::report::Style;
 use sdmorph_lab::scenario::Scenario;
 
-use super::{check_rules, ended, failure};
+use super::kernels::{by_name_or_path, with};
+use super::{check_rules, ended, failure, this_program};
 use crate::arguments::{MergeOptions, SummaryOptions, VerdictsOptions};
-use crate::kernels::{by_name_or_path, with};
 use crate::{Failure, output, report};
 
 /// Plans, runs or renders a campaign.
@@ -27,15 +26,14 @@ pub(super) fn run(options: &VerdictsOptions) -> Result<(), Failure> {
             .map_err(Failure::Failed);
     }
     plan.scenarios.iter().try_for_each(|scenario| check_rules(scenario.name_or_path()))?;
-    let server_exe = std::env::current_exe()
-        .map_err(|error| Failure::Surroundings(anyhow!("where is this program? {error}")))?;
+    let server_exe = this_program()?;
     let options = campaign::Options {
         plan,
         shard: options.shard.unwrap_or(Shard::WHOLE),
         jobs: options.jobs,
         out_dir: options.out.clone().unwrap_or_else(|| PathBuf::from("target/lab/verdicts")),
         json: options.json,
-        colour: colour(),
+        colour: output::colour(),
         server_exe,
         overrides: Overrides::from_env(),
     };
@@ -44,10 +42,6 @@ pub(super) fn run(options: &VerdictsOptions) -> Result<(), Failure> {
         Err(failure) => super::no_page(failure),
     };
     ended(campaign::run(&options, &page, &mut std::io::stdout()).map_err(failure)?)
-}
-
-fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Gets what a campaign's runs need, each kernel for itself: one that does not build costs its own cells, and says so there
@@ -130,7 +124,7 @@ fn named(names: &[&str]) -> Vec<String> {
 pub(super) fn merge(options: &MergeOptions) -> Result<(), Failure> {
     let warn = |warning: &str| tracing::warn!("{warning}");
     let verdicts = campaign::merge(&options.shards, &options.out, warn).map_err(failure)?;
-    output::print(&table::text(&verdicts, Style { colour: colour() }))?;
+    output::print(&table::text(&verdicts, Style { colour: output::colour() }))?;
     ended(campaign::exit_code_of_all(&verdicts))
 }
 

@@ -1,6 +1,5 @@
 //! Which kernel the guest runs.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -53,11 +52,10 @@ impl KernelChoice {
     /// The kernel named by the environment (`KERNEL_TREE=`, or else `KERNEL=`, `MODULES=`, `KDIR=`), if there is one.
     #[must_use]
     pub fn from_env() -> Option<Self> {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self::from_variables(super::path_from_env)
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
-        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    fn from_variables(path: impl Fn(&str) -> Option<PathBuf>) -> Option<Self> {
         if let Some(dir) = path("KERNEL_TREE") {
             return Some(Self::Tree(OwnTree { dir, configs: Vec::new() }));
         }
@@ -94,17 +92,17 @@ mod tests {
 
     #[test]
     fn the_environment_names_an_own_kernel_only_with_an_image() {
-        let only_modules = |name: &str| (name == "MODULES").then(|| OsString::from("/m"));
+        let only_modules = |name: &str| (name == "MODULES").then(|| PathBuf::from("/m"));
         assert_eq!(KernelChoice::from_variables(only_modules), None);
         let both =
-            |name: &str| ["KERNEL", "MODULES"].contains(&name).then(|| OsString::from(format!("/{name}")));
+            |name: &str| ["KERNEL", "MODULES"].contains(&name).then(|| PathBuf::from(format!("/{name}")));
         let expected = OwnKernel { image: "/KERNEL".into(), modules: Some("/MODULES".into()), tree: None };
         assert_eq!(KernelChoice::from_variables(both), Some(KernelChoice::Own(expected)));
     }
 
     #[test]
     fn a_tree_goes_before_a_kernel_that_was_built_earlier() {
-        let all = |name: &str| Some(OsString::from(format!("/{name}")));
+        let all = |name: &str| Some(PathBuf::from(format!("/{name}")));
         let expected = OwnTree { dir: "/KERNEL_TREE".into(), configs: Vec::new() };
         assert_eq!(KernelChoice::from_variables(all), Some(KernelChoice::Tree(expected)));
     }

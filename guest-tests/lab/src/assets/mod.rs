@@ -50,6 +50,12 @@ pub use store::{Store, StoreLock};
 use store::{sha256_file, sha256_hex};
 use toolchain::BuildRoot;
 
+/// What a variable of the environment names; empty, it names nothing.
+#[must_use]
+pub fn path_from_env(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// What the user gives instead of what would be found or fetched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -63,7 +69,7 @@ impl Overrides {
     /// From the environment; empty values count as absent.
     #[must_use]
     pub fn from_env() -> Self {
-        let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let variable = |name| path_from_env(name).map(PathBuf::into_os_string);
         Self { qemu: variable("QEMU"), busybox: variable("BUSYBOX") }
     }
 }

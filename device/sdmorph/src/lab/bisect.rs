@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sdmorph_lab::assets::{Overrides, OwnTree, Progress};
+use sdmorph_lab::assets::{self, Overrides, OwnTree, Progress};
 use sdmorph_lab::bisect::{self, Finding, Mark, Options, Terms};
 
 use crate::arguments::BisectOptions;
@@ -35,8 +35,8 @@ pub(crate) fn run(options: &BisectOptions) -> Result<(), Failure> {
 }
 
 fn tree(options: &BisectOptions) -> OwnTree {
-    let from_env = || std::env::var_os("KERNEL_TREE").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let dir = options.tree.clone().or_else(from_env).unwrap_or_else(|| PathBuf::from("."));
+    let dir = options.tree.clone().or_else(|| assets::path_from_env("KERNEL_TREE"));
+    let dir = dir.unwrap_or_else(|| PathBuf::from("."));
     OwnTree { dir, configs: options.config.clone() }
 }
 

@@ -41,11 +41,10 @@ pub(crate) fn by_name_or_path(
     if !path.is_file() {
         return Err(Failure::BadInput(anyhow!("{unknown}; or give the path of an image or a tree")));
     }
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(KernelChoice::Own(OwnKernel {
         image: path,
-        modules: modules.cloned().or_else(|| variable("MODULES")),
-        tree: kdir.cloned().or_else(|| variable("KDIR")),
+        modules: modules.cloned().or_else(|| assets::path_from_env("MODULES")),
+        tree: kdir.cloned().or_else(|| assets::path_from_env("KDIR")),
     }))
 }
 
