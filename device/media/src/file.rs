@@ -13,7 +13,8 @@ use crate::workers::Workers;
 /// An image on the host, as [`open`](crate::open()) gives it.
 ///
 /// A read of a raw image that the page cache can answer ends at once, and so does a write where the file system can take
-/// it without waiting. All else is done by threads of the medium's own, and ends later. How many requests are under way
+/// it without waiting. All else is done by threads of the medium's own, and ends later; short writes, by the thread that
+/// asked, if it [helps](crate::Helper). How many requests are under way
 /// is not limited here: the devices limit it, and a request that waits takes no memory but the data it came with.
 ///
 /// A request that begins after a write has ended never sees what was there before the write.
@@ -33,6 +34,11 @@ pub struct FileMedia {
 impl FileMedia {
     pub(crate) fn new(image: Arc<Image>, workers: Workers, cache: Cache, record: Arc<Record>) -> Self {
         Self { image, workers, cache, record }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Tells about this medium from elsewhere.
@@ -86,7 +92,7 @@ impl Media for FileMedia {
                 Err(error) => Err(self.record.failed(kind, 0, 0, &error, By::Caller)),
             }),
             Step::More(work) => {
-                self.workers.begin(tag, work);
+                self.workers.begin(tag, &self.image, work);
                 None
             }
         }

@@ -93,6 +93,14 @@ impl Image {
         self.closed.announce();
     }
 
+    /// Whether a write is short enough work for the thread that asked for it: a copy into the page cache is.
+    pub(crate) fn takes_help(&self) -> bool {
+        match &self.driver {
+            Driver::Raw(_) => true,
+            Driver::Qcow2(_) => false,
+        }
+    }
+
     /// Begins to read. Does not wait; what cannot be done without is left.
     pub(crate) fn read_now(&self, offset: u64, length: usize, mut buffer: Vec<u8>) -> Step {
         match &self.driver {

@@ -5,7 +5,7 @@
 //! 1. `ram`: blocks in memory;
 //! 2. `open`: images on the host: formats, locks (`lock`), sizes, what is refused;
 //! 3. `file`: [`FileMedia`], which ends at once what the page cache can do and hands over the rest;
-//! 4. `workers`: the threads that do it; `image`: one request on its way;
+//! 4. `workers`: the threads that do it; `helper`: those that ask, and do a part of it themselves; `image`: one request on its way;
 //! 5. `raw` and `qcow2`: what is done to an image's file; `sync`: to the disk;
 //! 6. `closing`: media that were dropped and have something to finish;
 //! 7. `status`: what a medium tells about itself;
@@ -38,6 +38,7 @@
 mod closing;
 mod faces;
 mod file;
+mod helper;
 mod image;
 mod lock;
 mod open;
@@ -55,6 +56,7 @@ use std::sync::Arc;
 pub use closing::wait_until_closed;
 pub use faces::{Face, SharedMedia};
 pub use file::FileMedia;
+pub use helper::Helper;
 pub use open::{Cache, Format, OpenError, OpenOptions, open};
 pub use ram::RamMedia;
 pub use status::{MediaInfo, MediaStatus};

@@ -37,6 +37,13 @@ impl RawImage {
         }
     }
 
+    /// As in a file system that does not tell whether a write would have to wait.
+    #[cfg(test)]
+    pub(crate) fn without_writes_at_once(self) -> Self {
+        self.write_now.store(false, Relaxed);
+        self
+    }
+
     pub(crate) fn reads_now(&self) -> bool {
         self.read_now.load(Relaxed)
     }

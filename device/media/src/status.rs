@@ -49,6 +49,8 @@ pub struct MediaInfo {
     pub last_error: Option<String>,
     /// Requests that ended when they began.
     pub at_once: u64,
+    /// Writes that the thread which asked for them ended, later ([`Helper`](crate::Helper)).
+    pub by_helper: u64,
     /// Requests that a worker thread ended.
     pub by_worker: u64,
 }
@@ -86,6 +88,7 @@ impl MediaStatus {
             errors: record.errors.load(Relaxed),
             last_error: record.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             at_once: record.at_once.load(Relaxed),
+            by_helper: record.by_helper.load(Relaxed),
             by_worker: record.by_worker.load(Relaxed),
         }
     }
@@ -95,6 +98,7 @@ impl MediaStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     Caller,
+    Helper,
     Worker,
 }
 
@@ -117,6 +121,7 @@ pub(crate) struct Record {
     errors: AtomicU64,
     last_error: Mutex<Option<String>>,
     at_once: AtomicU64,
+    by_helper: AtomicU64,
     by_worker: AtomicU64,
     failed_reads: AtomicU64,
     failed_writes: AtomicU64,
@@ -143,6 +148,7 @@ impl Record {
             errors: AtomicU64::new(0),
             last_error: Mutex::new(None),
             at_once: AtomicU64::new(0),
+            by_helper: AtomicU64::new(0),
             by_worker: AtomicU64::new(0),
             failed_reads: AtomicU64::new(0),
             failed_writes: AtomicU64::new(0),
@@ -229,6 +235,7 @@ impl Record {
     fn ended(&self, by: By) {
         let ended = match by {
             By::Caller => &self.at_once,
+            By::Helper => &self.by_helper,
             By::Worker => &self.by_worker,
         };
         ended.fetch_add(1, Relaxed);

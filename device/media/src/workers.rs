@@ -1,17 +1,28 @@
 //! The threads that do what could block, and the two queues between them and the medium.
 
+// Files belong to the host, and so does the time that they take.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use sdmorph_pci::media::MediaResult;
 
 use crate::Waker;
+use crate::helper::{self, Errand};
 use crate::image::{Image, Step, Work};
 use crate::request::Kind;
 use crate::status::{By, Record};
+
+/// A write that took a helper so long has waited for something.
+const SLOW: Duration = Duration::from_millis(5);
+/// After one, so many are done by workers.
+const WRITES_AFTER_A_SLOW_ONE: u32 = 64;
 
 /// A request that a worker is to end.
 #[derive(Debug)]
@@ -34,10 +45,13 @@ struct Ended {
     woken: bool,
 }
 
-struct Shared {
+/// What a medium shares with its workers.
+pub(crate) struct Shared {
     begun: Mutex<Begun>,
     news: Condvar,
     ended: Mutex<Ended>,
+    /// Writes that no helper does, since one has waited.
+    not_helped: AtomicU32,
     waker: Waker,
     record: Arc<Record>,
 }
@@ -74,6 +88,7 @@ impl Workers {
             begun: Mutex::default(),
             news: Condvar::new(),
             ended: Mutex::default(),
+            not_helped: AtomicU32::new(0),
             waker,
             record,
         });
@@ -86,11 +101,31 @@ impl Workers {
         Ok(workers)
     }
 
+    #[cfg(test)]
+    pub(crate) fn helped(&self, took: Duration) {
+        self.shared.helped(took);
+    }
+
     /// Hands over a request.
-    pub(crate) fn begin(&self, tag: u64, work: Work) {
+    pub(crate) fn begin(&self, tag: u64, image: &Arc<Image>, work: Work) {
         self.shared.record.handed_over();
+        let helped = self.is_helped(tag, image, &work);
         lock(&self.shared.begun).jobs.push_back(Job { tag, work });
-        self.shared.news.notify_one();
+        if !helped {
+            self.shared.call_one();
+        }
+    }
+
+    /// Whether the thread that asks will do it: nobody is woken for it then.
+    fn is_helped(&self, tag: u64, image: &Arc<Image>, work: &Work) -> bool {
+        let Work::Write { data, done, .. } = work else { return false };
+        if !image.takes_help() || self.shared.not_helped.load(Relaxed) > 0 {
+            // One more or less, if several threads begin at once.
+            let _ = self.shared.not_helped.fetch_update(Relaxed, Relaxed, |writes| writes.checked_sub(1));
+            return false;
+        }
+        let (workers, image) = (Arc::downgrade(&self.shared), Arc::downgrade(image));
+        helper::leave(Errand { workers, image, tag, bytes: data.len().saturating_sub(*done) })
     }
 
     /// A request that a worker has ended.
@@ -117,32 +152,65 @@ impl Drop for Workers {
 
 impl Shared {
     fn run(&self, image: &Image) {
-        while let Some(Job { tag, work }) = self.next() {
-            let kind = work.kind();
-            let (offset, bytes) = work.range();
-            let mut changed = false;
-            match image.perform(work) {
-                // Behind the others: one large discard does not keep the rest waiting.
-                Step::More(work) => {
-                    lock(&self.begun).jobs.push_back(Job { tag, work });
-                    self.news.notify_one();
-                }
-                Step::Ended(Ok(data)) => {
-                    changed = matches!(kind, Kind::Write | Kind::Discard);
-                    self.record.done(kind, bytes, By::Worker);
-                    self.give(tag, Ok(data));
-                }
-                Step::Ended(Err(error)) => {
-                    let error = self.record.failed(kind, offset, bytes, &error, By::Worker);
-                    self.give(tag, Err(error));
-                }
+        while let Some(job) = self.next() {
+            self.perform(image, job, By::Worker);
+        }
+    }
+
+    fn perform(&self, image: &Image, Job { tag, work }: Job, by: By) {
+        let kind = work.kind();
+        let (offset, bytes) = work.range();
+        let mut changed = false;
+        let begun = Instant::now();
+        let step = image.perform(work);
+        if by == By::Helper {
+            self.helped(begun.elapsed());
+        }
+        match step {
+            // Behind the others: one large discard does not keep the rest waiting.
+            Step::More(work) => {
+                lock(&self.begun).jobs.push_back(Job { tag, work });
+                self.call_one();
             }
-            // With nothing else to do, what the image's driver has kept back goes to the file, and survives this process.
-            if changed && lock(&self.begun).jobs.is_empty() {
-                if let Err(error) = image.settle() {
-                    self.record.failed(Kind::Flush, 0, 0, &error, By::Worker);
-                }
+            Step::Ended(Ok(data)) => {
+                changed = matches!(kind, Kind::Write | Kind::Discard);
+                self.record.done(kind, bytes, by);
+                self.give(tag, Ok(data));
             }
+            Step::Ended(Err(error)) => {
+                let error = self.record.failed(kind, offset, bytes, &error, by);
+                self.give(tag, Err(error));
+            }
+        }
+        // With nothing else to do, what the image's driver has kept back goes to the file, and survives this process.
+        if changed && lock(&self.begun).jobs.is_empty() {
+            if let Err(error) = image.settle() {
+                self.record.failed(Kind::Flush, 0, 0, &error, by);
+            }
+        }
+    }
+
+    /// A helper was kept for so long.
+    fn helped(&self, took: Duration) {
+        if took > SLOW {
+            self.not_helped.store(WRITES_AFTER_A_SLOW_ONE, Relaxed);
+        }
+    }
+
+    /// Wakes a worker.
+    pub(crate) fn call_one(&self) {
+        self.news.notify_one();
+    }
+
+    /// Does the write with this tag, if no worker was there first.
+    pub(crate) fn run_errand(&self, image: &Image, tag: u64) {
+        let job = {
+            let mut begun = lock(&self.begun);
+            let place = begun.jobs.iter().position(|job| job.tag == tag && job.work.kind() == Kind::Write);
+            place.and_then(|place| begun.jobs.remove(place))
+        };
+        if let Some(job) = job {
+            self.perform(image, job, By::Helper);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use sdmorph_machine::{HOST_BAR_SIZES, HOST_VECTORS, Machine, Region};
+use sdmorph_media::Helper;
 use vfio_user_server::interrupts::Change;
 use vfio_user_server::spec::{pci_irq, pci_region};
 use vfio_user_server::{Description, Device, Errno, IrqType, Look};
@@ -49,11 +50,21 @@ pub(crate) struct Endpoint {
     routed: BTreeSet<u16>,
     /// The guest announces work in its memory. It begins to with an access, and so is looked at after each.
     announces: bool,
+    /// Short writes to the card's image are done by this thread, when it has answered.
+    helper: Helper,
 }
 
 impl Endpoint {
+    /// For the thread that calls this, and no other.
     pub(crate) fn new(shared: Shared, on_disconnect: OnDisconnect, latency: Latency) -> Self {
-        Self { shared, on_disconnect, latency, routed: BTreeSet::new(), announces: false }
+        Self {
+            shared,
+            on_disconnect,
+            latency,
+            routed: BTreeSet::new(),
+            announces: false,
+            helper: Helper::new(),
+        }
     }
 }
 
@@ -71,6 +82,8 @@ impl Device for Endpoint {
     fn region_read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
         let region = region(index, data.len())?;
         let delay = self.shared.with_machine(|machine, now| machine.read(now, region, offset, data));
+        // What the card has begun to write meanwhile does not wait for that.
+        while !delay.is_zero() && self.helper.help() {}
         self.latency.sleep_off(delay);
         Ok(())
     }
@@ -112,6 +125,9 @@ impl Device for Endpoint {
     }
 
     fn look(&mut self) -> Look {
+        if self.helper.help() {
+            return Look::Work;
+        }
         if !self.announces {
             return Look::Nowhere;
         }
@@ -127,6 +143,7 @@ impl Device for Endpoint {
 
     fn disconnected(&mut self) {
         self.announces = false;
+        while self.helper.help() {}
         match self.on_disconnect {
             OnDisconnect::Reset => {
                 self.shared.with_machine(|machine, now| {
