@@ -6,17 +6,19 @@ use std::time::Duration;
 use sdmorph_pci::Event;
 
 use crate::error::RuleError;
+use crate::function::InterruptFault;
+use crate::read_data::is_in_slot;
 use crate::rule::{Action, BarAction, CardAction, Cause, LinkAction, Rule, RuleName};
 use crate::slot::SlotAction;
 
 /// Refuses rules that wait for each other, and rules whose actions bring about their own triggers at once.
 pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), RuleError> {
     let rules: Vec<&Rule> = rules.collect();
-    let waits = Graph::new(&rules, |_| true, |rule| rule.on.needs().collect(), |_| &[]);
+    let waits = Graph::new(&rules, |_| true, |rule| rule.on.needs().collect(), |_| Vec::new());
     if let Some(cycle) = waits.cycle() {
         return Err(RuleError::Cycle { rules: cycle });
     }
-    let sets_off = Graph::new(&rules, is_boundless, |_| Vec::new(), events_of);
+    let sets_off = Graph::new(&rules, is_boundless, |_| Vec::new(), brought_about_by);
     match sets_off.cycle() {
         Some(cycle) => Err(RuleError::Endless { rules: cycle }),
         None => Ok(()),
@@ -26,6 +28,60 @@ pub(crate) fn check<'a>(rules: impl Iterator<Item = &'a Rule>) -> Result<(), Rul
 /// Whether a rule hits at once and as often as it matches.
 fn is_boundless(rule: &Rule) -> bool {
     rule.on.delay == Duration::ZERO && rule.on.nth.is_none() && rule.times.is_none()
+}
+
+/// What a rule can bring about and another one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing<'a> {
+    Event(&'static str),
+    /// A message, and its number; `None` is any.
+    Interrupt(Sender<'a>, Option<u16>),
+}
+
+/// Whose interrupt message it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sender<'a> {
+    Anybody,
+    /// Whichever function is in the slot.
+    InSlot,
+    Function(&'a str),
+}
+
+fn brought_about_by(action: &Action) -> Vec<Thing<'_>> {
+    match action {
+        Action::Interrupt(interrupt) if interrupt.what == InterruptFault::Spurious => {
+            let sender = interrupt.function.as_deref().map_or(Sender::InSlot, Sender::Function);
+            let vector = interrupt.vector.unwrap_or(0);
+            // A function with fewer MSI messages, a power of two up to 32, sends the one of the number's low bits.
+            let numbers = (0..6).map(|bits| Some(vector & ((1 << bits) - 1))).chain([Some(vector), None]);
+            let of = |sender| numbers.clone().map(move |number| Thing::Interrupt(sender, number));
+            of(sender).chain(of(Sender::Anybody)).collect()
+        }
+        action => events_of(action).iter().map(|event| Thing::Event(event.name())).collect(),
+    }
+}
+
+fn waited_for_by(cause: &Cause) -> Vec<Thing<'_>> {
+    match cause {
+        Cause::Event { name, .. } => {
+            Event::NAMES.iter().filter(|event| *event == name).map(|event| Thing::Event(event)).collect()
+        }
+        Cause::Phase(_) => vec![Thing::Event("morph")],
+        Cause::Interrupt { vector, function: None, .. } => vec![Thing::Interrupt(Sender::Anybody, *vector)],
+        Cause::Interrupt { vector, function: Some(function), .. } => {
+            let in_slot = is_in_slot(function).then_some(Sender::InSlot);
+            let senders = [Sender::Function(function)].into_iter().chain(in_slot);
+            senders.map(|sender| Thing::Interrupt(sender, *vector)).collect()
+        }
+        Cause::Access { .. }
+        | Cause::AnyAccess { .. }
+        | Cause::Command { .. }
+        | Cause::Doorbell { .. }
+        | Cause::Dma { .. }
+        | Cause::Message(_)
+        | Cause::Rule(_)
+        | Cause::Start => Vec::new(),
+    }
 }
 
 /// The events that a machine may report when it carries out an action, but for those that it cannot bring about again and
@@ -80,7 +136,7 @@ fn slot_events_of(action: &SlotAction) -> &'static [Event] {
     }
 }
 
-/// Rules, and behind them one node for each event: which sets off which.
+/// Rules, and behind them one node for each thing that one brings about or waits for: which sets off which.
 struct Graph<'a> {
     rules: &'a [&'a Rule],
     next: Vec<Vec<usize>>,
@@ -91,38 +147,27 @@ impl<'a> Graph<'a> {
         rules: &'a [&'a Rule],
         counts: impl Fn(&Rule) -> bool,
         needs: impl Fn(&'a Rule) -> Vec<&'a RuleName>,
-        events: impl Fn(&Action) -> &'static [Event],
+        brings_about: impl Fn(&'a Action) -> Vec<Thing<'a>>,
     ) -> Self {
-        let mut next = vec![Vec::new(); rules.len() + Event::NAMES.len()];
         let by_name: HashMap<&str, usize> =
             rules.iter().enumerate().map(|(index, rule)| (rule.name.as_str(), index)).collect();
-        let event_node = |name: &str| {
-            Event::NAMES.iter().position(|event| *event == name).map(|index| rules.len() + index)
+        let mut nodes = HashMap::new();
+        let mut node = |thing| {
+            let fresh = rules.len() + nodes.len();
+            *nodes.entry(thing).or_insert(fresh)
         };
-        let mut edge = |from: Option<usize>, to: Option<usize>| {
-            if let (Some(list), Some(to)) = (from.and_then(|from| next.get_mut(from)), to) {
-                list.push(to);
-            }
-        };
+        let mut edges = Vec::new();
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| counts(rule)) {
-            for name in needs(rule) {
-                edge(by_name.get(name.as_str()).copied(), Some(index));
-            }
-            match &rule.on.cause {
-                Cause::Rule(name) => edge(by_name.get(name.as_str()).copied(), Some(index)),
-                Cause::Event { name, .. } => edge(event_node(name), Some(index)),
-                Cause::Phase(_) => edge(event_node("morph"), Some(index)),
-                Cause::Access { .. }
-                | Cause::AnyAccess { .. }
-                | Cause::Command { .. }
-                | Cause::Doorbell { .. }
-                | Cause::Interrupt { .. }
-                | Cause::Dma { .. }
-                | Cause::Message(_)
-                | Cause::Start => {}
-            }
-            for event in rule.actions.iter().flat_map(&events) {
-                edge(Some(index), event_node(event.name()));
+            let chained = if let Cause::Rule(name) = &rule.on.cause { Some(name) } else { None };
+            let before = needs(rule).into_iter().chain(chained);
+            edges.extend(before.filter_map(|name| Some((*by_name.get(name.as_str())?, index))));
+            edges.extend(waited_for_by(&rule.on.cause).into_iter().map(|thing| (node(thing), index)));
+            edges.extend(rule.actions.iter().flat_map(&brings_about).map(|thing| (index, node(thing))));
+        }
+        let mut next = vec![Vec::new(); rules.len() + nodes.len()];
+        for (from, to) in edges {
+            if let Some(list) = next.get_mut(from) {
+                list.push(to);
             }
         }
         Self { rules, next }

@@ -303,3 +303,51 @@ fn rules_that_set_each_other_off_at_once_and_without_end_are_refused() {
     let again = rule("again", json!({ "event": "bar-vanished" }), json!({ "link": "down" }));
     assert!(matches!(bench.engine.add(again, ms(0)), Err(RuleError::Endless { .. })));
 }
+
+#[test]
+fn spurious_interrupt_that_its_own_rule_waits_for_is_refused() {
+    let more = |on: Value, spurious: Value| rule("more", on, json!({ "interrupt": spurious }));
+    let all = || json!({ "interrupt": "*" });
+    assert_eq!(
+        refusal(vec![more(all(), json!("spurious"))]),
+        "rules \"more\" -> \"more\" could set each other off without end; give one of them a delay, times or nth"
+    );
+    let of =
+        |function: &str, vector: u16| json!({ "what": "spurious", "function": function, "vector": vector });
+    let vector = |vector: u16| json!({ "what": "spurious", "vector": vector });
+    let from = |function: &str, vector: Value| json!({ "interrupt": vector, "function": function });
+    for (on, spurious) in [
+        (all(), of("port", 0)),
+        (json!({ "interrupt": 3 }), vector(3)),
+        // A function that has two messages sends its message 1.
+        (json!({ "interrupt": 1 }), vector(3)),
+        (from("nvme", json!("*")), json!("spurious")),
+        (from("nvme", json!(3)), of("nvme", 3)),
+        (from("port", json!("*")), of("port", 0)),
+    ] {
+        let refused = Bench::new(vec![]).engine.add(more(on.clone(), spurious.clone()), ms(0));
+        assert!(matches!(refused, Err(RuleError::Endless { .. })), "{on} {spurious}");
+    }
+    for (on, spurious) in [
+        (json!({ "interrupt": 2 }), vector(3)),
+        (json!({ "interrupt": 3 }), vector(1)),
+        (from("port", json!("*")), json!("spurious")),
+        (from("port", json!("*")), of("nvme", 0)),
+        (from("nvme", json!("*")), of("reader", 0)),
+        (all(), json!("drop")),
+        (json!({ "interrupt": "*", "nth": 1 }), json!("spurious")),
+        (json!({ "interrupt": "*", "delay": "1ms" }), json!("spurious")),
+    ] {
+        Bench::new(vec![more(on, spurious)]);
+    }
+    // Through a chain, and through another function's.
+    let chained =
+        [more(json!({ "rule": "seen" }), json!("spurious")), rule("seen", all(), json!({ "link": "up" }))];
+    assert!(
+        refusal(chained.to_vec())
+            .starts_with("rules \"more\" -> \"seen\" -> \"more\" could set each other off")
+    );
+    let back = rule("back", from("nvme", json!("*")), json!({ "interrupt": of("port", 0) }));
+    let forth = rule("forth", from("port", json!("*")), json!({ "interrupt": of("nvme", 0) }));
+    assert!(refusal(vec![back, forth]).starts_with("rules \"back\" -> \"forth\" -> \"back\" could"));
+}
