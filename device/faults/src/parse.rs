@@ -3,24 +3,24 @@
 //! Messages begin with the place, such as `on.delay` or `do[1].link`; [`rule`] puts the rule's name in front.
 
 mod function;
+mod latency;
 mod slot;
 mod trigger;
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::duration::{self, MAX_DELAY};
 use crate::error::RuleError;
-use crate::latency::{MAX_LATENCY, MAX_TRACE, ReadLatency};
 use crate::nearest::{Nearest, quoted};
 use crate::rule::{Action, BarAction, CardAction, Cause, Rule, RuleName, StuckBusy, Trigger};
 use crate::slot::SlotAction;
 use crate::wire::{Errno, WireAction};
 
 pub use function::disturbance;
+pub use latency::trace_from_text;
 
 type Table = Map<String, Value>;
 type Parsed<T> = Result<T, String>;
@@ -59,7 +59,6 @@ const CARD_WORDS: &[(&str, CardAction)] = &[
     ("insert", CardAction::Insert),
     ("over-current", CardAction::OverCurrent),
 ];
-const LATENCY_KEYS: &[&str] = &["min", "max", "mean", "seed", "trace-ns"];
 const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
 
@@ -143,7 +142,7 @@ pub(crate) fn action(place: &str, value: &Value) -> Parsed<Action> {
         "relink" if value == "fail" => Action::RelinkFails,
         "relink" => Action::Relink(long_time(&place, value, "a relink time")?),
         "card" => Action::Card(named(&place, value, CARD_WORDS)?),
-        "read-latency" => Action::ReadLatency(read_latency(&place, value)?),
+        "read-latency" => Action::ReadLatency(latency::read_latency(&place, value)?),
         "stuck-busy" => Action::StuckBusy(stuck_busy(&place, value)?),
         "read-data" => Action::ReadData(function::read_data(&place, value)?),
         "interrupt" => Action::Interrupt(function::interrupt(&place, value)?),
@@ -154,63 +153,6 @@ pub(crate) fn action(place: &str, value: &Value) -> Parsed<Action> {
         "power-state" => Action::PowerState { stuck: word(&place, value, &["stuck", "normal"])? == "stuck" },
         _ => Action::Wire(wire(&place, value)?),
     })
-}
-
-fn read_latency(place: &str, value: &Value) -> Parsed<ReadLatency> {
-    let Value::Object(_) = value else {
-        let latency = latency(place, value, "a latency")?;
-        return Ok(if latency.is_zero() { ReadLatency::Off } else { ReadLatency::Fixed(latency) });
-    };
-    let table = table(place, value, LATENCY_KEYS)?;
-    // Each of these says which kind it is; a range is the one without such a key.
-    let kind = ["trace-ns", "mean"].into_iter().find(|kind| table.contains_key(*kind));
-    let allowed: &[&str] = match kind {
-        Some("trace-ns") => &["trace-ns"],
-        Some(_) => &["mean", "seed"],
-        None => &["min", "max", "seed"],
-    };
-    if let (Some(kind), Some(other)) = (kind, table.keys().find(|key| !allowed.contains(&key.as_str()))) {
-        return Err(format!("{place}.{other}: does not go with {kind}"));
-    }
-    let seed = table.get("seed").map_or(Ok(0), |value| number(&format!("{place}.seed"), value))?;
-    if let Some(trace) = table.get("trace-ns") {
-        return Ok(ReadLatency::Trace(latency_trace(&format!("{place}.trace-ns"), trace)?));
-    }
-    if let Some(mean) = table.get("mean") {
-        let mean = latency(&format!("{place}.mean"), mean, "a latency")?;
-        return Ok(ReadLatency::Exponential { mean, seed });
-    }
-    let end = |key: &str| {
-        let place = format!("{place}.{key}");
-        let value = table.get(key).ok_or_else(|| format!("{place}: is needed, such as \"500us\""))?;
-        latency(&place, value, "a latency")
-    };
-    let (min, max) = (end("min")?, end("max")?);
-    if min > max {
-        return Err(format!("{place}: min ({}) is above max ({})", spaced(min), spaced(max)));
-    }
-    Ok(ReadLatency::Uniform { min, max, seed })
-}
-
-/// The times of a recorded trace.
-fn latency_trace(place: &str, value: &Value) -> Parsed<Arc<[Duration]>> {
-    let Value::Array(list) = value else {
-        return Err(format!("{place}: a list of nanoseconds is needed, not {}", describe(value)));
-    };
-    if list.is_empty() || list.len() > MAX_TRACE {
-        return Err(format!("{place}: a trace has from 1 to {MAX_TRACE} latencies, not {}", list.len()));
-    }
-    let one = |(at, value): (usize, &Value)| {
-        let place = format!("{place}[{at}]");
-        let nanoseconds = number(&place, value)?;
-        latency(&place, &Value::String(format!("{nanoseconds}ns")), "a latency")
-    };
-    list.iter().enumerate().map(one).collect()
-}
-
-fn latency(place: &str, value: &Value, what: &str) -> Parsed<Duration> {
-    let limit = format!("{} (QEMU gives up on a reply after 5 s)", spaced(MAX_LATENCY));
-    time(place, value, what, MAX_LATENCY, &limit)
 }
 
 fn stuck_busy(place: &str, value: &Value) -> Parsed<StuckBusy> {
@@ -251,7 +193,7 @@ fn wire(place: &str, value: &Value) -> Parsed<WireAction> {
     }
     let inner = format!("{place}.{kind}");
     match kind.as_str() {
-        "delay" => Ok(WireAction::Delay(latency(&inner, value, "a delay")?)),
+        "delay" => Ok(WireAction::Delay(latency::latency(&inner, value, "a delay")?)),
         "error" => Ok(WireAction::Error(errno(&inner, value)?)),
         "truncate" => {
             let bytes = number(&inner, value)?;

@@ -743,6 +743,18 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             act(json!({ "read-latency": { "trace-ns": [1, "1us"] } })),
             "do.read-latency.trace-ns[1]: a whole number from 0",
         ),
+        (
+            act(json!({ "read-latency": { "trace-file": "board.txt" } })),
+            "do.read-latency.trace-file: nobody has read the file; write trace-ns = […]",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-file": "board.txt", "seed": 1 } })),
+            "do.read-latency.seed: does not go with trace-file",
+        ),
+        (
+            act(json!({ "read-latency": { "trace-fiel": "board.txt" } })),
+            "do.read-latency: unknown key \"trace-fiel\"; did you mean \"trace-file\"?",
+        ),
         (act(json!({ "read-data": { "give": "ones" } })), "do.read-data: register or space is needed"),
         (
             act(json!({ "read-data": { "register": "HAIMR", "space": "bar" } })),

@@ -108,6 +108,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         "status",
         "mean",
         "trace-ns",
+        "trace-file",
         "other",
         "phase",
         "doorbell",

@@ -124,7 +124,8 @@ pub(crate) struct ServeOptions {
     /// Load the rules of this scenario file at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
-    /// Take only images in this directory for cards; a relative path is one in it. For control sockets that others reach
+    /// Take only files in this directory: images for cards, traces of latencies for rules; a relative path is one in it.
+    /// For control sockets that others reach
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
     /// Write records by command (record-start, record-dump) only into this directory; a relative path is one in it. Also

@@ -4,7 +4,6 @@ use sdmorph_lab::scenario::Scenario;
 use sdmorph_machine::faults::{Rule, RuleError};
 use sdmorph_machine::{Equipment, Setup};
 use sdmorph_transport::Shared;
-use serde_json::Value;
 
 /// A scenario and its rules; what else a scenario has is the lab's business.
 pub(crate) struct ScenarioRules {
@@ -17,11 +16,9 @@ impl ScenarioRules {
     pub(crate) fn read(name_or_path: &str) -> anyhow::Result<Self> {
         let scenario = Scenario::load(name_or_path)?;
         let mut rules = Vec::new();
-        if let Value::Array(tables) = scenario.rules_json()? {
-            for (number, table) in tables.iter().enumerate() {
-                let wrong = |error: RuleError| scenario.wrong_rule(number, error.place(), error.to_string());
-                rules.push(Rule::from_json(table).map_err(wrong)?);
-            }
+        for (number, table) in scenario.rules_json()?.iter().enumerate() {
+            let wrong = |error: RuleError| scenario.wrong_rule(number, error.place(), error.to_string());
+            rules.push(Rule::from_json(table).map_err(wrong)?);
         }
         Ok(Self { scenario, rules })
     }

@@ -258,9 +258,7 @@ impl Ready {
         private: &Path,
         keeper: &mut Keeper,
     ) -> Result<Self, Failure> {
-        let rules = scenario
-            .rules_json()
-            .map_err(|error| Failure::Rules { scenario: scenario.name.clone(), reason: error.to_string() })?;
+        let rules = serde_json::Value::from(scenario.rules_json()?);
         let scenario_file = Path::new(name_or_path);
         let files = scenario.test_files(scenario_file.is_file().then_some(scenario_file))?;
         let tests = private.join(TESTS);

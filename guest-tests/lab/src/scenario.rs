@@ -5,15 +5,17 @@
 //! word that would have been legal.
 //!
 //! Here is what a file can say, of the device in `device`; `reading` is how it is read, `wrong_rule` how a rule that the
-//! device refuses is found in it again, `shipped` what comes with the lab.
+//! device refuses is found in it again, `trace_files` what else a rule may want read, `shipped` what comes with the lab.
 
 mod device;
 mod reading;
 mod shipped;
 mod since;
+mod trace_files;
 mod wrong_rule;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,7 @@ pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 pub use since::Since;
+pub use trace_files::read_traces;
 
 /// What a card's size is a multiple of.
 const BLOCK_BYTES: u64 = 512;
@@ -78,6 +81,8 @@ pub struct Source {
     pub file: String,
     /// All of it.
     pub text: String,
+    /// Where the files are that its rules name; `None` if it comes with the lab.
+    pub directory: Option<PathBuf>,
 }
 
 /// Where the bug was reported.

@@ -6,20 +6,20 @@ use sdmorph_control::{CardInsertArgs, CardKind, ImageFormat};
 use sdmorph_machine::{CardKind as Kind, Medium, NewCard};
 use sdmorph_media::{Format, OpenOptions, Waker};
 
-/// The image that `path` names, as it is to be opened: inside `directory`, if there is one.
-fn image_path(path: &str, directory: Option<&Path>) -> Result<PathBuf, String> {
+/// The file that `path` names, as it is to be opened: inside `directory`, if there is one.
+pub(crate) fn find_file(path: &str, directory: Option<&Path>) -> Result<PathBuf, String> {
     let Some(directory) = directory else { return Ok(PathBuf::from(path)) };
     let resolve = |path: &Path| {
         std::fs::canonicalize(path).map_err(|error| format!("cannot find {}: {error}", path.display()))
     };
     // Links are followed first: what counts is where the file is.
-    let (directory, image) = (resolve(directory)?, resolve(&directory.join(path))?);
-    if image.starts_with(&directory) {
-        return Ok(image);
+    let (directory, file) = (resolve(directory)?, resolve(&directory.join(path))?);
+    if file.starts_with(&directory) {
+        return Ok(file);
     }
     Err(format!(
-        "{} is not in {}, and this server takes no other images (serve --images)",
-        image.display(),
+        "{} is not in {}, and this server takes no other files (serve --images)",
+        file.display(),
         directory.display()
     ))
 }
@@ -53,7 +53,7 @@ pub(crate) fn new_card(
                 ImageFormat::Raw => Format::Raw,
                 ImageFormat::Qcow2 => Format::Qcow2,
             });
-            let path = image_path(path, images)?;
+            let path = find_file(path, images)?;
             Some(sdmorph_media::open(path, options).map_err(|error| error.to_string())?.into())
         }
         None => {

@@ -7,6 +7,7 @@ use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, InjectArgs, JsonObject, RecordDumpArgs,
     RecordStartArgs, RuleAdded, ScenarioLoadArgs,
 };
+use sdmorph_lab::scenario::read_traces;
 use sdmorph_machine::faults::{Rule, RuleError, parse_disturbance};
 use sdmorph_machine::record::Recorded;
 use sdmorph_machine::{InsertError, Record};
@@ -27,7 +28,7 @@ const BATCH: usize = 4096;
 pub(crate) struct Handler {
     shared: Shared,
     events: EventSender,
-    /// Where images of cards have to be, if not anywhere.
+    /// Where images of cards and traces of latencies have to be, if not anywhere.
     images: Option<PathBuf>,
     recordings: Arc<Recordings>,
     /// The first record that has not been looked at for notices.
@@ -42,6 +43,16 @@ impl Handler {
         recordings: Arc<Recordings>,
     ) -> Self {
         Self { shared, events, images, recordings, next: Mutex::new(0) }
+    }
+
+    /// Reads a rule, with what is in the files that it names.
+    fn read_rule(&self, mut rule: Value) -> Result<Rule, RuleError> {
+        self.read_traces(&mut rule)?;
+        Rule::from_json(&rule)
+    }
+
+    fn read_traces(&self, rule: &mut Value) -> Result<(), RuleError> {
+        read_traces(rule, |file| cards::find_file(file, self.images.as_deref()))
     }
 
     /// Tells clients of the events and rule hits that came since the last time.
@@ -136,6 +147,9 @@ impl sdmorph_control::Handler for Handler {
     fn inject(&self, injection: InjectArgs) -> Result<RuleAdded, CommandError> {
         let InjectArgs { r#do: actions, name } = injection;
         let name = name.unwrap_or_else(|| INJECTED.to_owned());
+        let mut rule = json!({ "name": name, "do": actions });
+        self.read_traces(&mut rule).map_err(bad_rule)?;
+        let actions = rule.get_mut("do").map(Value::take).unwrap_or_default();
         self.shared.with_machine(|machine, now| machine.inject(now, &name, &actions)).map_err(bad_rule)?;
         self.forward_notices();
         Ok(RuleAdded { name })
@@ -149,7 +163,7 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn rule_add(&self, rule: JsonObject) -> Result<RuleAdded, CommandError> {
-        let rule = Rule::from_json(&Value::Object(rule)).map_err(bad_rule)?;
+        let rule = self.read_rule(Value::Object(rule)).map_err(bad_rule)?;
         let name = rule.name.as_str().to_owned();
         self.shared.with_machine(|machine, now| machine.rule_add(now, rule)).map_err(bad_rule)?;
         Ok(RuleAdded { name })
@@ -168,7 +182,7 @@ impl sdmorph_control::Handler for Handler {
         let rules = scenario
             .rules
             .into_iter()
-            .map(|rule| Rule::from_json(&Value::Object(rule)))
+            .map(|rule| self.read_rule(Value::Object(rule)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(bad_rule)?;
         let ScenarioLoadArgs { name, replace, .. } = scenario;

@@ -107,6 +107,35 @@ fn server_with_a_directory_for_images_takes_no_others() {
 }
 
 #[test]
+fn trace_of_latencies_is_read_by_the_server_from_its_directory_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("images");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::write(dir.path().join("secret"), "1us\n").unwrap();
+    std::fs::write(inside.join("board"), "850ns\n90us # the first after L1\n").unwrap();
+    std::fs::write(inside.join("wrong"), "850ns\n90 us soon\n").unwrap();
+    let server = Server::start(&["--images", inside.to_str().unwrap()]);
+    let add = |file: &str| {
+        let latency = json!({ "read-latency": { "trace-file": file } });
+        let rule = json!({ "name": "slow", "on": { "read": "HAIMR" }, "do": latency });
+        server.ctl(&["rule-add", &format!("rule={rule}")])
+    };
+    let wrong = &["rule \"slow\": do.read-latency.trace-file: ", "wrong:2: \"90 us soon\" is not a duration"];
+    add("wrong").fails_with(1, wrong);
+    add("../secret").fails_with(1, &["secret is not in", "--images"]);
+    add("none").fails_with(1, &["cannot find", "none"]);
+    add("board").fails_with(0, &[]);
+    let rules = server.done(&["query-rules"]).json();
+    assert_eq!(rules[0]["rule"]["do"]["read-latency"]["trace-ns"], json!([850, 90_000]));
+    server.done(&["inject", "do.read-latency.trace-file=board"]);
+    let latency = &server.done(&["query-status"]).json()["faults"]["read-latency"];
+    assert_eq!(*latency, json!({ "trace-ns": [850, 90_000] }));
+    let rules = json!([{ "name": "slow", "on": { "start": true }, "do": [{ "read-latency": { "trace-file": "/" } }] }]);
+    let load = server.ctl(&["scenario-load", "name=s", &format!("rules={rules}")]);
+    load.fails_with(1, &["do[0].read-latency.trace-file: / is not in"]);
+}
+
+#[test]
 fn arguments_of_a_card_that_do_not_go_together_are_refused_by_name() {
     let server = Server::start(&[]);
     for (arguments, why) in [

@@ -31,6 +31,25 @@ fn shipped_scenario_s_rules_are_there_from_the_start() {
     assert_eq!(server.quit(), Some(0));
 }
 
+#[test]
+fn trace_s_latencies_are_read_from_a_file_beside_the_scenario() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("my")).unwrap();
+    let text = SCENARIO.replace("read-latency = \"500us\"", "read-latency = { trace-file = \"board.txt\" }");
+    fs::write(dir.path().join("my/traced.toml"), text).unwrap();
+    let board = dir.path().join("my/board.txt");
+    fs::write(&board, "12\n").unwrap();
+    let wrong = format!("do.read-latency.trace-file: {}:1: \"12\" is not a duration", board.display());
+    let refused = run(program(dir.path()).args(["serve", "--rules"]).arg(dir.path().join("my/traced.toml")));
+    refused.fails_with(2, &["my/traced.toml:", &wrong]);
+    fs::write(&board, "# of a board\n850ns\n1.2us\n").unwrap();
+    let server = Server::start_in(dir, &["--rules", "my/traced.toml"]);
+    let rules = server.done(&["query-rules"]).json();
+    let mut rules = rules.as_array().unwrap().iter().map(|rule| &rule["rule"]);
+    let slow = rules.find(|rule| rule["name"] == "dead-reads-slow").unwrap();
+    assert_eq!(slow["do"]["read-latency"]["trace-ns"], serde_json::json!([850, 1200]));
+}
+
 /// Where `text` is in the scenario in which `from` has become `to`, as errors say it.
 fn place(from: &str, to: &str, text: &str) -> String {
     let broken = SCENARIO.replace(from, to);

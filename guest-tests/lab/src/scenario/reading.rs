@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     BLOCK_BYTES, Check, Criteria, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings,
+    read_traces,
 };
 use crate::assets::{guest_module, tools};
 use crate::image::ImageFormat;
@@ -60,7 +61,9 @@ impl Scenario {
         let name = path
             .file_stem()
             .map_or_else(|| name_or_path.to_owned(), |stem| stem.to_string_lossy().into_owned());
-        Self::parse(&name, name_or_path, &text)
+        let mut scenario = Self::parse(&name, name_or_path, &text)?;
+        scenario.source.directory = path.parent().map(Path::to_owned);
+        Ok(scenario)
     }
 
     /// Read a scenario from its text. `file` is what errors call it.
@@ -71,7 +74,7 @@ impl Scenario {
         let mut scenario: Self =
             toml::from_str(text).map_err(|error| Misreading::of_toml(file, text, &error))?;
         name.clone_into(&mut scenario.name);
-        scenario.source = Source { file: file.to_owned(), text: text.to_owned() };
+        scenario.source = Source { file: file.to_owned(), text: text.to_owned(), directory: None };
         let invalid = |key: &str, value: &str, message: String| {
             Misreading::at(file, text, find_key(text, key, value), message)
         };
@@ -276,12 +279,24 @@ impl Scenario {
         Ok(())
     }
 
-    /// The rules as the device takes them: a JSON array, otherwise unchanged.
+    /// The rules as the device takes them: in JSON, with what is in the files that they name, otherwise unchanged.
     ///
     /// # Errors
-    /// When a rule holds something that JSON has no word for.
-    pub fn rules_json(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::to_value(&self.rules)
+    /// When a rule holds something that JSON has no word for, or a file is not what its rule needs.
+    pub fn rules_json(&self) -> Result<Vec<serde_json::Value>, ScenarioError> {
+        let find = |name: &str| {
+            let directory = self.source.directory.as_ref();
+            let found = directory.map(|directory| directory.join(name));
+            found.ok_or_else(|| "a scenario that comes with the lab has no files beside it".to_owned())
+        };
+        let one = |(number, rule): (usize, &toml::Table)| {
+            let mut rule =
+                serde_json::to_value(rule).map_err(|error| self.wrong_rule(number, "", error.to_string()))?;
+            let read = read_traces(&mut rule, find);
+            read.map_err(|error| self.wrong_rule(number, error.place(), error.to_string()))?;
+            Ok(rule)
+        };
+        self.rules.iter().enumerate().map(one).collect()
     }
 
     /// What a verdict says about the kernel; empty for `inconclusive`.
@@ -367,6 +382,7 @@ mod tests {
             let scenario = Scenario::load(name).unwrap();
             assert_eq!(scenario.name, *name);
             scenario.test_files(None).unwrap();
+            scenario.rules_json().unwrap();
         }
     }
 
@@ -409,6 +425,30 @@ mod tests {
                 "times": 1,
             })
         );
+    }
+
+    #[test]
+    fn trace_of_a_rule_is_looked_for_beside_the_scenario() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("slow.toml");
+        let text = RACE.replace("read-latency = \"500us\"", "read-latency = { trace-file = \"board.txt\" }");
+        assert_ne!(text, RACE);
+        std::fs::write(&file, &text).unwrap();
+        std::fs::write(directory.path().join("board.txt"), "850ns\n90us # the first after L1\n").unwrap();
+        let scenario = Scenario::load(file.to_str().unwrap()).unwrap();
+        let rules = scenario.rules_json().unwrap();
+        let slow = rules.iter().find(|rule| rule["name"] == "dead-reads-slow").unwrap();
+        assert_eq!(slow["do"], serde_json::json!({ "read-latency": { "trace-ns": [850, 90_000] } }));
+
+        std::fs::write(directory.path().join("board.txt"), "850ns\n90\n").unwrap();
+        let error = scenario.rules_json().unwrap_err().to_string();
+        let line = text.lines().position(|line| line.contains("trace-file")).unwrap() + 1;
+        assert!(error.starts_with(&format!("{}:{line}:", file.display())), "{error}");
+        assert!(error.contains("board.txt:2: \"90\" is not a duration"), "{error}");
+
+        let error =
+            Scenario::parse("slow", "slow.toml", &text).unwrap().rules_json().unwrap_err().to_string();
+        assert!(error.ends_with("a scenario that comes with the lab has no files beside it"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ impl Scenario {
     /// That a rule is wrong, with its line and column. `rule` counts the scenario's rules from 0; `place` is where in the
     /// rule, keys from the outside to the inside such as `on.delay` or `do[1].link`, as far as they are there.
     pub fn wrong_rule(&self, rule: usize, place: &str, message: impl Into<String>) -> ScenarioError {
-        let Source { file, text } = &self.source;
+        let Source { file, text, directory: _ } = &self.source;
         Misreading::at(file, text, find(text, rule, place).unwrap_or(0), message.into()).into()
     }
 }
