@@ -31,6 +31,8 @@ pub struct Counters {
     pub dead_writes: u64,
     /// Interrupt messages sent.
     pub interrupts: u64,
+    /// Messages that a rule wanted late and that are lost, because too many others were on their way.
+    pub late_interrupts_lost: u64,
     /// DMA transfers, and how many of them failed.
     pub dma: u64,
     /// DMA transfers that failed.
@@ -109,14 +111,15 @@ impl Bench {
         due
     }
 
-    /// Keeps an interrupt message for later. False if there are too many, and it is lost.
-    fn keep_late(&mut self, at: Duration, function: &'static str, message: Message) -> bool {
-        let has_room = self.late.len() < MAX_LATE;
-        if has_room {
-            self.late.insert((at, self.late_sent), (function, message));
-            self.late_sent += 1;
+    /// Keeps an interrupt message for later; if there are too many, it is lost. Says what has become of it.
+    fn keep_late(&mut self, at: Duration, function: &'static str, message: Message) -> &'static str {
+        if self.late.len() >= MAX_LATE {
+            self.counters.late_interrupts_lost = self.counters.late_interrupts_lost.saturating_add(1);
+            return "interrupt-lost";
         }
-        has_room
+        self.late.insert((at, self.late_sent), (function, message));
+        self.late_sent += 1;
+        "interrupt-delayed"
     }
 
     /// Records what a fault has made of the thing recorded before.
@@ -176,12 +179,8 @@ impl Observer for Bench {
         match (what, outcome.effect) {
             (Happening::Event(event), _) => self.events.push_back(*event),
             (Happening::Interrupt(message), Effect::Late(after)) => {
-                let is_kept = self.keep_late(now.saturating_add(after), function, *message);
-                self.record_fault(
-                    now,
-                    function,
-                    if is_kept { "interrupt-delayed" } else { "interrupt-lost" },
-                );
+                let met = self.keep_late(now.saturating_add(after), function, *message);
+                self.record_fault(now, function, met);
             }
             (Happening::Interrupt(_), Effect::Lost) => self.record_fault(now, function, "interrupt-lost"),
             (Happening::Interrupt(_), Effect::Twice) => {
@@ -239,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_that_cannot_be_kept_for_later_is_recorded_as_lost() {
+    fn message_that_cannot_be_kept_for_later_is_recorded_and_counted_as_lost() {
         let mut bench = Bench::new(Engine::new(crate::names::registry()));
         let delay = json!({ "interrupt": { "what": "delay", "time": "1s" } });
         let rule = json!({ "name": "late", "on": { "start": true }, "do": delay });
@@ -254,8 +253,14 @@ mod tests {
         for _ in 0..MAX_LATE {
             assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-delayed"));
         }
+        assert_eq!(bench.counters.late_interrupts_lost, 0);
         assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-lost"));
+        assert_eq!(
+            (bench.counters.late_interrupts_lost, bench.counters.interrupts),
+            (1, MAX_LATE as u64 + 1)
+        );
         assert_eq!(bench.take_late(Duration::from_secs(1)).len(), MAX_LATE);
         assert_eq!(send(&mut bench), Recorded::Fault("reader", "interrupt-delayed"));
+        assert_eq!(bench.counters.late_interrupts_lost, 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sdmorph_machine::faults::{MAX_LATENCY, Rule};
+use sdmorph_machine::faults::{MAX_LATENCY, MAX_PENDING, Rule};
 use sdmorph_machine::record::Recorded;
 use sdmorph_machine::{HOST_BAR_SIZES, Region};
 use serde_json::json;
@@ -135,6 +135,21 @@ fn delayed_rule_is_a_deadline_and_hits_when_it_is_over() {
     let names: Vec<_> = guest.notices().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["later 1", "presence-changed"]);
     assert_eq!(guest.machine.next_deadline(), None);
+}
+
+#[test]
+fn what_is_injected_is_done_however_many_delayed_hits_wait() {
+    let mut guest = booted();
+    let later =
+        rule(&json!({"name": "later", "on": {"read": "HAIMR", "delay": "3600s"}, "do": {"link": "down"}}));
+    guest.machine.rule_add(ZERO, later).unwrap();
+    for _ in 0..MAX_PENDING + 1 {
+        guest.read(2, 0x10, 4);
+    }
+    assert_eq!((guest.machine.rules()[0].pending, guest.machine.rules()[0].dropped), (MAX_PENDING, 1));
+    guest.machine.inject(ZERO, "pulled", &json!({"bar": "vanish"})).unwrap();
+    assert_eq!(guest.read(2, 0x10, 4), 0xffff_ffff);
+    assert_eq!(guest.machine.counters().dead_reads, 1);
 }
 
 #[test]

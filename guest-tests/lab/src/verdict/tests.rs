@@ -110,6 +110,8 @@ fn counters_are_what_the_scenario_says_and_zero_where_an_error_is_counted() {
     assert_eq!(reason(&scenario, &[("dma-errors", 2)]), "");
     assert!(reason(&scenario, &[("dma-errors", 3)]).contains("counted 3 dma-errors, and it should be 2"));
     assert!(reason(&scenario, &[]).contains("no counter dma-errors"));
+    let lost = [("dma-errors", 2), ("late-interrupts-lost", 1)];
+    assert_eq!(reason(&scenario, &lost), "the device counted 1 late-interrupts-lost");
 }
 
 #[test]
