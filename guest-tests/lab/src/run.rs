@@ -70,7 +70,7 @@ pub struct RunOptions {
     pub place: bool,
     /// The device maps guest memory; `false`: it is QEMU's own, and the device reads and writes it by messages.
     pub share_memory: bool,
-    /// Trace the guest's kernel, and keep the trace.
+    /// Trace the guest's kernel, and keep the trace, whether or not the scenario asks for it.
     pub trace: bool,
     /// The device records what a replay needs, too.
     pub record_inputs: bool,
@@ -100,6 +100,11 @@ impl RunOptions {
             )));
         }
         Ok(variants)
+    }
+
+    /// Whether the guest's kernel is traced.
+    fn traces(&self, scenario: &Scenario) -> bool {
+        self.trace || scenario.guest.trace
     }
 
     /// Whether the guest module is needed.
@@ -218,7 +223,7 @@ pub fn run_each(
         server_exe: &options.server_exe,
         place: options.place,
         share_memory: options.share_memory,
-        trace: options.trace,
+        trace: options.traces(&scenario),
         record_inputs: options.record_inputs,
         append: &options.append,
         deadline: options.deadline.unwrap_or(Duration::from_secs(scenario.deadline_s)),
@@ -420,6 +425,17 @@ mod tests {
         let refusal = options.variants(&scenario).unwrap_err();
         assert!(refusal.to_string().contains("expect.without_fix"), "{refusal}");
         assert_eq!(refusal.exit_code(), crate::failure::EXIT_USAGE);
+    }
+
+    #[test]
+    fn a_kernel_is_traced_if_the_scenario_or_the_command_line_asks_for_it() {
+        let mut scenario = Scenario::load("boot-insert-remove").unwrap();
+        let mut options = RunOptions::new("x", "/nonexistent".into(), "/nonexistent".into());
+        assert!(!options.traces(&scenario));
+        scenario.guest.trace = true;
+        assert!(options.traces(&scenario));
+        (scenario.guest.trace, options.trace) = (false, true);
+        assert!(options.traces(&scenario));
     }
 
     #[test]

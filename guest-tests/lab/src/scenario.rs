@@ -127,6 +127,9 @@ pub struct Guest {
     /// Kernel modules of the lab's own to put into the guest, for the script to load.
     #[serde(default)]
     pub kernel_modules: Vec<String>,
+    /// Trace the kernel, whether or not the command line asks for it.
+    #[serde(default)]
+    pub trace: bool,
 }
 
 impl Guest {

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=sh
 #
-# The guest's kernel traced, for the report. To be sourced by /init, if the lab has put it into the guest (`--trace`).
+# The guest's kernel traced, for the report. To be sourced by /init, if the lab has put it into the guest (`--trace`,
+# or `trace` of the scenario).
 #
 # What matters of slot, removal, runtime PM and NVMe is traced with the function graph tracer: when a function is entered,
 # and when it returns. It leaves the call chain of an oops readable, which return probes do not. Of the scheduler, only what

@@ -194,7 +194,7 @@ impl Runner for Guests<'_> {
             server_exe: self.server_exe,
             place: true,
             share_memory: true,
-            trace: false,
+            trace: ready.scenario.guest.trace,
             record_inputs: false,
             append: &[],
             deadline: self.deadline.unwrap_or(Duration::from_secs(ready.scenario.deadline_s)),

@@ -428,6 +428,22 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_can_have_its_kernel_traced() {
+        let guest = |line: &str| RACE.replace("vcpus = 2", &format!("vcpus = 2\n{line}"));
+        let trace = |line: &str| Scenario::parse("x", "x.toml", &guest(line)).unwrap().guest.trace;
+        assert_eq!((trace(""), trace("trace = false"), trace("trace = true")), (false, false, true));
+        let line = RACE.lines().position(|line| line == "vcpus = 2").unwrap() + 2;
+        let message = error(&guest("trace = [\"pciehp_ist\"]"));
+        assert!(
+            message.starts_with(&format!("x.toml:{line}:9: ")) && message.contains("boolean"),
+            "{message}"
+        );
+        let message = error(&guest("traec = true"));
+        assert!(message.contains("unknown field `traec`"), "{message}");
+        assert!(message.contains("did you mean `trace`?"), "{message}");
+    }
+
+    #[test]
     fn trace_of_a_rule_is_looked_for_beside_the_scenario() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("slow.toml");
