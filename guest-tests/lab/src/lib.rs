@@ -28,6 +28,7 @@
 pub mod assets;
 pub mod bisect;
 pub mod campaign;
+pub mod clocks;
 mod explanation;
 pub mod failure;
 pub mod hang;

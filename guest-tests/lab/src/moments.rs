@@ -1,19 +1,15 @@
 //! The times of a run, on one clock.
 //!
-//! The device's record and the guest's log have clocks of their own. They are laid over each other where both saw the
-//! same thing: the device's `link-down` and the guest's `Slot(8): Link Down`. The guest's line is the later one, by
-//! the interrupt's way to pciehp's thread, so a guest time can come out too early by that much (some milliseconds
-//! under TCG). Where no link falls, it is a marker of the guest's script, which says the same in the log once it is
-//! answered. Times of one clock are exact among themselves.
+//! The device's record and the guest's log have clocks of their own, and what both saw bounds their difference
+//! ([`crate::clocks`]). So a time of the guest is an interval of the device's clock. Times of one clock are exact among
+//! themselves.
 
 use serde::Serialize;
 
+use crate::clocks::{self, guest_ns};
 use crate::klog::{Klog, matches};
 use crate::record::{Entry, Record};
 use crate::scenario::{Happening, Moment};
-
-/// What a line that the guest's script writes into the log begins with.
-const MARK: &str = "sdmorph-test: ";
 
 /// Whose clock a time was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,22 +26,26 @@ pub enum ClockSource {
 pub struct MomentTime {
     /// What people call it.
     pub name: String,
-    /// Milliseconds since the first moment of the scenario that happened; `None`: it did not happen.
+    /// Milliseconds since the first moment of the scenario that happened; of the guest's clock, the earliest that it can
+    /// have been. `None`: it did not happen, or the guest's clock has nothing in common with the device's.
     pub t_ms: Option<f64>,
+    /// The latest that it can have been; of the device's clock, the same. `None`: nothing bounds it.
+    pub latest_ms: Option<f64>,
     /// Whose clock.
     pub clock: ClockSource,
 }
 
 /// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
 pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
-    let common = in_common(record, log);
-    // Nanoseconds on the device's clock; signed, since a guest time can lie before the device's start.
-    let on_device_clock = |time_us: u64| -> Option<i128> {
-        let (device_ns, guest_us) = common?;
-        let since_ns = (i128::from(time_us) - i128::from(guest_us)) * 1000;
-        Some(i128::from(device_ns) + since_ns)
+    let alignment = clocks::align(&record.entries, log);
+    // Nanoseconds on the device's clock, the earliest and the latest; signed, since a guest time can lie before the
+    // device's start.
+    let on_device_clock = |guest_ns: i64| -> Option<(i64, Option<i64>)> {
+        let alignment = alignment.as_ref()?;
+        let most = alignment.most_ns.and_then(|most| guest_ns.checked_add(most));
+        Some((guest_ns.checked_add(alignment.least_ns)?, most))
     };
-    let find = |moment: &Moment| -> (Option<i128>, ClockSource) {
+    let find = |moment: &Moment| -> (Option<(i64, Option<i64>)>, ClockSource) {
         let (what, last) = match (&moment.first, &moment.last) {
             (Some(what), _) => (what, false),
             (None, Some(what)) => (what, true),
@@ -54,12 +54,13 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTim
         if let Some(pattern) = &what.log {
             let mut lines = log.lines.iter().filter(|line| line.is_kernel() && matches(pattern, &line.text));
             let line = if last { lines.next_back() } else { lines.next() };
-            return (line.and_then(|line| on_device_clock(line.time_us?)), ClockSource::Guest);
+            return (line.and_then(guest_ns).and_then(on_device_clock), ClockSource::Guest);
         }
         if let Some(name) = &what.note {
             let mut notes = log.notes.iter().filter(|note| note.what == *name);
             let note = if last { notes.next_back() } else { notes.next() };
-            return (note.and_then(|note| on_device_clock(note.time_us)), ClockSource::Guest);
+            let noted_ns = note.and_then(|note| i64::try_from(note.time_us).ok()?.checked_mul(1000));
+            return (noted_ns.and_then(on_device_clock), ClockSource::Guest);
         }
         let from = match &what.after {
             Some(event) => record.entries.iter().position(|entry| entry.is_event(event)),
@@ -68,29 +69,19 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTim
         let Some(from) = from else { return (None, ClockSource::Device) };
         let mut entries = record.entries.iter().skip(from).filter(|entry| happened(what, entry));
         let entry = if last { entries.next_back() } else { entries.next() };
-        (entry.map(|entry| i128::from(entry.t_ns)), ClockSource::Device)
+        let at = entry.map(clocks::device_ns);
+        (at.map(|at| (at, Some(at))), ClockSource::Device)
     };
     let found: Vec<_> = moments.iter().map(|moment| (moment, find(moment))).collect();
-    let zero = found.iter().find_map(|(_, (t_ns, _))| *t_ns);
-    let since = |t_ns: i128| zero.map(|zero| milliseconds(t_ns - zero));
-    let times = found.into_iter().map(|(moment, (t_ns, clock))| MomentTime {
+    let zero = found.iter().find_map(|(_, (time, _))| time.map(|(earliest, _)| earliest));
+    let since = |at: i64| zero.map(|zero| milliseconds(at.saturating_sub(zero)));
+    let times = found.into_iter().map(|(moment, (time, clock))| MomentTime {
         name: moment.name.clone(),
-        t_ms: t_ns.and_then(since),
+        t_ms: time.and_then(|(earliest, _)| since(earliest)),
+        latest_ms: time.and_then(|(_, latest)| since(latest?)),
         clock,
     });
     (times.collect(), zero.and_then(|zero| u64::try_from(zero).ok()))
-}
-
-/// What both saw: its time for the device, in nanoseconds, and for the guest, in microseconds.
-fn in_common(record: &Record, log: &Klog) -> Option<(u64, u64)> {
-    let guest = |pattern: &str| log.find(pattern)?.time_us;
-    let link = record.event("link-down").map(|entry| entry.t_ns).zip(guest("*pciehp: Slot(8): Link Down"));
-    link.or_else(|| {
-        let markers = record.entries.iter().filter(|entry| entry.kind == "marker");
-        let said =
-            |text: &str| log.lines.iter().find(|line| line.text.strip_prefix(MARK) == Some(text))?.time_us;
-        markers.filter_map(|entry| Some((entry.t_ns, said(entry.text.as_deref()?)?))).next()
-    })
 }
 
 /// Whether an entry of the record is what some moment is about.
@@ -115,7 +106,7 @@ fn happened(what: &Happening, entry: &Entry) -> bool {
 }
 
 /// Microsecond resolution is all that a report needs.
-fn milliseconds(ns: i128) -> f64 {
+fn milliseconds(ns: i64) -> f64 {
     let micros = i32::try_from(ns / 1000).unwrap_or(if ns < 0 { i32::MIN } else { i32::MAX });
     f64::from(micros) / 1000.0
 }
@@ -126,7 +117,7 @@ mod tests {
     use crate::scenario::Scenario;
 
     #[test]
-    fn device_times_are_exact_and_guest_times_are_laid_over_link_down() {
+    fn device_times_are_exact_and_guest_times_are_intervals() {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
         let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
         let log = Klog::from_bytes(include_bytes!("../fixtures/fault-6.1.log"));
@@ -138,8 +129,12 @@ mod tests {
         assert_eq!(of("link down"), Some(257.118));
         assert_eq!(of(".remove at the BAR, unmaps next"), Some(266.178));
         assert_eq!(of("idle callback's last read"), Some(257.39));
-        // 6.429832 - 6.401124 s after Link Down.
+        // 6.429832 - 6.401124 s after Link Down, if that was printed as soon as the link fell.
         assert_eq!(of("page fault"), Some(285.826));
+        let latest = |name: &str| times.iter().find(|time| time.name == name).unwrap().latest_ms;
+        assert_eq!(latest("link down"), Some(257.118));
+        // 6.429832 - 5.714396 s after `inserting`, if the card was in as soon as that was printed.
+        assert_eq!(latest("page fault"), Some(293.826));
     }
 
     #[test]
@@ -153,7 +148,9 @@ mod tests {
     #[test]
     fn without_a_common_moment_guest_times_are_unknown() {
         let scenario = Scenario::load("sd7-idle-race").unwrap();
-        let record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
+        let mut record = Record::parse(include_str!("../fixtures/fault.jsonl"), &scenario.moments).unwrap();
+        // Without .remove's write of BIER, which this line comes after.
+        record.entries.retain(|entry| entry.dead_access("write") != Some(clocks::BIER));
         let log = Klog::from_bytes(b"<14>[    7.000000] sdmorph-test: reader removed\n");
         let (times, _) = locate(&scenario.moments, &record, &log);
         assert_eq!(times.iter().find(|time| time.name == "reader removed").unwrap().t_ms, None);

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::clocks;
 use crate::moments;
 use crate::scenario::Moment;
 
@@ -67,6 +68,7 @@ impl Entry {
     /// Whether a verdict may be about it, whatever the scenario.
     fn matters(&self) -> bool {
         matches!(self.kind.as_str(), "event" | "rule" | "marker")
+            || clocks::compares(self)
             || ["read", "write"].iter().any(|dir| self.dead_access(dir).is_some())
     }
 
@@ -149,7 +151,8 @@ impl RecordError {
 /// What is kept of a record.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Events, hits of rules, accesses to a BAR that was gone, and what the scenario's moments are about; in their order.
+    /// Events, hits of rules, accesses to a BAR that was gone, what is compared with the guest's clock, and what the scenario's
+    /// moments are about; in their order.
     pub entries: Vec<Entry>,
     /// How many entries there were, by kind; those that were not kept as well.
     pub kinds: BTreeMap<String, usize>,

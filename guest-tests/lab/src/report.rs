@@ -250,8 +250,8 @@ pub fn markdown(summary: &RunSummary) -> String {
         let _ = writeln!(text, "| {name} | {} |", values.join(" | "));
     }
     text.push_str(
-        "\nTimes are of the device's clock. Those that only the guest knows (page fault, reader removed) are laid \
-         over it at `Slot(8): Link Down`, and may be some milliseconds too early.\n\n## Verdicts\n\n",
+        "\nTimes are of the device's clock. Those that only the guest knows (page fault, reader removed) are the earliest \
+         that they can have been; `latest_ms` in `result.json` is the latest.\n\n## Verdicts\n\n",
     );
     for result in &summary.results {
         let _ = writeln!(text, "- {}", result.line());

@@ -1,27 +1,16 @@
-//! The guest's clock laid over the device's.
+//! The guest's clocks laid over the device's.
 //!
-//! Each side sees some of what the other does, and always later: the guest's line about a fallen link is printed after
-//! pciehp has cleared the slot's status register, which the device saw; the script says that it inserts a card before
-//! the device has it. Each such pair bounds the difference of the clocks from one side. All pairs together leave an
-//! interval, and that is the uncertainty of every time of the guest.
+//! The log's clock is [the lab's business](sdmorph_lab::clocks). A trace of the guest's kernel has a clock of its own, the
+//! processors' counter, and bounds of its own: markers of both sides, and the accesses of a function that it shows. Lines
+//! of the log are in it too, so that with a trace they have its time.
 //!
-//! A trace of the guest's kernel has a third clock, the processors' counter, and bounds of its own: markers of both sides,
-//! and the accesses of a function that it shows. Lines of the log are in it too, so that with a trace they have its time.
-//!
-//! Of the log's clock it is not estimated how much faster it goes than the device's: the pairs that bound most are of the
-//! seconds around the removal, where that is nothing. The trace's is taken for one that goes at a steady rate, whichever
-//! fits to all pairs, and to those of the whole run.
+//! The trace's clock is taken for one that goes at a steady rate, whichever fits to all pairs, and to those of the whole run.
 
-use sdmorph_lab::klog::{Klog, LogLine, matches};
+use sdmorph_lab::clocks::{Alignment, Seen, align, device_ns, guest_ns, remove_at};
+use sdmorph_lab::klog::Klog;
 
 use crate::evidence::Row;
 use crate::ftrace::{Call, End, Ftrace};
-
-/// Slot Status: Presence Detect Changed and Data Link Layer State Changed (PCIe 5.0, 7.5.3.11).
-const SLTSTA_PDC: u64 = 1 << 3;
-const SLTSTA_DLLSC: u64 = 1 << 8;
-/// The reader's interrupt enable register, which `.remove` writes before it unmaps the BAR.
-pub(crate) const BIER: u64 = 0x18;
 
 /// By how much the trace's clock can be faster or slower than the device's, and in which steps that is tried, in parts of
 /// 10^9. The guest measures its counter's frequency when it boots, against a timer that an emulator may serve late.
@@ -34,99 +23,26 @@ const LOG_ERROR_NS: i64 = 4_000_000;
 const L1SUB_CONFIG3: u64 = 0x3e8f;
 const HAIMR: u64 = 0x10;
 
-/// What has to be added to a time of the guest to have it on the device's clock, in nanoseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alignment {
-    /// At least this.
-    pub(crate) least_ns: i64,
-    /// At most this; `None`: nothing bounds it.
-    pub(crate) most_ns: Option<i64>,
-    /// What bounds it from below, and from above, in words.
-    pub(crate) because: (&'static str, Option<&'static str>),
-    /// What `report.md` adds, which takes the line about the link for simultaneous with its fall.
-    pub(crate) naive_ns: Option<i64>,
-}
-
-impl Alignment {
-    /// The interval's width in nanoseconds.
-    pub(crate) fn width_ns(&self) -> Option<i64> {
-        self.most_ns.map(|most| most - self.least_ns)
+impl Seen for Row {
+    fn t_ns(&self) -> u64 {
+        self.t_ns
     }
-}
 
-/// Finds the interval. `None`: guest and device have nothing in common.
-pub(crate) fn align(rows: &[Row], log: &Klog) -> Option<Alignment> {
-    let line = |pattern: &str| log.lines.iter().find(|line| matches(pattern, &line.text)).and_then(guest_ns);
-    let event = |name: &str| rows.iter().position(|row| row.is_event(name));
-    let link_down = event("link-down");
-    let after_link_down = || rows.iter().skip(link_down.unwrap_or(rows.len()));
-    let cleared = |bit: u64| {
-        let mut writes = after_link_down().filter(|row| row.is_access("write", "SLTSTA"));
-        writes.find(|row| row.value.unwrap_or(0) & bit != 0).map(device_ns)
-    };
-    let remove = remove_at(rows).and_then(|index| rows.get(index)).map(device_ns);
-    let link_down_ns = link_down.and_then(|index| rows.get(index)).map(device_ns);
-    let link_down_line = line("*pciehp: Slot(8): Link Down");
-    let oops = log.oopses.first();
-    let last_read = oops.and_then(|oops| {
-        let page_offset = u64::from_str_radix(oops.address.as_deref()?, 16).ok()? & 0xfff;
-        let mut reads = after_link_down().filter(|row| row.is_lost() && row.is_read());
-        reads.rfind(|row| row.page_offset() == Some(page_offset)).map(device_ns)
-    });
-    let oops_line = oops.and_then(|oops| i64::try_from(oops.time_us?).ok()).map(|us| us * 1000);
+    fn is_event(&self, name: &str) -> bool {
+        self.is_event(name)
+    }
 
-    // The guest said it after the device had seen that.
-    let later = [
-        (
-            line("sdmorph-test: drivers bound*"),
-            event("driver-bound").and_then(|index| rows.get(index)).map(device_ns),
-            "the driver's first access and `drivers bound`",
-        ),
-        (link_down_line, link_down_ns, "the link's fall and `Link Down`"),
-        (link_down_line, cleared(SLTSTA_DLLSC), "pciehp's clearing of DLLSC and `Link Down`"),
-        (
-            line("*pciehp: Slot(8): Card not present"),
-            cleared(SLTSTA_PDC),
-            "pciehp's clearing of PDC and `Card not present`",
-        ),
-        (oops_line, last_read, "the last read that reached the device and the oops"),
-        (line("sdmorph-test: reader removed"), remove, ".remove's write of BIER and `reader removed`"),
-    ];
-    // The guest said it before the device saw that.
-    let earlier = [
-        (
-            line("sdmorph-test: inserting*"),
-            event("card-inserted").and_then(|index| rows.get(index)).map(device_ns),
-            "`inserting` and the card's insertion",
-        ),
-        (
-            line("*pm_runtime_barrier skipped in pci_device_remove*"),
-            remove,
-            "`pm_runtime_barrier skipped` and .remove's write of BIER",
-        ),
-    ];
-    let bound =
-        |(guest, device, why): (Option<i64>, Option<i64>, &'static str)| Some((device? - guest?, why));
-    let naive_ns = link_down_ns.zip(link_down_line).map(|(device, guest)| device - guest);
-    interval(later.into_iter().filter_map(bound), earlier.into_iter().filter_map(bound), naive_ns)
-}
+    fn writes_to(&self, reg: &str, bits: u64) -> bool {
+        self.is_access("write", reg) && self.value.unwrap_or(0) & bits != 0
+    }
 
-/// What lower and upper bounds leave.
-fn interval(
-    lower: impl Iterator<Item = (i64, &'static str)>,
-    upper: impl Iterator<Item = (i64, &'static str)>,
-    naive_ns: Option<i64>,
-) -> Option<Alignment> {
-    let (least_ns, lower) = lower.max_by_key(|(ns, _)| *ns)?;
-    let upper = upper.min_by_key(|(ns, _)| *ns);
-    // A bound that contradicts the others is of a clock that went astray, and bounds nothing.
-    let upper = upper.filter(|(most, _)| *most >= least_ns);
-    Some(Alignment {
-        least_ns,
-        most_ns: upper.map(|(most, _)| most),
-        because: (lower, upper.map(|(_, why)| why)),
-        naive_ns,
-    })
+    fn dead_access(&self, dir: &str) -> Option<u64> {
+        self.page_offset().filter(|_| self.is_lost() && self.dir.as_deref() == Some(dir))
+    }
+
+    fn marker(&self) -> Option<&str> {
+        self.text.as_deref().filter(|_| self.kind == "marker")
+    }
 }
 
 /// The guest's clocks laid over the device's.
@@ -134,8 +50,8 @@ fn interval(
 pub(crate) struct GuestClock {
     /// Of the trace's clock if there is a trace, of the log's if not.
     pub(crate) alignment: Alignment,
-    /// What `report.md` has added to the log's times.
-    naive_ns: Option<i64>,
+    /// What the lab has added to the log's times for those of `result.json`.
+    added_ns: Option<i64>,
     /// Lines that log and trace both have: the log's time, the trace's.
     lines: Vec<(i64, i64)>,
     /// The last time in the trace.
@@ -146,7 +62,7 @@ impl GuestClock {
     /// `None`: guest and device have nothing in common.
     pub(crate) fn of(rows: &[Row], log: &Klog, trace: Option<&Ftrace>) -> Option<Self> {
         let of_log = align(rows, log);
-        let naive_ns = of_log.as_ref().and_then(|alignment| alignment.naive_ns);
+        let added_ns = of_log.as_ref().map(|alignment| alignment.least_ns);
         let traced = trace.and_then(|trace| {
             let lines = lines(log, trace);
             Some((align_trace(rows, trace)?, lines)).filter(|(_, lines)| !lines.is_empty())
@@ -154,9 +70,9 @@ impl GuestClock {
         match traced {
             Some((alignment, lines)) => {
                 let trace_end = trace.and_then(|trace| trace.lines.last()).map(|(at, _)| *at);
-                Some(Self { alignment, naive_ns, lines, trace_end })
+                Some(Self { alignment, added_ns, lines, trace_end })
             }
-            None => of_log.map(|alignment| Self { alignment, naive_ns, lines: Vec::new(), trace_end: None }),
+            None => of_log.map(|alignment| Self { alignment, added_ns, lines: Vec::new(), trace_end: None }),
         }
     }
 
@@ -179,9 +95,9 @@ impl GuestClock {
         !self.lines.is_empty()
     }
 
-    /// The same of a time that `report.md` has put on the device's clock.
-    pub(crate) fn of_naive(&self, device_ns: i64) -> (i64, i64) {
-        self.naive_ns.map_or((device_ns, device_ns), |naive| self.of_log(device_ns - naive))
+    /// The same of a time that `result.json` has, on the device's clock.
+    pub(crate) fn of_result(&self, device_ns: i64) -> (i64, i64) {
+        self.added_ns.map_or((device_ns, device_ns), |added| self.of_log(device_ns - added))
     }
 
     /// The earliest time of the device's clock that a time of the trace's can be.
@@ -281,14 +197,16 @@ fn fit(later: &[Pair], earlier: &[Pair], here: i64) -> Option<Alignment> {
     for rate in (-FASTEST..=FASTEST).step_by(STEP) {
         let bound =
             |(guest, device, why): &Pair| (device - guest - (guest - here) / 1000 * rate / 1_000_000, *why);
-        let Some(one) = interval(later.iter().map(bound), earlier.iter().map(bound), None) else { continue };
+        let Some(one) = Alignment::between(later.iter().map(bound), earlier.iter().map(bound)) else {
+            continue;
+        };
         found = Some(match found {
             // A rate that the pairs contradict is not the clock's.
             Some(found) if one.most_ns.is_none() && found.most_ns.is_some() => found,
             Some(found) if one.most_ns.is_some() == found.most_ns.is_some() => {
                 let (least, lower) = (found.least_ns, found.because.0).min((one.least_ns, one.because.0));
                 let (most, upper) = (found.most_ns, found.because.1).max((one.most_ns, one.because.1));
-                Alignment { least_ns: least, most_ns: most, because: (lower, upper), naive_ns: None }
+                Alignment { least_ns: least, most_ns: most, because: (lower, upper) }
             }
             _ => one,
         });
@@ -298,24 +216,6 @@ fn fit(later: &[Pair], earlier: &[Pair], here: i64) -> Option<Alignment> {
 
 /// A time of the trace's clock, one of the device's, and what they are of.
 type Pair = (i64, i64, &'static str);
-
-/// `.remove`'s own access: the first write to BIER that is lost after the link fell.
-pub(crate) fn remove_at(rows: &[Row]) -> Option<usize> {
-    let link_down = rows.iter().position(|row| row.is_event("link-down"))?;
-    let mut writes = rows.iter().enumerate().skip(link_down);
-    let is_bier = |row: &Row| row.is_lost() && !row.is_read() && row.page_offset() == Some(BIER);
-    writes.find(|(_, row)| is_bier(row)).map(|(index, _)| index)
-}
-
-/// The guest's time of a line in nanoseconds.
-pub(crate) fn guest_ns(line: &LogLine) -> Option<i64> {
-    i64::try_from(line.time_us?).ok()?.checked_mul(1000)
-}
-
-/// The device's time of an entry in nanoseconds. 292 years fit.
-pub(crate) fn device_ns(row: &Row) -> i64 {
-    i64::try_from(row.t_ns).unwrap_or(i64::MAX)
-}
 
 #[cfg(test)]
 mod tests {
@@ -328,58 +228,13 @@ mod tests {
         lines.iter().map(row).collect()
     }
 
-    const INSERTED: &str = r#""kind":"event","name":"card-inserted""#;
     const LINK_DOWN: &str = r#""kind":"event","name":"link-down""#;
-    const CLEARED: &str =
-        r#""kind":"access","fn":"port","space":"config","dir":"write","reg":"SLTSTA","value":"0x100""#;
     const REMOVE: &str =
         r#""kind":"access","space":"bar0","dir":"write","offset":"0x18","value":"0x0","dead":true"#;
 
     fn log(lines: &[(&str, &str)]) -> Klog {
         let text: String = lines.iter().map(|(time, text)| format!("<6>[    {time}] {text}\n")).collect();
         Klog::from_bytes(text.as_bytes())
-    }
-
-    #[test]
-    fn pairs_of_both_sides_bound_the_guest_s_clock() {
-        let rows =
-            rows(&[(1_000_000, INSERTED), (1_500_000, LINK_DOWN), (1_507_000, CLEARED), (1_520_000, REMOVE)]);
-        let log = log(&[
-            ("2.990000", "sdmorph-test: inserting sd-express"),
-            ("3.500000", "pcieport 10000:00:1c.0: pciehp: Slot(8): Link Down"),
-            ("3.501000", "sdmorph_unfix: pm_runtime_barrier skipped in pci_device_remove: count 1"),
-        ]);
-        let found = align(&rows, &log).unwrap();
-        // Link Down was printed after DLLSC was cleared: 1.507 - 3.500. The barrier was skipped before .remove: 1.520 - 3.501.
-        assert_eq!(found.least_ns, -1_993_000_000);
-        assert_eq!(found.most_ns, Some(-1_990_000_000), "inserting came before the card: 1.000 - 2.990");
-        assert_eq!(found.naive_ns, Some(-2_000_000_000));
-        assert!(
-            found.because.0.contains("DLLSC") && found.because.1.unwrap().contains("inserting"),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn without_an_upper_pair_nothing_is_said_of_the_width() {
-        let rows = rows(&[(1_500_000, LINK_DOWN)]);
-        let found = align(&rows, &log(&[("3.500000", "pcieport x: pciehp: Slot(8): Link Down")])).unwrap();
-        assert_eq!((found.least_ns, found.width_ns()), (-2_000_000_000, None));
-    }
-
-    #[test]
-    fn nothing_in_common_gives_no_alignment() {
-        assert_eq!(align(&rows(&[(1, LINK_DOWN)]), &log(&[("3.500000", "something else")])), None);
-    }
-
-    #[test]
-    fn upper_pair_that_contradicts_the_lower_ones_is_not_used() {
-        let rows = rows(&[(1_000_000, INSERTED), (1_500_000, LINK_DOWN)]);
-        let log = log(&[
-            ("3.010000", "sdmorph-test: inserting sd-express"),
-            ("3.500000", "pcieport x: pciehp: Slot(8): Link Down"),
-        ]);
-        assert_eq!(align(&rows, &log).unwrap().most_ns, None);
     }
 
     /// A trace of 30 s, markers at both ends and the removal in the middle, and what the device saw of it, on a clock that

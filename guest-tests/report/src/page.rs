@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use sdmorph_lab::clocks::device_ns;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::clocks::{Alignment, device_ns};
 use crate::drawing;
 use crate::escape::{json as safe_json, markup};
 use crate::evidence::Row;
@@ -272,28 +272,19 @@ fn uncertainty(panel: &Panel) -> String {
         return "guest and device have no moment in common; the guest's lines are in the table only."
             .to_owned();
     };
-    let Alignment { because: (lower, upper), naive_ns, least_ns, .. } = &clock.alignment;
+    let (lower, upper) = &clock.alignment.because;
     let whose = if clock.has_trace() {
         "the trace's times, and those of the log's lines in it,"
     } else {
         "the guest's times"
     };
-    let mut text = match (clock.alignment.width_ns(), upper) {
+    match (clock.alignment.width_ns(), upper) {
         (Some(width), Some(upper)) => format!(
             "{whose} can be up to {} later than drawn. From below they are bound by {lower}, from above by {upper}.",
             fine_ms(width)
         ),
         _ => format!("{whose} are bound from below by {lower}; nothing says how much later they can be."),
-    };
-    let naive = naive_ns.map_or(0, |naive| least_ns - naive);
-    if naive >= 100_000 {
-        let _ = write!(
-            text,
-            " report.md, which takes the guest's Link Down for simultaneous with the link's fall, has them {} earlier.",
-            ms(naive)
-        );
     }
-    text
 }
 
 fn still(html: &mut String, story: &Story) {

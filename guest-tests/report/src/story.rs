@@ -9,10 +9,11 @@
 //! If the guest's kernel was traced, what it did is seen: `iounmap` instead of the access before it, and how long removal
 //! was in pm_runtime_barrier.
 
+use sdmorph_lab::clocks::{self, device_ns, guest_ns};
 use sdmorph_lab::klog::{LogLine, matches};
 use sdmorph_lab::notes::Note;
 
-use crate::clocks::{self, GuestClock, device_ns, guest_ns};
+use crate::clocks::GuestClock;
 use crate::evidence::{Row, Run, RunResult};
 use crate::kernel::Kernel;
 use crate::lanes::{Kind, Lane, Look};
@@ -166,7 +167,7 @@ impl Panel {
                 let t_ns = (moment.t_ms? * 1e6).round() as i64;
                 let guest = moment.clock == "guest";
                 let (at, until) = if guest {
-                    let (at, until) = clock.as_ref()?.of_naive(zero_ns + t_ns);
+                    let (at, until) = clock.as_ref()?.of_result(zero_ns + t_ns);
                     (at - zero_ns, until - zero_ns)
                 } else {
                     (t_ns, t_ns)

@@ -6,6 +6,7 @@
 //! A run is a process, a lane is a thread of it. Spans are complete events (`X`), everything else is an instant (`i`).
 //! Runs are laid over each other as on the page.
 
+use sdmorph_lab::clocks::device_ns;
 use serde_json::{Value, json};
 
 use crate::ftrace::Call;
@@ -23,7 +24,7 @@ const KERNEL: usize = 1000;
 pub(crate) fn write(story: &Story) -> String {
     // A trace has no negative times.
     let first = |panel: &Panel| {
-        let rows = panel.rows.first().map(|row| crate::clocks::device_ns(row) - panel.zero_ns);
+        let rows = panel.rows.first().map(|row| device_ns(row) - panel.zero_ns);
         let lines = panel.lines.iter().filter_map(|(at, _)| *at).min();
         let calls = panel.kernel.calls.first().map(|placed| placed.call.from);
         rows.into_iter().chain(lines).chain(calls).min().unwrap_or(0) - story.offset(panel)
@@ -104,7 +105,7 @@ fn events(panel: &Panel, pid: usize, start: i64, put: &mut impl FnMut(Value)) {
         };
         let record: Value = serde_json::from_str(&row.raw).unwrap_or(Value::Null);
         put(json!({
-            "ph": "i", "s": "t", "pid": pid, "tid": thread(lane), "ts": micros(crate::clocks::device_ns(row) - panel.zero_ns),
+            "ph": "i", "s": "t", "pid": pid, "tid": thread(lane), "ts": micros(device_ns(row) - panel.zero_ns),
             "name": name, "args": record,
         }));
     }
