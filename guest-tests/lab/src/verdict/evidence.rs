@@ -85,14 +85,15 @@ impl Evidenced<'_> {
         }
         for pair in times.windows(2) {
             if let [(before, first_ms), (after, second_ms)] = pair {
-                // Times of one clock are exact among themselves.
+                // Times of one clock are exact among themselves. The log's stands still between two ticks, now and then: of
+                // two equal ones it is not known which came first.
                 let latest_ms = if before.clock == after.clock {
                     *second_ms
                 } else {
                     let latest = after.latest_ms.unwrap_or(second_ms + GUEST_EARLY_MS);
                     latest + LOG_ERROR_MS + LOG_RATE * second_ms.abs()
                 };
-                if *first_ms >= latest_ms {
+                if *first_ms > latest_ms {
                     let later =
                         if latest_ms > *second_ms { format!(" to {latest_ms:.1}") } else { String::new() };
                     return Err(format!(

@@ -190,6 +190,14 @@ fn a_removal_that_did_not_wait_for_the_callback_is_not_clean() {
 }
 
 #[test]
+fn of_two_equal_times_either_may_have_come_first() {
+    // .remove's write, at the time of the callback's last read.
+    let equal = CLEAN_RECORD.replace("\"t_ns\":13441727632", "\"t_ns\":13441378211");
+    assert_ne!(equal, CLEAN_RECORD);
+    assert_eq!(judge(Variant::WithFix, CLEAN, &equal).outcome, Outcome::Clean);
+}
+
+#[test]
 fn a_removal_after_the_same_provocation_is_clean() {
     let verdict = judge(Variant::WithFix, CLEAN, CLEAN_RECORD);
     assert_eq!((verdict.outcome, verdict.reason), (Outcome::Clean, None));
