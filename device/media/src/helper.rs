@@ -94,16 +94,21 @@ impl Helper {
         }
         true
     }
-}
 
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let left = LEFT.take();
-        for errand in left.into_iter().flat_map(|left| left.errands) {
+    /// Leaves what waits for this thread to the media's own threads: it will not come back soon.
+    pub fn hand_over(&self) {
+        while let Some(errand) = next() {
             if let Some(workers) = errand.workers.upgrade() {
                 workers.call_one();
             }
         }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.hand_over();
+        LEFT.set(None);
     }
 }
 
@@ -170,19 +175,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_helper_has_not_done_when_it_goes_workers_do() {
+    fn what_a_helper_does_not_come_back_for_workers_do() {
         let dir = tempfile::tempdir().unwrap();
         let (mut medium, woken) = medium(&dir.path().join("card.raw"), 1);
         let helper = Helper::new();
         assert_eq!(medium.begin(0, write(0, 1)), None);
-        drop(helper);
+        helper.hand_over();
         woken.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(medium.ended(), Some((0, Ok(vec![7; 512]))));
-        // From now on nobody here helps.
+        assert!(!helper.help());
         assert_eq!(medium.begin(1, write(0, 1)), None);
+        drop(helper);
         woken.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(medium.ended(), Some((1, Ok(vec![7; 512]))));
-        assert_eq!(medium.status().info().by_worker, 2);
+        // From now on nobody here helps.
+        assert_eq!(medium.begin(2, write(0, 1)), None);
+        woken.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(medium.ended(), Some((2, Ok(vec![7; 512]))));
+        assert_eq!(medium.status().info().by_worker, 3);
     }
 
     #[test]

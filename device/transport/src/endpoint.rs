@@ -83,7 +83,9 @@ impl Device for Endpoint {
         let region = region(index, data.len())?;
         let delay = self.shared.with_machine(|machine, now| machine.read(now, region, offset, data));
         // What the card has begun to write meanwhile does not wait for that.
-        while !delay.is_zero() && self.helper.help() {}
+        if !delay.is_zero() {
+            self.helper.hand_over();
+        }
         self.latency.sleep_off(delay);
         Ok(())
     }
@@ -143,7 +145,7 @@ impl Device for Endpoint {
 
     fn disconnected(&mut self) {
         self.announces = false;
-        while self.helper.help() {}
+        self.helper.hand_over();
         match self.on_disconnect {
             OnDisconnect::Reset => {
                 self.shared.with_machine(|machine, now| {
