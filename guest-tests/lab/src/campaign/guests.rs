@@ -118,6 +118,11 @@ impl<'a> Guests<'a> {
         &self.machine
     }
 
+    /// The `sdmorph` that is the device, by the first digits of its SHA-256.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
     fn place(&self, run: &PlannedRun) -> Option<(&Column, &CellAssets, &Ready)> {
         let column = self.kernels.iter().find(|column| column.name == run.kernel)?;
         let index = self.scenarios.iter().position(|(name, _)| *name == run.scenario)?;

@@ -106,7 +106,7 @@ pub fn run(options: &Options, page: &(dyn Fn(&Path) + Sync), out: &mut dyn Write
     let folder = Folder::at(&options.out_dir);
     // From here on, a signal is noticed between two runs: what is finished is kept.
     interrupt::listen();
-    let kept = folder.entries(plan, |warning| tracing::warn!("{warning}"));
+    let kept = folder.entries(plan, Some(guests.device()), |warning| tracing::warn!("{warning}"));
     let kept: Vec<Entry> = kept.into_iter().filter(|entry| entry.said.outcome != Ending::Failed).collect();
     folder.write_plan(plan)?;
     let is_left = |run: &PlannedRun| !kept.iter().any(|entry| entry.run == *run);
