@@ -46,8 +46,9 @@ pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel,
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
+pub(crate) use store::sha256_file;
+use store::sha256_hex;
 pub use store::{Store, StoreLock};
-use store::{sha256_file, sha256_hex};
 use toolchain::BuildRoot;
 
 /// What a variable of the environment names; empty, it names nothing.

@@ -7,6 +7,7 @@
 //!   assets/KEY/VERSION/         the files, and manifest.json
 //!   assets/KEY/current          symlink to the version in use
 //!   own-modules/RELEASE-HASH/   the decompressed modules of a kernel of the user's own
+//!   own-images/RELEASE-HASH/    its image
 //!   builds/SOURCE_VERSION_HASH/ where kernels are built (`build`)
 //!   builds/tree-HASH/           objects of a kernel tree of the user's own
 //! ```

@@ -2,7 +2,7 @@
 //!
 //! In the order of a campaign:
 //! - [`plan`]: the list of independent runs, as a file; its shards. `kernels`: the columns.
-//! - `guests`: what a run needs and the run itself; `executor`: several at once, made again where they say nothing, after
+//! - `guests`: what a run needs and the run itself; `unchanged`: that it is the same for all runs; `executor`: several at once, made again where they say nothing, after
 //!   an interrupt gone on with. `folder`: what lies where, and what is kept. `machine`: how many at once.
 //! - [`entry`]: what is kept of a run. [`merge`]: shards joined.
 //! - [`verdicts`]: the table as a document; [`claims`]: what was said in the thread, held against it.
@@ -28,6 +28,7 @@ mod merge;
 pub mod page;
 pub mod plan;
 pub mod table;
+mod unchanged;
 pub mod verdicts;
 mod wording;
 
