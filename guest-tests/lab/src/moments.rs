@@ -39,12 +39,7 @@ pub struct MomentTime {
 /// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
 pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
     let common = in_common(record, log);
-    // Nanoseconds on the device's clock; signed, since a guest time can lie before the device's start.
-    let on_device_clock = |time_us: u64| -> Option<i128> {
-        let (device_ns, guest_us) = common?;
-        let since_ns = (i128::from(time_us) - i128::from(guest_us)) * 1000;
-        Some(i128::from(device_ns) + since_ns)
-    };
+    let on_device_clock = |time_us: u64| Some(laid_over(common?, time_us));
     let find = |moment: &Moment| -> (Option<i128>, ClockSource) {
         let (what, last) = match (&moment.first, &moment.last) {
             (Some(what), _) => (what, false),
@@ -79,6 +74,16 @@ pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTim
         clock,
     });
     (times.collect(), zero.and_then(|zero| u64::try_from(zero).ok()))
+}
+
+/// A time of the guest's log, in microseconds, as one of the device's clock, in nanoseconds; `None` if they have seen
+/// nothing in common. Signed, since it can lie before the device's start.
+pub(crate) fn on_device_clock(time_us: u64, record: &Record, log: &Klog) -> Option<i128> {
+    Some(laid_over(in_common(record, log)?, time_us))
+}
+
+fn laid_over((device_ns, guest_us): (u64, u64), time_us: u64) -> i128 {
+    i128::from(device_ns) + (i128::from(time_us) - i128::from(guest_us)) * 1000
 }
 
 /// What both saw: its time for the device, in nanoseconds, and for the guest, in microseconds.
