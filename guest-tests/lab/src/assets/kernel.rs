@@ -250,7 +250,12 @@ fn write_module(dir: &Path, module: &Module) -> Result<()> {
 
 /// Files of an own kernel, by name, in a directory named after their content: another lab may be reading those of a
 /// kernel with the same release.
-fn keep(place: &str, release: &str, files: &[(String, &[u8])], store: &Store) -> Result<Vec<PathBuf>> {
+pub(super) fn keep(
+    place: &str,
+    release: &str,
+    files: &[(String, &[u8])],
+    store: &Store,
+) -> Result<Vec<PathBuf>> {
     let digests: String =
         files.iter().map(|(name, content)| format!("{name} {}\n", sha256_hex(content))).collect();
     let digest: String = sha256_hex(digests.as_bytes()).chars().take(16).collect();

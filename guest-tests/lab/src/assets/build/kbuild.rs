@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::assets::error::{Error, Result, says_full};
 use crate::assets::progress::Progress;
+use crate::assets::store::held_by;
 use crate::interrupt;
 
 /// Runs `$@` between the making of a marker (`$0`) and its removal. It outlives a Ctrl-C, which is make's to obey: make
@@ -82,7 +83,7 @@ impl Make<'_> {
         let mut stderr = tempfile::tempfile().map_err(Error::io("create", temporary))?;
         let copy = stderr.try_clone().map_err(Error::io("share", temporary))?;
         let stdin = match self.lock {
-            Some(lock) => Stdio::from(lock.try_clone().map_err(Error::io("share", Path::new("a lock")))?),
+            Some(lock) => held_by(lock)?,
             None => Stdio::null(),
         };
         let program = command.get_program().to_string_lossy().into_owned();
@@ -238,7 +239,8 @@ mod tests {
         let path = dir.path().join("lock");
         let lock = crate::assets::store::lock_file(&path, Progress::Silent).unwrap();
         // It cannot be had by whoever opens the file; make's standard input has it already.
-        let script = format!("exec 3<'{}'; ! flock --nonblock 3 && flock --nonblock 0", path.display());
+        let path = path.display();
+        let script = format!("exec 3<'{path}'; ! flock --nonblock 3 && [ /dev/stdin -ef '{path}' ]");
         let make = Make { lock: Some(&lock), ..make("k") };
         make.run(shell(&script)).unwrap();
     }
