@@ -46,6 +46,38 @@ fn remove_since(dir: &Path, marker: &Path, since: SystemTime) -> Result<()> {
     Ok(())
 }
 
+/// Removes objects if some of them are newer than what is written now: the clock has been set back since. What is changed
+/// from now on would look older than they are, and make would keep them.
+pub(super) fn forget_future(objects: &Path, progress: Progress) -> Result<()> {
+    let Some(parent) = objects.parent().filter(|_| objects.is_dir()) else { return Ok(()) };
+    // The clock of the file system, which may be another machine's.
+    let now = tempfile::tempfile_in(parent).and_then(|file| file.metadata()?.modified());
+    let now = now.map_err(Error::io("create a file in", parent))?;
+    if !has_newer(objects, now)? {
+        return Ok(());
+    }
+    let shown = objects.display();
+    progress
+        .say(&format!("the clock has been set back since {shown} was built: all of it is compiled again"));
+    fs::remove_dir_all(objects).map_err(Error::io("remove", objects))
+}
+
+fn has_newer(dir: &Path, now: SystemTime) -> Result<bool> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let metadata = fs::symlink_metadata(&path).map_err(Error::io("read", &path))?;
+        let is_newer = if metadata.is_dir() {
+            has_newer(&path, now)?
+        } else {
+            metadata.modified().map_err(Error::io("read", &path))? > now
+        };
+        if is_newer {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// `-jN`: as many jobs as there are processors.
 pub(super) fn jobs() -> String {
     format!("-j{}", std::thread::available_parallelism().map_or(1, usize::from))

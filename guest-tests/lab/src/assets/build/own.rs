@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::config::Wanted;
-use super::kbuild::{Counts, MARKED, Make, jobs, mend};
+use super::kbuild::{Counts, MARKED, Make, forget_future, jobs, mend};
 use crate::assets::choice::{OwnKernel, OwnTree};
 use crate::assets::error::{Error, Result};
 use crate::assets::kernels::{config_text, small_config};
@@ -72,6 +72,7 @@ pub(in crate::assets) fn obtain(
         return Ok((built_in(&dir)?, lock));
     }
     let objects = place.join(OBJECTS);
+    forget_future(&objects, progress)?;
     create_dir(&objects)?;
     let marker = objects.join(".making");
     mend(&objects, &marker)?;
@@ -205,6 +206,27 @@ mod tests {
             let _held = lock(&kernel.tree.unwrap(), &store, Progress::Silent).unwrap();
             assert!(!free(), "configured: {configured}");
         }
+    }
+
+    #[test]
+    fn what_is_changed_after_the_clock_was_set_back_is_built() {
+        let dir = tree(concat!(
+            "O ?= .\nIMAGE = $(O)/arch/x86/boot/bzImage\ntinyconfig olddefconfig: ; : >$(O)/.config\n",
+            "$(IMAGE): a.c ; mkdir -p $(@D); cp a.c $@\nbzImage: $(IMAGE)\nmodules: ; @:\n",
+            ".PHONY: tinyconfig olddefconfig bzImage modules\n"
+        ));
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::at(cache.path()).unwrap();
+        let own = OwnTree { dir: dir.path().to_owned(), configs: Vec::new() };
+        let built = |source: &str| {
+            fs::write(dir.path().join("a.c"), source).unwrap();
+            let (kernel, _lock) = obtain(&own, &store, Progress::Silent).unwrap();
+            (fs::read_to_string(&kernel.image).unwrap(), kernel.image)
+        };
+        let (one, image) = built("one");
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        File::options().write(true).open(image).unwrap().set_modified(later).unwrap();
+        assert_eq!((one.as_str(), built("two").0.as_str()), ("one", "two"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::config::Wanted;
-use super::kbuild::{Counts, MARKED, Make, jobs, mend};
+use super::kbuild::{Counts, MARKED, Make, forget_future, jobs, mend};
 use super::patched::Patched;
 use crate::assets::error::{Error, Result};
 use crate::assets::kernels::{Plan, Text};
@@ -31,6 +31,7 @@ const OBJECTS_BYTES: u64 = 400_000_000;
 /// Inside the root.
 const SOURCE: &str = "source";
 const BUILD: &str = "build";
+const OBJECTS: &str = "objects";
 /// In the directory of a configuration's objects.
 const MARKER: &str = ".making";
 const CONFIGURED: &str = ".configured";
@@ -60,11 +61,21 @@ impl BuildTree {
         let lock = lock_dir(&dir, progress)?;
         remove_older(&builds, package, &name);
         let tree = Self { dir, lock, progress };
+        tree.forget_future()?;
         let root = tree.root();
         if !root.join(SOURCE).is_dir() {
             tree.lay_out(source, package, tools)?;
         }
         Ok(tree)
+    }
+
+    /// Before a file of the source is replaced, for all configurations: what is changed for one of them is newer than what
+    /// has been built of the others.
+    fn forget_future(&self) -> Result<()> {
+        for entry in fs::read_dir(self.inside(OBJECTS)).into_iter().flatten().flatten() {
+            forget_future(&entry.path(), self.progress)?;
+        }
+        Ok(())
     }
 
     /// The source is renamed into its place last: where it is, all is.
@@ -114,7 +125,7 @@ impl BuildTree {
         let wanted = Wanted::merge(&plan.configs)?;
         let text = wanted.text();
         let hash: String = sha256_hex(text.as_bytes()).chars().take(12).collect();
-        let inside = format!("/objects/{hash}");
+        let inside = format!("/{OBJECTS}/{hash}");
         let objects = self.inside(&inside);
         create_dir(&objects)?;
         mend(&objects, &objects.join(MARKER))?;
@@ -266,6 +277,25 @@ mod tests {
         clean();
         assert!(!used.exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn objects_of_before_the_clock_was_set_back_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_dir(dir.path(), Progress::Silent).unwrap();
+        let tree = BuildTree { dir: dir.path().to_owned(), lock, progress: Progress::Silent };
+        tree.forget_future().unwrap();
+        let object = |config: &str| tree.inside(&format!("/{OBJECTS}/{config}/lib/a.o"));
+        for config in ["one", "two"] {
+            fs::create_dir_all(object(config).parent().unwrap()).unwrap();
+            fs::write(object(config), "").unwrap();
+        }
+        tree.forget_future().unwrap();
+        assert!(object("one").exists() && object("two").exists());
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        File::options().write(true).open(object("one")).unwrap().set_modified(later).unwrap();
+        tree.forget_future().unwrap();
+        assert!(!tree.inside("/objects/one").exists() && object("two").exists());
     }
 
     #[test]
