@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A card is pulled out of its slot while it is a drive and in use: one process writes to it without the page cache, one
-# reads, one fills a file of a mounted file system, one makes files there with fsync. Passes if all of them get an error
-# and end, drive and file system go away, the reader comes back, another card works as a drive, and the first one, put in
-# again, has every file whose fsync had ended.
+# A card is pulled out of its slot while it is a drive and in use: fio writes to it and reads from it past the page cache,
+# and does the same to a mounted file system through the page cache; one process makes files there with fsync. Passes if
+# each of them gets an error and fio ends, drive and file system go away, the reader comes back, another card works as a
+# drive, and the first one, put in again, has every file whose fsync had ended.
 
 # Functions are called by name, through wait_for and ktap_test_result.
 # shellcheck disable=SC2317
@@ -20,33 +20,19 @@ tests=$(dirname "$0")
 . "$tests/card.sh"
 # shellcheck source=guest-tests/tests/drive.sh
 . "$tests/drive.sh"
+# shellcheck source=guest-tests/tests/fio.sh
+. "$tests/fio.sh"
 # shellcheck source=guest-tests/tests/slot.sh
 . "$tests/slot.sh"
 
-# What the file system has of the card, in MiB; direct writes and reads begin behind it.
+# What the file system has of the card, in MiB; the direct jobs' regions are behind it.
 FILE_SYSTEM=512
-# Sectors after which the card is pulled, files that have been synced by then: all are in full swing.
-ENOUGH=2048
+# Files that have been synced before the card is pulled.
 ENOUGH_FILES=4
 # What is written to the other card, in bytes.
 USED=$((1024 * 1024))
 
-LOADS="direct-writer direct-reader buffered-writer syncing-writer"
-
-direct_writer() {
-	dd if=/dev/zero of="/dev/$disk" bs=64k seek=$((FILE_SYSTEM * 16)) oflag=direct conv=notrunc
-}
-
-direct_reader() {
-	dd if="/dev/$disk" of=/dev/null bs=64k skip=$((FILE_SYSTEM * 16)) iflag=direct
-}
-
-# The same 4 MiB again and again, into the page cache, and a sync after each time: without it a kernel takes the data for
-# ever, and nobody is told that they are lost (6.1: blocks that are mapped need no journal).
-buffered_writer() {
-	while dd if=/dev/zero of=/mnt/buffered bs=64k count=64 conv=notrunc,fsync; do :; done
-	return 1
-}
+JOBS="direct-writer direct-reader buffered-writer buffered-reader"
 
 # The hash of a file goes into the list when the drive has the file.
 syncing_writer() {
@@ -59,23 +45,27 @@ syncing_writer() {
 	return 1
 }
 
+# This file has been synced as well.
+blocks_written() {
+	fio_blocks_written /mnt && (cd /mnt && sha256sum blocks) >/tmp/files.sha256
+}
+
 start_loads() {
-	load_start direct-writer direct_writer
-	load_start direct-reader direct_reader
-	load_start buffered-writer buffered_writer
+	{
+		fio_direct_jobs "$FILE_SYSTEM"
+		fio_buffered_jobs /mnt
+	} | fio_start
 	load_start syncing-writer syncing_writer
 }
 
-enough_done() {
-	read -r _ _ read_sectors _ _ _ written_sectors _ <"/sys/block/$disk/stat" || return 1
-	[ "$read_sectors" -ge "$ENOUGH" ] && [ "$written_sectors" -ge "$ENOUGH" ] || return 1
-	[ -e /tmp/files.sha256 ] && [ "$(wc -l </tmp/files.sha256)" -ge "$ENOUGH_FILES" ]
+enough_synced() {
+	[ "$(wc -l </tmp/files.sha256)" -gt "$ENOUGH_FILES" ]
 }
 
-# Unquoted: LOADS is a list, to be split.
+# Unquoted: JOBS is a list, to be split.
 in_full_swing() {
 	# shellcheck disable=SC2086
-	wait_for "$ENOUGH sectors read and written" enough_done && loads_at_work $LOADS
+	wait_for "$ENOUGH_FILES files synced" enough_synced && loads_at_work syncing-writer && fio_in_full_swing $JOBS
 }
 
 make_file_system() {
@@ -98,22 +88,26 @@ synced_files_are_there() {
 }
 
 ktap_print_header
-ktap_set_plan 24
+ktap_set_plan 27
 card_test_start
 
 ktap_test_result "the card becomes a drive" drive_use first '"serial":1'
 ktap_test_result "a file system is made and mounted" make_file_system
+# Written by fio, and read back.
+ktap_test_result "the buffered reader's file is written" blocks_written
 start_loads
-# The disk's own counters say so, and nobody has ended yet.
+# fio has said so of each job, the disk has reads and writes under way, and nobody has ended yet.
 ktap_test_result "the drive is written to and read" in_full_swing
 # Node, sysfs and controller go, though a file system is mounted, and the reader's driver binds again.
 ktap_test_result "the card is pulled, the drive goes away and the reader comes back" drive_drop
 # What pciehp says is that of a pull without load.
 ktap_test_result "the slot went down and came up once" slot_came_anew
-# All are told, and none hangs. Status 0 would mean the drive's end, and no card was pulled from under it.
-for load in $LOADS; do
-	ktap_test_result "the $load gets an error" load_failed "$load"
+# All are told, and none hangs. Status 0 would mean that no card was pulled from under them.
+ktap_test_result "fio ends" load_failed fio
+for job in $JOBS; do
+	ktap_test_result "the $job gets an error" fio_job_got_error "$job"
 done
+ktap_test_result "the syncing-writer gets an error" load_failed syncing-writer
 ktap_test_result "the file system is unmounted" umount /mnt
 
 # Another card in the same slot: a drive that keeps what is written to it.

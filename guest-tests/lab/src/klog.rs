@@ -28,6 +28,10 @@ const SCRIPT: &str = "sdmorph-ktap: ";
 /// What a line of the device's drivers holds: VMD's domain, and the drivers' names.
 const DEVICE_WORDS: [&str; 5] = ["10000:", "vmd", "rtsx", "pciehp", "mmc"];
 
+/// What the kernel says, as an emergency, when it turns the power off (`kernel_power_off` of kernel/reboot.c). A console that
+/// is read to its end has it.
+const POWER_DOWN: &str = "reboot: Power down";
+
 /// One line of the console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
@@ -380,7 +384,7 @@ impl Klog {
             })
             .filter(|(index, _)| !self.oops_lines.contains(index))
             // 3 is KERN_ERR.
-            .filter(|(_, line)| line.level.is_some_and(|level| level <= 3))
+            .filter(|(_, line)| line.level.is_some_and(|level| level <= 3) && line.text != POWER_DOWN)
             .filter(move |(_, line)| !is_expected(&line.text))
             .map(|(_, line)| line)
     }
@@ -532,7 +536,7 @@ mod tests {
     #[test]
     fn error_lines_outside_an_oops_are_unexpected_unless_a_pattern_allows_them() {
         let log = Klog::from_bytes(
-            b"<3>[    0.500000] ..MP-BIOS bug: 8254 timer not connected to IO-APIC\n<3>[    0.900000] vmd 0000:00:05.0: early\n<14>[    0.950000] sdmorph-init: kernel x, test y\n<3>[    1.000000] mmc0: error -110 whilst initialising SD card\n<4>[    1.100000] a warning\n<2>[    1.200000] critical\n",
+            b"<3>[    0.500000] ..MP-BIOS bug: 8254 timer not connected to IO-APIC\n<3>[    0.900000] vmd 0000:00:05.0: early\n<14>[    0.950000] sdmorph-init: kernel x, test y\n<3>[    1.000000] mmc0: error -110 whilst initialising SD card\n<4>[    1.100000] a warning\n<2>[    1.200000] critical\n<0>[    1.300000] reboot: Power down\n",
         );
         let expected = |text: &str| matches("mmc0: error -110*", text);
         let left: Vec<_> = log.unexpected_errors(expected).map(|line| line.text.as_str()).collect();

@@ -91,6 +91,7 @@ pub const SHIPPED_TESTS: &[(&str, &str)] = &[
     ("card-lock.sh", include_str!("../../../tests/card-lock.sh")),
     ("card-cycles.sh", include_str!("../../../tests/card-cycles.sh")),
     ("drive.sh", include_str!("../../../tests/drive.sh")),
+    ("fio.sh", include_str!("../../../tests/fio.sh")),
     ("morph-cycle.sh", include_str!("../../../tests/morph-cycle.sh")),
     ("sleep.sh", include_str!("../../../tests/sleep.sh")),
     ("drive-pull.sh", include_str!("../../../tests/drive-pull.sh")),
