@@ -88,6 +88,11 @@ impl Alignment {
         })
     }
 
+    /// The earliest that a time of the guest's log, in microseconds, can have been on the device's clock, in nanoseconds.
+    pub(crate) fn earliest_ns(&self, time_us: u64) -> Option<i64> {
+        i64::try_from(time_us).ok()?.checked_mul(1000)?.checked_add(self.least_ns)
+    }
+
     /// The interval's width in nanoseconds.
     pub fn width_ns(&self) -> Option<i64> {
         self.most_ns.map(|most| most - self.least_ns)

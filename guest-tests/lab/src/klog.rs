@@ -263,7 +263,7 @@ pub struct Klog {
     pub ktap: Ktap,
     /// What the kernel panicked of.
     pub panic: Option<String>,
-    /// Which of `lines` belong to an oops, or are about a task that hangs.
+    /// Which of `lines` belong to an oops or frame one, or are about a task that hangs.
     oops_lines: BTreeSet<usize>,
     parser: OopsParser,
     hang_parser: HangParser,
@@ -305,9 +305,7 @@ impl Klog {
         if !self.pending.is_empty() {
             self.end_line();
         }
-        if let Some(oops) = self.parser.finish() {
-            self.add_oops(oops);
-        }
+        self.oopses.extend(self.parser.finish());
         self.hangs.extend(self.hang_parser.finish());
     }
 
@@ -336,10 +334,9 @@ impl Klog {
         } else if line.is_kernel() {
             let (about_a_hang, hang) = self.hang_parser.push(&line);
             self.hangs.extend(hang);
-            if let Some(oops) = self.parser.push(&line) {
-                self.add_oops(oops);
-            }
-            if about_a_hang || self.parser.is_open() || OopsParser::ends(&line.text) {
+            let (about_an_oops, oops) = self.parser.push(&line);
+            self.oopses.extend(oops);
+            if about_a_hang || about_an_oops {
                 self.oops_lines.insert(self.lines.len());
             }
             if self.panic.is_none() {
@@ -347,10 +344,6 @@ impl Klog {
             }
         }
         self.lines.push(line);
-    }
-
-    fn add_oops(&mut self, oops: Oops) {
-        self.oopses.push(oops);
     }
 
     /// The first line that matches `pattern` (see [`matches()`]).

@@ -176,7 +176,7 @@ impl Oops {
             }
         } else if line.starts_with("Call Trace:") {
             *in_chain = true;
-        } else if line.starts_with("Modules linked in:") || line.starts_with("CR2: ") {
+        } else if ["Modules linked in:", "CR2: ", "</TASK>"].iter().any(|end| line.starts_with(end)) {
             *in_chain = false;
         } else if *in_chain {
             self.chain.extend(Frame::parse(line));
@@ -184,53 +184,109 @@ impl Oops {
     }
 }
 
+/// What a report ends with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum End {
+    /// `---[ end trace`: an oops, a WARN.
+    #[default]
+    Trace,
+    /// A rule of `=`: KASAN (mm/kasan/report.c, end_report).
+    Rule,
+    /// The end of the call trace behind `stack backtrace:`: lockdep (kernel/locking/lockdep.c).
+    Backtrace {
+        /// That line has come.
+        begun: bool,
+    },
+    /// Its first line: a `WARNING: ` of neither, as the unwinder has them.
+    Headline,
+}
+
+impl End {
+    fn of(kind: OopsKind, headline: &str, after_rule: bool) -> Self {
+        match kind {
+            OopsKind::Kasan => Self::Rule,
+            // `WARNING: CPU: 0 PID: 9 at FILE:LINE`; since 6.18 `WARNING: FILE:LINE at SYMBOL, CPU#0: COMM/PID`
+            // (kernel/panic.c, __warn).
+            OopsKind::Warning if headline.starts_with("WARNING: CPU: ") || headline.contains(", CPU#") => {
+                Self::Trace
+            }
+            OopsKind::Warning if after_rule => Self::Backtrace { begun: false },
+            OopsKind::Warning => Self::Headline,
+            _ => Self::Trace,
+        }
+    }
+
+    /// Whether a line is the end.
+    fn is(&mut self, text: &str) -> bool {
+        let text = text.trim();
+        match self {
+            Self::Trace => text.starts_with("---[ end "),
+            Self::Rule => is_rule(text),
+            Self::Backtrace { begun } => {
+                *begun |= text == "stack backtrace:";
+                *begun && text == "</TASK>"
+            }
+            Self::Headline => true,
+        }
+    }
+}
+
+/// Whether a line is a rule of `=`, as it frames reports.
+fn is_rule(text: &str) -> bool {
+    text.len() >= 10 && text.bytes().all(|byte| byte == b'=')
+}
+
 /// Finds oopses in a stream of kernel lines.
 #[derive(Debug, Default)]
-pub struct OopsParser {
+pub(crate) struct OopsParser {
     open: Option<Oops>,
+    end: End,
     in_chain: bool,
+    /// The line before was a rule.
+    after_rule: bool,
 }
 
 impl OopsParser {
-    /// Whether a line that ends an oops was seen.
-    pub fn ends(text: &str) -> bool {
-        text.trim_start().starts_with("---[ end ")
-    }
-
-    /// Whether the lines now belong to an oops.
-    pub fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Take in one kernel line. Returns an oops that is over with it.
-    pub fn push(&mut self, line: &LogLine) -> Option<Oops> {
-        let done = match headline_kind(&line.text) {
+    /// Take in one kernel line. Returns whether it belongs to an oops, and the one that is over with it, or was before.
+    pub(crate) fn push(&mut self, line: &LogLine) -> (bool, Option<Oops>) {
+        let mut done = if self.end == End::Headline { self.open.take() } else { None };
+        match headline_kind(&line.text) {
             // `Oops: 0000 [#1]` follows the headline of the oops that it belongs to.
-            Some(OopsKind::Other) if self.open.is_some() && line.text.starts_with("Oops: ") => None,
+            Some(OopsKind::Other) if self.open.is_some() && line.text.starts_with("Oops: ") => {}
             Some(kind) => {
-                let broken_off = self.open.take();
+                done = self.open.take().or(done);
+                self.end = End::of(kind, &line.text, self.after_rule);
                 self.open = Some(Self::start(kind, line));
                 self.in_chain = false;
-                broken_off
             }
-            None => None,
-        };
-        let in_chain = &mut self.in_chain;
-        if let Some(oops) = self.open.as_mut() {
-            if oops.text.len() < TEXT_LIMIT_LINES {
-                oops.text.push(line.text.clone());
-            }
-            if Self::ends(&line.text) {
-                oops.complete = true;
-                return self.open.take();
-            }
-            oops.read_line(&line.text, in_chain);
+            None => {}
         }
-        done
+        let is_frame = is_rule(line.text.trim());
+        self.after_rule = is_frame;
+        let Some(oops) = self.open.as_mut() else {
+            let ends = End::Trace.is(&line.text);
+            return (is_frame || ends, done);
+        };
+        if oops.text.len() < TEXT_LIMIT_LINES {
+            oops.text.push(line.text.clone());
+        }
+        // All that lockdep says is of level warning (4): what is worse is another's, and lockdep has reports without an end.
+        let is_others =
+            matches!(self.end, End::Backtrace { .. }) && line.level.is_some_and(|level| level < 4);
+        if self.end.is(&line.text) {
+            oops.complete = true;
+            // Of a single line, another one may be the next.
+            if self.end != End::Headline {
+                return (true, self.open.take());
+            }
+        } else {
+            oops.read_line(&line.text, &mut self.in_chain);
+        }
+        (!is_others, done)
     }
 
     /// The log is over. Returns the oops that was not.
-    pub fn finish(&mut self) -> Option<Oops> {
+    pub(crate) fn finish(&mut self) -> Option<Oops> {
         self.open.take()
     }
 
@@ -337,8 +393,8 @@ mod tests {
     fn a_warning_has_its_place_and_a_second_fault_ends_the_first() {
         let mut parser = OopsParser::default();
         let first = "<4>[    5.000000] WARNING: CPU: 0 PID: 9 at kernel/workqueue.c:3187 __flush_work.isra.0+0x212/0x230";
-        assert_eq!(parser.push(&LogLine::parse(first)), None);
-        let broken_off = parser.push(&LogLine::parse(
+        assert_eq!(parser.push(&LogLine::parse(first)), (true, None));
+        let (_, broken_off) = parser.push(&LogLine::parse(
             "<1>[    5.100000] BUG: unable to handle page fault for address: ffff888000000000",
         ));
         let warning = broken_off.unwrap();
@@ -355,9 +411,98 @@ mod tests {
             ("WARNING: CPU: 0 PID: 9 at kernel/workqueue.c:3187 __flush_work+0x212/0x230", OopsKind::Warning),
         ] {
             let mut parser = OopsParser::default();
-            assert_eq!(parser.push(&LogLine::parse(&format!("<4>[    5.000000] {text}"))), None);
+            assert_eq!(parser.push(&LogLine::parse(&format!("<4>[    5.000000] {text}"))), (true, None));
             let oops = parser.finish().unwrap();
             assert_eq!((oops.kind, oops.is_warning()), (kind, true), "{text}");
+        }
+    }
+
+    /// A log of lines with their levels, one millisecond after the other.
+    fn log(parts: &[(u8, &str)]) -> Klog {
+        let mut text = String::from("<14>[    1.000000] sdmorph-init: kernel x, test y\n");
+        for (number, (level, line)) in
+            parts.iter().flat_map(|(level, lines)| lines.lines().map(move |line| (level, line))).enumerate()
+        {
+            text.push_str(&format!("<{level}>[    5.{number:03}000] {line}\n"));
+        }
+        Klog::from_bytes(text.as_bytes())
+    }
+
+    /// As mm/kasan/report.c and kernel/locking/lockdep.c of 6.1 print them; of no run.
+    const KASAN: &str = include_str!("../fixtures/kasan.txt");
+    const LOCKDEP: &str = include_str!("../fixtures/lockdep.txt");
+    const ERROR: &str = "rtsx_pci 10000:01:00.0: something broke";
+
+    fn errors(log: &Klog) -> Vec<&str> {
+        log.unexpected_errors(|_| false).map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_report_of_kasan_ends_with_its_rule_and_what_comes_later_is_on_trial() {
+        let taint = "Disabling lock debugging due to kernel taint";
+        let log = log(&[(3, KASAN), (4, taint), (3, ERROR)]);
+        assert_eq!(errors(&log), [ERROR]);
+        let report = &log.oopses[0];
+        assert_eq!((log.oopses.len(), report.kind, report.complete), (1, OopsKind::Kasan, true));
+        assert!(report.headline.starts_with("BUG: KASAN: use-after-free in rtsx_pci_runtime_idle"));
+        assert!(report.calls("pm_runtime_work") && !report.calls("device_release_driver_internal"));
+        assert_eq!(report.text.len(), KASAN.lines().count() - 1);
+        // Cut off, it has no end, and says no less.
+        let (cut, _) = KASAN.rsplit_once("===\n").unwrap();
+        let log = self::log(&[(3, cut.trim_end_matches('='))]);
+        assert_eq!((log.oopses.len(), log.oopses[0].complete), (1, false));
+    }
+
+    #[test]
+    fn a_report_of_lockdep_ends_with_its_stack_and_what_comes_later_is_on_trial() {
+        let log = log(&[(4, LOCKDEP), (3, ERROR)]);
+        assert_eq!(errors(&log), [ERROR]);
+        let report = &log.oopses[0];
+        assert_eq!((log.oopses.len(), report.kind, report.complete), (1, OopsKind::Warning, true));
+        assert_eq!(report.headline, "WARNING: possible circular locking dependency detected");
+        assert!(report.calls("check_noncircular") && !report.text.iter().any(|line| line == ERROR));
+    }
+
+    #[test]
+    fn an_error_within_a_report_of_lockdep_or_after_one_without_an_end_is_on_trial() {
+        let (head, tail) = LOCKDEP.split_once("stack backtrace:\n").unwrap();
+        let log = self::log(&[(4, head), (3, ERROR), (4, "stack backtrace:"), (4, tail)]);
+        assert_eq!((errors(&log), log.oopses[0].complete), (vec![ERROR], true));
+        // lockdep_sys_exit has no stack.
+        let log = self::log(&[
+            (4, "================================================"),
+            (4, "WARNING: lock held when returning to user space!"),
+            (4, "sh/147 is leaving the kernel with locks still held!"),
+            (3, ERROR),
+        ]);
+        assert_eq!((errors(&log), log.oopses.len()), (vec![ERROR], 1));
+    }
+
+    #[test]
+    fn a_warning_of_one_line_ends_with_it() {
+        let line = "WARNING: kernel stack frame pointer at 0000000012345678 in sh:147 has bad value";
+        let log = log(&[(4, line), (3, ERROR), (4, line), (4, line)]);
+        assert_eq!(errors(&log), [ERROR]);
+        let whole: Vec<bool> = log.oopses.iter().map(|oops| oops.complete).collect();
+        assert_eq!(whole, [true, true, true]);
+        assert!(log.oopses.iter().all(|oops| oops.text.len() == 1));
+    }
+
+    #[test]
+    fn a_warn_lasts_until_its_trace_ends() {
+        for headline in [
+            "WARNING: CPU: 0 PID: 9 at kernel/workqueue.c:3187 __flush_work+0x212/0x230",
+            "WARNING: kernel/workqueue.c:4307 at __flush_work+0x212/0x230, CPU#0: kworker/0:1/9",
+        ] {
+            let log = log(&[
+                (4, headline),
+                (4, "Call Trace:\n <TASK>\n cancel_work_sync+0x10/0x20\n </TASK>"),
+                (3, "of the report"),
+                (4, "---[ end trace 0000000000000000 ]---"),
+                (3, ERROR),
+            ]);
+            assert_eq!(errors(&log), [ERROR], "{headline}");
+            assert!(log.oopses[0].complete && log.oopses[0].calls("cancel_work_sync"));
         }
     }
 

@@ -158,6 +158,8 @@ pub struct Record {
     pub kinds: BTreeMap<String, usize>,
     /// At which bytes of its page the BAR of the function in the slot was accessed, or what was its BAR.
     pub slot_offsets: BTreeSet<u64>,
+    /// When that was for the last time, in nanoseconds of the device's clock.
+    pub last_slot_access_ns: Option<u64>,
 }
 
 impl Record {
@@ -187,7 +189,10 @@ impl Record {
                 Some(count) => *count += 1,
                 None => drop(record.kinds.insert(entry.kind.clone(), 1)),
             }
-            record.slot_offsets.extend(entry.slot_access());
+            if let Some(offset) = entry.slot_access() {
+                record.slot_offsets.insert(offset);
+                record.last_slot_access_ns = record.last_slot_access_ns.max(Some(entry.t_ns));
+            }
             if entry.matters() || moments::any_happened(moments, &entry) {
                 record.entries.push(entry);
             }

@@ -4,17 +4,17 @@
 //! the lab has built, in the tree of the build (`build`). For a user's own kernel the host's tools build against the user's
 //! tree, as the user built the kernel.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Fetcher;
 use super::build::Built;
 use super::error::{Error, Result};
-use super::kernel::Kernel;
+use super::kernel::{self, Kernel};
 use super::kernels::StockKernel;
 use super::progress::Progress;
-use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_file, sha256_hex};
+use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, held_by, sha256_hex};
 use super::toolchain::{self, BuildRoot};
 
 /// The module that takes the fix out. A run without the fix gets it, not a scenario.
@@ -115,10 +115,11 @@ fn obtain_in(
     Ok(module_path(module, &asset))
 }
 
-/// Builds a module against the tree of the user's own kernel.
+/// Builds a module against the tree of the user's own kernel, which `lock` keeps as it is.
 pub(crate) fn obtain_own(
     module: GuestModule,
     tree: &Path,
+    lock: Option<&File>,
     kernel: &Kernel,
     store: &Store,
     progress: Progress,
@@ -143,20 +144,22 @@ pub(crate) fn obtain_own(
         )));
     }
     // The same release can be built again with another configuration: never taken from the cache, and never in the
-    // place of another one's.
-    let image: String = sha256_file(&kernel.image)?.chars().take(16).collect();
-    let asset = store.make(recipe(module, &kernel.release, &format!("own-{image}")), |dir| {
-        let step = progress.step(&format!("building {name} for {}", kernel.release), None);
-        let scratch = store.scratch(store.root())?;
-        write_sources(module, scratch.path())?;
-        let mut command = Command::new("make");
-        command.arg("-C").arg(&tree).arg(format!("M={}", scratch.path().display())).arg("modules");
-        make(&mut command, module, &kernel.release)?;
-        install(module, scratch.path(), dir)?;
-        step.finish();
-        Ok(Made::default())
-    })?;
-    Ok(module_path(module, &asset))
+    // place of another one's, which guests may be run with.
+    let step = progress.step(&format!("building {name} for {}", kernel.release), None);
+    let scratch = store.scratch(store.root())?;
+    write_sources(module, scratch.path())?;
+    let mut command = Command::new("make");
+    command.arg("-C").arg(&tree).arg(format!("M={}", scratch.path().display())).arg("modules");
+    if let Some(lock) = lock {
+        command.stdin(held_by(lock)?);
+    }
+    make(&mut command, module, &kernel.release)?;
+    let file = format!("{name}.ko");
+    let built = scratch.path().join(&file);
+    let content = fs::read(&built).map_err(Error::io("read", &built))?;
+    let kept = kernel::keep("own-modules", &kernel.release, &[(file, &content)], store)?;
+    step.finish();
+    kept.into_iter().next().ok_or_else(|| Error::Unusable(format!("{name} was not kept")))
 }
 
 fn recipe(module: GuestModule, release: &str, origin: &str) -> Recipe {
@@ -196,6 +199,7 @@ fn install(module: GuestModule, built_in: &Path, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::store::lock_dir;
 
     #[test]
     fn an_own_kernel_of_another_tree_is_refused() {
@@ -206,10 +210,33 @@ mod tests {
         let kernel =
             Kernel { release: "6.9.0".into(), image: "bzImage".into(), config: None, modules: Vec::new() };
         let unfix = find(UNFIX).unwrap();
-        let refusal = || obtain_own(unfix, &tree, &kernel, &store, Progress::Silent).unwrap_err().to_string();
+        let refusal =
+            || obtain_own(unfix, &tree, None, &kernel, &store, Progress::Silent).unwrap_err().to_string();
         assert!(refusal().contains("not a built kernel tree"), "{}", refusal());
         fs::write(tree.join("include/config/kernel.release"), "6.8.0\n").unwrap();
         assert!(refusal().contains("is a tree of 6.8.0, but KERNEL= is 6.9.0"), "{}", refusal());
+    }
+
+    #[test]
+    fn a_module_of_an_own_kernel_that_is_built_anew_does_not_replace_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("include/config")).unwrap();
+        fs::write(tree.join("include/config/kernel.release"), "6.9.0\n").unwrap();
+        let store = Store::at(&dir.path().join("cache")).unwrap();
+        let kernel =
+            Kernel { release: "6.9.0".into(), image: "bzImage".into(), config: None, modules: Vec::new() };
+        let lock = lock_dir(&tree, Progress::Silent).unwrap();
+        let build = |text: &str| {
+            // Its standard input has the lock of the tree.
+            let rule = "modules:\n\texec 3<lock && ! flock --nonblock 3 && [ /dev/stdin -ef lock ]";
+            let makefile = format!("{rule}\n\techo {text} >$(M)/sdmorph_unfix.ko\n");
+            fs::write(tree.join("Makefile"), makefile).unwrap();
+            obtain_own(find(UNFIX).unwrap(), &tree, Some(&lock), &kernel, &store, Progress::Silent).unwrap()
+        };
+        let (one, two) = (build("one"), build("two"));
+        assert_eq!(fs::read_to_string(one).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(two).unwrap(), "two\n");
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Kernel {
         })
     }
 
-    /// Checks the user's kernel and puts its modules into the cache, decompressed.
+    /// Checks the user's kernel and puts image and modules into the cache, these decompressed: the user may build it anew
+    /// while guests are run with it.
     pub(crate) fn obtain_own(
         own: &OwnKernel,
         extra: &BTreeSet<String>,
@@ -90,8 +91,11 @@ impl Kernel {
             }
             (None, None) => Vec::new(),
         };
-        let paths = keep_modules(&release, &modules, store)?;
-        Ok(Self { release, image: own.image.clone(), config, modules: paths })
+        let modules = modules.iter().map(|module| (format!("{}.ko", module.name), module.content.as_slice()));
+        let modules = keep("own-modules", &release, &modules.collect::<Vec<_>>(), store)?;
+        let mut images = keep("own-images", &release, &[("bzImage".to_owned(), image.as_slice())], store)?;
+        let image = images.pop().unwrap_or_else(|| own.image.clone());
+        Ok(Self { release, image, config, modules })
     }
 
     /// A kernel that the lab has built, from the directory of its asset.
@@ -244,24 +248,30 @@ fn write_module(dir: &Path, module: &Module) -> Result<()> {
     fs::write(&path, &module.content).map_err(Error::io("write", &path))
 }
 
-/// The modules of an own kernel, in a directory named after their content: another lab may be reading those of a
+/// Files of an own kernel, by name, in a directory named after their content: another lab may be reading those of a
 /// kernel with the same release.
-fn keep_modules(release: &str, modules: &[Module], store: &Store) -> Result<Vec<PathBuf>> {
+pub(super) fn keep(
+    place: &str,
+    release: &str,
+    files: &[(String, &[u8])],
+    store: &Store,
+) -> Result<Vec<PathBuf>> {
     let digests: String =
-        modules.iter().map(|module| format!("{} {}\n", module.name, sha256_hex(&module.content))).collect();
+        files.iter().map(|(name, content)| format!("{name} {}\n", sha256_hex(content))).collect();
     let digest: String = sha256_hex(digests.as_bytes()).chars().take(16).collect();
-    let parent = store.root().join("own-modules");
+    let parent = store.root().join(place);
     let dir = parent.join(format!("{release}-{digest}"));
     if !dir.is_dir() {
         let scratch = store.scratch(store.root())?;
-        for module in modules {
-            write_module(scratch.path(), module)?;
+        for (name, content) in files {
+            let path = scratch.path().join(name);
+            fs::write(&path, content).map_err(Error::io("write", &path))?;
         }
         create_dir(&parent)?;
         let filled = scratch.keep();
         fs::rename(&filled, &dir).map_err(Error::io("rename", &filled))?;
     }
-    Ok(modules.iter().map(|module| dir.join(format!("{}.ko", module.name))).collect())
+    Ok(files.iter().map(|(name, _)| dir.join(name)).collect())
 }
 
 fn check_config(release: &str, path: &Path) -> Result<()> {
@@ -400,14 +410,33 @@ mod tests {
     }
 
     #[test]
-    fn the_modules_of_two_kernels_of_one_release_do_not_meet() {
+    fn the_files_of_two_kernels_of_one_release_do_not_meet() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::at(dir.path()).unwrap();
-        let module = |content: &str| Module { name: "vmd".into(), content: content.into() };
-        let first = keep_modules("6.9.0", &[module("one")], &store).unwrap();
-        let second = keep_modules("6.9.0", &[module("two")], &store).unwrap();
+        let keep = |content: &str| {
+            super::keep("own-modules", "6.9.0", &[("vmd.ko".to_owned(), content.as_bytes())], &store).unwrap()
+        };
+        let (first, second) = (keep("one"), keep("two"));
         assert_eq!(fs::read_to_string(&first[0]).unwrap(), "one");
         assert_eq!(fs::read_to_string(&second[0]).unwrap(), "two");
-        assert_eq!(keep_modules("6.9.0", &[module("one")], &store).unwrap(), first);
+        assert_eq!(keep("one"), first);
+    }
+
+    #[test]
+    fn an_own_kernel_that_is_built_anew_boots_as_it_was_when_it_was_obtained() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(&dir.path().join("cache")).unwrap();
+        let own = OwnKernel { image: dir.path().join("bzImage"), modules: None, tree: None };
+        fs::write(dir.path().join(".config"), super::super::kconfig::tests::complete()).unwrap();
+        let obtain = |image: &[u8]| {
+            fs::write(&own.image, image).unwrap();
+            Kernel::obtain_own(&own, &BTreeSet::new(), &store, Progress::Silent).unwrap()
+        };
+        let (before, mut rebuilt) = (bzimage("6.9.0"), bzimage("6.9.0"));
+        let first = obtain(&before);
+        rebuilt[0x3ff] = 1;
+        let second = obtain(&rebuilt);
+        assert_eq!(fs::read(first.image).unwrap(), before);
+        assert_eq!(fs::read(second.image).unwrap(), rebuilt);
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -46,8 +47,9 @@ pub use kernels::{KernelBuild, KernelSource, Kernels, KernelsError, NamedKernel,
 pub use programs::{GuestFile, Packages, Source};
 pub use progress::{Progress, Step};
 pub use qemu::{Accel, Qemu};
+pub(crate) use store::sha256_file;
+use store::sha256_hex;
 pub use store::{Store, StoreLock};
-use store::{sha256_file, sha256_hex};
 use toolchain::BuildRoot;
 
 /// What a variable of the environment names; empty, it names nothing.
@@ -199,7 +201,7 @@ pub fn kernel(
 /// # Errors
 /// It does not build, or is no tree: see [`Error`].
 pub fn build_tree(tree: &OwnTree, store: &Store, progress: Progress) -> Result<OwnKernel> {
-    build::obtain_own_tree(tree, store, progress)
+    build::obtain_own_tree(tree, store, progress).map(|(kernel, _lock)| kernel)
 }
 
 fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -> Result<GuestKernel> {
@@ -208,10 +210,19 @@ fn obtain(choice: &KernelChoice, request: &Request, fetcher: &mut Fetcher<'_>) -
             Known::Stock(stock) => obtain_stock(&stock, request, fetcher),
             Known::Build(plan) => obtain_built(Built::obtain(plan, fetcher)?, request, fetcher),
         },
-        KernelChoice::Own(own) => obtain_own(own, own.image.display().to_string(), request, fetcher),
+        KernelChoice::Own(own) => {
+            let lock = match &own.tree {
+                Some(tree) => {
+                    Some(fetcher.unlocked(|store, progress| build::lock_own_tree(tree, store, progress))?)
+                }
+                None => None,
+            };
+            obtain_own(own, lock.as_ref(), own.image.display().to_string(), request, fetcher)
+        }
         KernelChoice::Tree(tree) => {
-            let own = fetcher.unlocked(|store, progress| build::obtain_own_tree(tree, store, progress))?;
-            obtain_own(&own, tree.dir.display().to_string(), request, fetcher)
+            let (own, lock) =
+                fetcher.unlocked(|store, progress| build::obtain_own_tree(tree, store, progress))?;
+            obtain_own(&own, Some(&lock), tree.dir.display().to_string(), request, fetcher)
         }
     }
 }
@@ -238,8 +249,10 @@ fn obtain_built(built: Built, request: &Request, fetcher: &mut Fetcher<'_>) -> R
     Ok(GuestKernel { name, content, kernel, unfix, kernel_modules, programs })
 }
 
+/// `lock` is the tree's, if there is one.
 fn obtain_own(
     own: &OwnKernel,
+    lock: Option<&File>,
     name: String,
     request: &Request,
     fetcher: &mut Fetcher<'_>,
@@ -247,7 +260,7 @@ fn obtain_own(
     let (store, progress) = (fetcher.store, fetcher.progress);
     let kernel = Kernel::obtain_own(own, &request.needs.modules, store, progress)?;
     let (unfix, kernel_modules) = own_modules(request, |module| match &own.tree {
-        Some(tree) => guest_module::obtain_own(module, tree, &kernel, store, progress),
+        Some(tree) => guest_module::obtain_own(module, tree, lock, &kernel, store, progress),
         None => Err(Error::Unusable(format!(
             "kernel {}: to build the module {} for it, give KDIR=, the tree it was built in",
             kernel.release,

@@ -6,9 +6,10 @@
 //!   apt/SUITE/                  lists and configuration of the private apt
 //!   assets/KEY/VERSION/         the files, and manifest.json
 //!   assets/KEY/current          symlink to the version in use
-//!   own-modules/RELEASE-HASH/   the decompressed modules of a kernel of the user's own
+//!   own-modules/RELEASE-HASH/   the decompressed modules of a kernel of the user's own, and the lab's for it
+//!   own-images/RELEASE-HASH/    its image
 //!   builds/SOURCE_VERSION_HASH/ where kernels are built (`build`)
-//!   builds/tree-HASH/           objects of a kernel tree of the user's own
+//!   builds/tree-HASH/           lock and objects of a kernel tree of the user's own
 //! ```
 //!
 //! A version is filled in a temporary directory beside it and renamed when its manifest is
@@ -17,8 +18,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -32,6 +34,8 @@ use crate::interrupt;
 
 const MANIFEST: &str = "manifest.json";
 const SCRATCH_PREFIX: &str = ".making-";
+/// In a directory that is one lab's at a time.
+const LOCK: &str = "lock";
 /// Between two tries to get a lock.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 /// Raised when the content of an asset changes its meaning, so that old caches are made anew.
@@ -176,7 +180,7 @@ impl Store {
     /// # Errors
     /// The lock file cannot be created or locked.
     pub fn lock(&self, progress: Progress) -> Result<StoreLock> {
-        let file = lock_file(&self.root.join("lock"), progress)?;
+        let file = lock_file(&self.root.join(LOCK), progress)?;
         self.remove_leftovers();
         Ok(StoreLock { _file: file })
     }
@@ -247,11 +251,15 @@ impl Store {
         fs::write(&path, text).map_err(Error::io("write", &path))?;
 
         let dir = parent.join(&version);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+        // Another lab may have made the same meanwhile, and be at work with it.
+        let is_there = |there: &Asset| there.manifest == manifest;
+        if self.version(&key, &version, Progress::Silent).as_ref().is_none_or(|there| !is_there(there)) {
+            if dir.exists() {
+                fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+            }
+            let filled = scratch.keep();
+            fs::rename(&filled, &dir).map_err(Error::io("rename", &filled))?;
         }
-        let filled = scratch.keep();
-        fs::rename(&filled, &dir).map_err(Error::io("rename", &filled))?;
         self.select(&key, &version)?;
         Ok(Asset { dir, manifest })
     }
@@ -280,6 +288,45 @@ impl Store {
 #[derive(Debug)]
 pub struct StoreLock {
     _file: File,
+}
+
+/// Waits until no other process holds a directory, which is made if it is not there, and holds it until the result, and all
+/// copies of its descriptor, are closed. It may be removed by whoever holds it.
+pub(crate) fn lock_dir(dir: &Path, progress: Progress) -> Result<File> {
+    let path = dir.join(LOCK);
+    loop {
+        create_dir(dir)?;
+        let file = lock_file(&path, progress)?;
+        if is_at(&file, &path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes a directory that nobody holds; one that is held stays. `aside` is where it is put meanwhile, on the same file
+/// system: whoever waits for its lock makes it anew.
+pub(crate) fn remove_unless_held(dir: &Path, aside: &Path) {
+    // What cannot be removed only takes space.
+    let Ok(file) = File::options().write(true).create(true).truncate(false).open(dir.join(LOCK)) else {
+        return;
+    };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && fs::rename(dir, aside).is_ok() {
+        let _ = fs::remove_dir_all(aside);
+    }
+}
+
+/// Whether an open file is the one that is found by a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(found)) => place(open) == place(found),
+        _ => false,
+    }
+}
+
+/// For a program that is to hold a lock as long as it runs, too: its standard input.
+pub(crate) fn held_by(lock: &File) -> Result<Stdio> {
+    Ok(Stdio::from(lock.try_clone().map_err(Error::io("share", Path::new("a lock")))?))
 }
 
 /// Waits until no other process holds a file, and holds it until the result, and all copies of its descriptor, are closed.
@@ -432,6 +479,42 @@ mod tests {
         assert!(store.current("thing", Progress::Silent).is_none());
         assert_eq!(make(&store, "1", "one").manifest, asset.manifest);
         assert!(store.current("thing", Progress::Silent).is_some());
+    }
+
+    #[test]
+    fn what_is_made_again_and_comes_out_the_same_is_not_replaced() {
+        let (_dir, store) = store();
+        let inode = |asset: &Asset| fs::metadata(asset.dir.join("sub/file")).unwrap().ino();
+        // Kept open, so that nothing else gets its number.
+        let first = make(&store, "1", "one");
+        let _open = File::open(first.dir.join("sub/file")).unwrap();
+        let before = inode(&first);
+        assert_eq!(inode(&make(&store, "1", "one")), before);
+        let other = make(&store, "1", "two");
+        assert_ne!(inode(&other), before);
+        assert_eq!(fs::read_to_string(other.dir.join("sub/file")).unwrap(), "two");
+        fs::write(other.dir.join("sub/file"), "owt").unwrap();
+        let mended = make(&store, "1", "two");
+        assert_eq!(fs::read_to_string(mended.dir.join("sub/file")).unwrap(), "two");
+        assert_eq!(fs::read_dir(store.root().join("assets/thing")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_directory_that_is_held_is_not_removed_and_one_that_was_is_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, aside) = (root.path().join("tree"), root.path().join("aside"));
+        let held = lock_dir(&dir, Progress::Silent).unwrap();
+        fs::write(dir.join("object"), "x").unwrap();
+        remove_unless_held(&dir, &aside);
+        assert!(dir.join("object").exists());
+        // Whoever has the file open when the directory goes, and gets the lock then, has the lock of nothing.
+        // Closing it is not enough: another test's process may have a copy until it is another program.
+        flock(&held, FlockOperation::Unlock).unwrap();
+        let waiting = File::open(dir.join(LOCK)).unwrap();
+        remove_unless_held(&dir, &aside);
+        assert!(!dir.exists() && !aside.exists() && !is_at(&waiting, &dir.join(LOCK)));
+        let held = lock_dir(&dir, Progress::Silent).unwrap();
+        assert!(is_at(&held, &dir.join(LOCK)) && !is_at(&waiting, &dir.join(LOCK)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::apt::{Apt, Candidate, Suite, merge_usr};
 use super::build::Built;
 use super::error::{Error, Result};
 use super::kernels::StockKernel;
-use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, sha256_hex};
+use super::store::{Asset, Integrity, Made, Recipe, Store, create_dir, held_by, sha256_hex};
 
 /// What kbuild runs, next to what the headers depend on.
 const TOOLS: [&str; 10] =
@@ -73,7 +73,7 @@ const BUILD_DIR: &str = "build";
 pub(super) struct BuildRoot {
     root: PathBuf,
     tree: String,
-    _hold: Hold,
+    hold: Hold,
 }
 
 /// What a root is there by, as long as it is used.
@@ -81,7 +81,7 @@ enum Hold {
     /// It goes, too.
     Scratch { _dir: tempfile::TempDir },
     /// It stays, and is another's then.
-    Lock { _file: File },
+    Lock { file: File },
 }
 
 impl BuildRoot {
@@ -96,14 +96,14 @@ impl BuildRoot {
         complete_root(&root)?;
         create_dir(&root.join(BUILD_DIR))?;
         let tree = format!("/usr/src/linux-headers-{release}");
-        Ok(Self { root, tree, _hold: Hold::Scratch { _dir: scratch } })
+        Ok(Self { root, tree, hold: Hold::Scratch { _dir: scratch } })
     }
 
     /// The root that a kernel was built in, with the tree as it was then.
     pub(super) fn of_built(kernel: &Built, fetcher: &mut Fetcher<'_>) -> Result<Self> {
         let (root, tree, lock) = kernel.tree(fetcher)?;
         empty_dir(&root.join(BUILD_DIR))?;
-        Ok(Self { root, tree, _hold: Hold::Lock { _file: lock } })
+        Ok(Self { root, tree, hold: Hold::Lock { file: lock } })
     }
 
     /// The kernel's tree, as what is run inside sees it: `make -C TREE M=DIR modules` builds a module for it.
@@ -122,8 +122,13 @@ impl BuildRoot {
     }
 
     /// A command inside the root, with nothing of the host's environment.
+    /// It holds the root's lock as long as it runs, if there is one.
     pub(super) fn command(&self, program: &str) -> Result<Command> {
-        command_inside(&self.root, program)
+        let mut command = command_inside(&self.root, program)?;
+        if let Hold::Lock { file } = &self.hold {
+            command.stdin(held_by(file)?);
+        }
+        Ok(command)
     }
 
     /// The compiler's name, which has its version in it: there is no `gcc`.
@@ -155,9 +160,10 @@ pub(super) fn empty_dir(dir: &Path) -> Result<()> {
     }
 }
 
-/// Runs a command that builds something. `what` is built, in words.
+/// Runs a command that builds something. `what` is built, in words. Its standard input is what it was given, such as a lock,
+/// or else nothing.
 pub(super) fn run(command: &mut Command, what: &str) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+    let output = command.output().map_err(|error| {
         Error::spawn(
             &command.get_program().to_string_lossy(),
             "build what runs in the guest",

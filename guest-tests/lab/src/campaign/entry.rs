@@ -56,6 +56,22 @@ pub struct MadeOf {
     pub deadline_s: Option<u64>,
 }
 
+impl MadeOf {
+    /// In what it differs from what a campaign's run is made of, in words; `None`: in nothing.
+    pub(crate) fn difference(&self, wanted: &Self) -> Option<String> {
+        if self.lab != wanted.lab {
+            return Some(format!("made by sdmorph {}, and the campaign is of {}", self.lab, wanted.lab));
+        }
+        if self.kernel != wanted.kernel {
+            return Some("made of another kernel of that name".to_owned());
+        }
+        if self.scenario != wanted.scenario {
+            return Some("made of another scenario of that name, or of other scripts".to_owned());
+        }
+        (self.deadline_s != wanted.deadline_s).then(|| "made with another deadline".to_owned())
+    }
+}
+
 /// Where and with what a run was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

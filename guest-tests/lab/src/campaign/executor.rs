@@ -450,7 +450,7 @@ mod tests {
         free_bytes: &(dyn Fn() -> io::Result<u64> + Sync),
     ) -> Made {
         let folder = Folder::at(root.path());
-        let kept = folder.entries(plan, |failure| panic!("{failure}"));
+        let kept = folder.entries(plan, None, |failure| panic!("{failure}"));
         let kept: Vec<Entry> =
             kept.into_iter().filter(|entry| entry.said.outcome != Ending::Failed).collect();
         let there = |run: &&PlannedRun| !kept.iter().any(|entry| entry.run == **run);

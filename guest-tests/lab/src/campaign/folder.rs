@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::entry::{Entry, MadeOf};
+use super::entry::{Ending, Entry, MadeOf};
 use super::plan::{Plan, PlannedRun};
 use crate::failure::Failure;
 use crate::session::write_json;
@@ -87,20 +87,41 @@ impl Folder {
         }
     }
 
-    /// What is there of a campaign's runs, in the plan's order. What is damaged, or of something else than the plan's
-    /// kernel or scenario, counts as not there, and `warn` is told of it.
-    pub(crate) fn entries(&self, plan: &Plan, mut warn: impl FnMut(&str)) -> Vec<Entry> {
+    /// What is there of a campaign's runs, in the plan's order. What is damaged, of something else than the plan's
+    /// kernel or scenario, or made by another `sdmorph` than `device` (any, if `None`), counts as not there. `warn` is
+    /// told of it, once for all runs that differ in the same.
+    pub(crate) fn entries(
+        &self,
+        plan: &Plan,
+        device: Option<&str>,
+        mut warn: impl FnMut(&str),
+    ) -> Vec<Entry> {
         let mut found = Vec::new();
+        let mut others: Vec<(String, &PlannedRun, usize)> = Vec::new();
         for run in &plan.runs {
-            match self.entry(run) {
-                Ok(Some(entry)) if entry.made_of == made_of(plan, run) => found.push(entry),
-                Ok(Some(_)) => warn(&format!(
-                    "{run}: what is in {} was made of another kernel or scenario, or by another lab: it does not count",
-                    self.directory(run).display()
-                )),
-                Ok(None) => {}
-                Err(failure) => warn(&failure.to_string()),
+            let entry = match self.entry(run) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(failure) => {
+                    warn(&failure.to_string());
+                    continue;
+                }
+            };
+            let difference = entry.made_of.difference(&made_of(plan, run));
+            match difference.or_else(|| other_device(&entry, device?)) {
+                None => found.push(entry),
+                Some(difference) => match others.iter_mut().find(|(known, ..)| *known == difference) {
+                    Some((_, _, count)) => *count += 1,
+                    None => others.push((difference, run, 1)),
+                },
             }
+        }
+        for (difference, first, count) in others {
+            let root = self.root.display();
+            warn(&match count {
+                1 => format!("{first} in {root} was {difference}: it does not count"),
+                _ => format!("{first} and {} more in {root} were {difference}: they do not count", count - 1),
+            });
         }
         found
     }
@@ -164,6 +185,13 @@ fn strip(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// In what a run that was made by another `sdmorph` differs. One that was not made has none.
+fn other_device(entry: &Entry, device: &str) -> Option<String> {
+    let by = &entry.surroundings.device;
+    let is_other = entry.said.outcome != Ending::Failed && by != device;
+    is_other.then(|| format!("made by another build of sdmorph ({by}, and this is {device})"))
+}
+
 /// What a run of this campaign is made of.
 pub(crate) fn made_of(plan: &Plan, run: &PlannedRun) -> MadeOf {
     MadeOf {
@@ -184,7 +212,6 @@ pub(crate) fn read_result(directory: &Path) -> Result<Value, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Ending;
     use super::super::entry::tests::entry;
     use super::super::plan::tests::plan;
     use super::*;
@@ -207,7 +234,7 @@ mod tests {
         assert_eq!(folder.entry(&done.run).unwrap(), None);
         folder.finish(&done).unwrap();
         assert_eq!(folder.entry(&done.run).unwrap(), Some(done.clone()));
-        assert_eq!(folder.entries(&plan(&["6.1"], &["a"], 2), |warning| panic!("{warning}")), [done]);
+        assert_eq!(folder.entries(&plan(&["6.1"], &["a"], 2), None, |warning| panic!("{warning}")), [done]);
     }
 
     #[test]
@@ -218,8 +245,29 @@ mod tests {
         let mut changed = plan(&["6.1"], &["a"], 1);
         changed.scenarios[0].content = "another text".to_owned();
         let mut said = Vec::new();
-        assert!(folder.entries(&changed, |warning| said.push(warning.to_owned())).is_empty());
+        assert!(folder.entries(&changed, None, |warning| said.push(warning.to_owned())).is_empty());
         assert!(said[0].contains("6.1 a, run 1") && said[0].contains("does not count"), "{said:?}");
+    }
+
+    #[test]
+    fn runs_of_another_build_of_sdmorph_do_not_count_and_that_is_said_once() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::at(root.path());
+        let one = plan(&["6.1", "6.12"], &["a"], 2);
+        for (run, device) in one.runs.iter().zip(["old", "new", "old", ""]) {
+            let outcome = if device.is_empty() { Ending::Failed } else { Ending::Clean };
+            let mut made = entry(&run.kernel, "a", run.run, outcome);
+            made.surroundings.device = device.to_owned();
+            folder.finish(&made).unwrap();
+        }
+        let mut said = Vec::new();
+        let found = folder.entries(&one, Some("new"), |warning| said.push(warning.to_owned()));
+        let runs: Vec<&PlannedRun> = found.iter().map(|entry| &entry.run).collect();
+        assert_eq!(runs, [&one.runs[1], &one.runs[3]]);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("6.1 a, run 1 and 1 more in "), "{said:?}");
+        assert!(said[0].contains("another build of sdmorph (old, and this is new)"), "{said:?}");
+        assert_eq!(folder.entries(&one, None, |warning| panic!("{warning}")).len(), 4);
     }
 
     #[test]
@@ -231,7 +279,7 @@ mod tests {
         let path = folder.directory(&done.run).join(RUN);
         fs::write(&path, "{\"kernel\": ").unwrap();
         let mut said = Vec::new();
-        let found = folder.entries(&plan(&["6.1"], &["a"], 1), |warning| said.push(warning.to_owned()));
+        let found = folder.entries(&plan(&["6.1"], &["a"], 1), None, |warning| said.push(warning.to_owned()));
         assert!(found.is_empty());
         assert!(said[0].contains(path.to_str().unwrap()) && said[0].contains("line 1"), "{said:?}");
         // One that was copied to another run's place.

@@ -13,6 +13,7 @@ use super::executor::Runner;
 use super::folder::read_result;
 use super::machine;
 use super::plan::{Plan, PlannedKernel, PlannedRun, hexadecimal};
+use super::unchanged::{BootFiles, Program};
 use crate::assets::{
     self, Accel, Assets, ErrorKind, KernelChoice, Needs, Overrides, Progress, Request, Store,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Guests<'a> {
     kernels: Vec<Column>,
     /// One fetches or builds at a time: the cache has one lock.
     obtaining: Mutex<()>,
+    program: Program,
     device: String,
     machine: String,
     _keeper: Keeper,
@@ -53,10 +55,33 @@ type CellAssets = OnceLock<Result<Assets, String>>;
 struct Column {
     name: String,
     choice: KernelChoice,
+    /// What it is made from, as the plan has it.
+    planned: String,
     /// Which build it is; why it is not to be had.
-    build: OnceLock<Result<String, String>>,
+    build: OnceLock<Result<Build, String>>,
     /// One for each scenario.
     cells: Vec<CellAssets>,
+}
+
+/// A kernel when it was obtained first.
+struct Build {
+    content: String,
+    files: BootFiles,
+}
+
+impl Column {
+    /// Why it is no longer what the runs of before were made with.
+    fn rebuilt(&self, file: &str) -> String {
+        let place = match &self.choice {
+            KernelChoice::Named(_) => self.name.clone(),
+            KernelChoice::Own(own) => own.image.display().to_string(),
+            KernelChoice::Tree(tree) => tree.dir.display().to_string(),
+        };
+        format!(
+            "{place} was built anew or replaced since the campaign began ({file} is another one): \
+             the same command makes the runs of this kernel with it"
+        )
+    }
 }
 
 impl<'a> Guests<'a> {
@@ -82,13 +107,15 @@ impl<'a> Guests<'a> {
             Ok(Column {
                 name: planned.name.clone(),
                 choice: planned.choice.clone(),
+                planned: planned.content.clone(),
                 build: OnceLock::new(),
                 cells: scenarios.iter().map(|_| OnceLock::new()).collect(),
             })
         };
         let kernels = plan.kernels.iter().map(column).collect::<Result<Vec<_>, Failure>>()?;
-        let program = fs::read(server_exe).map_err(Failure::file("read", server_exe))?;
-        let device = hexadecimal(&Sha256::digest(&program)).chars().take(DIGEST_DIGITS).collect();
+        let program = Program::at(server_exe)?;
+        let content = fs::read(server_exe).map_err(Failure::file("read", server_exe))?;
+        let device = hexadecimal(&Sha256::digest(&content)).chars().take(DIGEST_DIGITS).collect();
         Ok(Self {
             server_exe,
             overrides,
@@ -99,6 +126,7 @@ impl<'a> Guests<'a> {
             scenarios,
             kernels,
             obtaining: Mutex::new(()),
+            program,
             device,
             machine: machine::describe(),
             _keeper: keeper,
@@ -116,6 +144,11 @@ impl<'a> Guests<'a> {
     /// The machine, in one line.
     pub(crate) fn machine(&self) -> &str {
         &self.machine
+    }
+
+    /// The `sdmorph` that is the device, by the first digits of its SHA-256.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
     }
 
     fn place(&self, run: &PlannedRun) -> Option<(&Column, &CellAssets, &Ready)> {
@@ -138,28 +171,46 @@ impl<'a> Guests<'a> {
 
     /// The kernel, with the modules of all scenarios: what is fetched for one cell is then there for the others. A module
     /// that it lacks costs only the cells that want it.
-    fn obtain_kernel(&self, choice: &KernelChoice) -> Result<String, String> {
+    fn obtain_kernel(&self, column: &Column) -> Result<Build, String> {
         let mut all = Needs::default();
         for (_, ready) in &self.scenarios {
             all.modules.extend(ready.scenario.guest.needs().modules);
         }
+        let choice = &column.choice;
         let assets = self.obtain(choice, all).or_else(|error| match error.kind() {
             ErrorKind::Unusable => self.obtain(choice, Needs::default()),
             _ => Err(error),
         });
         let assets = assets.map_err(|error| error.to_string())?;
         let kernel = assets.kernels.first().ok_or("no kernel was obtained")?;
-        Ok(kernel.content.clone())
+        let files = BootFiles::of(&kernel.kernel).map_err(|error| error.to_string())?;
+        // It may be hours since the plan was made.
+        if let (KernelChoice::Own(own), true) = (choice, files.image() != column.planned) {
+            return Err(column.rebuilt(&own.image.display().to_string()));
+        }
+        Ok(Build { content: kernel.content.clone(), files })
+    }
+
+    /// What a cell's guests need, with the kernel that the column began with.
+    fn obtain_cell(&self, column: &Column, build: &Build, needs: Needs) -> Result<Assets, String> {
+        let assets = self.obtain(&column.choice, needs).map_err(|error| error.to_string())?;
+        for kernel in &assets.kernels {
+            let files = BootFiles::of(&kernel.kernel).map_err(|error| error.to_string())?;
+            if let Some(file) = build.files.changed(&files) {
+                return Err(column.rebuilt(file));
+            }
+        }
+        Ok(assets)
     }
 }
 
 impl Runner for Guests<'_> {
     fn prepare(&self, run: &PlannedRun) -> Result<Surroundings, String> {
         let (column, cell, ready) = self.place(run).ok_or("it is not in the campaign")?;
-        let build = column.build.get_or_init(|| self.obtain_kernel(&column.choice)).clone()?;
-        let assets = cell.get_or_init(|| {
-            self.obtain(&column.choice, ready.scenario.guest.needs()).map_err(|error| error.to_string())
-        });
+        self.program.check()?;
+        let build = column.build.get_or_init(|| self.obtain_kernel(column));
+        let build = build.as_ref().map_err(String::clone)?;
+        let assets = cell.get_or_init(|| self.obtain_cell(column, build, ready.scenario.guest.needs()));
         let assets = assets.as_ref().map_err(String::clone)?;
         for kernel in &assets.kernels {
             Failure::unless_as_new(&ready.scenario, &kernel.kernel.release).map_err(|old| old.to_string())?;
@@ -169,7 +220,7 @@ impl Runner for Guests<'_> {
             Accel::Tcg => "tcg",
         };
         Ok(Surroundings {
-            kernel_build: build,
+            kernel_build: build.content.clone(),
             device: self.device.clone(),
             machine: self.machine.clone(),
             accel: accel.to_owned(),

@@ -17,7 +17,7 @@ use crate::run::claim_output;
 ///
 /// # Errors
 /// The directories are of different campaigns; a run is in two of them and differs; runs of one kernel were made with
-/// different builds of it. Nothing is copied then. Or a file cannot be read or written.
+/// different builds of it, or with different builds of sdmorph. Nothing is copied then. Or a file cannot be read or written.
 pub fn merge(shards: &[PathBuf], out: &Path, mut warn: impl FnMut(&str)) -> Result<Verdicts, Failure> {
     let _output = claim_output(out)?;
     let folder = Folder::at(out);
@@ -29,7 +29,7 @@ pub fn merge(shards: &[PathBuf], out: &Path, mut warn: impl FnMut(&str)) -> Resu
     let plan = same_plan(&sources)?;
     let mut found: BTreeMap<_, (Entry, usize)> = BTreeMap::new();
     for (index, (path, source)) in sources.iter().enumerate() {
-        for entry in source.entries(&plan, &mut warn) {
+        for entry in source.entries(&plan, None, &mut warn) {
             if let Some((known, first)) = found.get(&entry.run) {
                 let other = sources.get(*first).map_or(out, |(path, _)| path);
                 if !is_better(known, &entry, other, path)? {
@@ -50,7 +50,7 @@ pub fn merge(shards: &[PathBuf], out: &Path, mut warn: impl FnMut(&str)) -> Resu
             copy(&source.directory(run), &target)?;
         }
     }
-    let verdicts = Verdicts::of(&plan, &folder.entries(&plan, &mut warn));
+    let verdicts = Verdicts::of(&plan, &folder.entries(&plan, None, &mut warn));
     write_outputs(&Outputs::of(&verdicts)?, out)?;
     Ok(verdicts)
 }
@@ -95,16 +95,29 @@ fn is_better(known: &Entry, new: &Entry, known_in: &Path, new_in: &Path) -> Resu
     }
 }
 
+/// One name, one kernel; and one device for all.
 fn check_builds<'a>(entries: impl Iterator<Item = (&'a Entry, &'a Path)>) -> Result<(), Failure> {
-    let mut builds: BTreeMap<&str, (&str, &Path)> = BTreeMap::new();
+    let mut kernels: BTreeMap<&str, (&str, &Path)> = BTreeMap::new();
+    let mut device: Option<(&str, &Path)> = None;
     for (entry, path) in entries.filter(|(entry, _)| entry.said.outcome != Ending::Failed) {
         let build = entry.surroundings.kernel_build.as_str();
-        let (known, first) = *builds.entry(&entry.run.kernel).or_insert((build, path));
+        let (known, first) = *kernels.entry(&entry.run.kernel).or_insert((build, path));
+        let short = |build: &str| build.chars().take(12).collect::<String>();
         if known != build {
-            let short = |build: &str| build.chars().take(12).collect::<String>();
             return Err(Failure::Contradiction(format!(
                 "the kernel {} is not the same in {} and in {} (builds {} and {}): its runs cannot be put into one column",
                 entry.run.kernel,
+                first.display(),
+                path.display(),
+                short(known),
+                short(build)
+            )));
+        }
+        let build = entry.surroundings.device.as_str();
+        let (known, first) = *device.get_or_insert((build, path));
+        if known != build {
+            return Err(Failure::Contradiction(format!(
+                "the runs in {} and in {} were made by two builds of sdmorph ({} and {}): they cannot be put into one table",
                 first.display(),
                 path.display(),
                 short(known),
@@ -134,6 +147,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::Said;
     use super::super::entry::tests::entry;
     use super::super::plan::Shard;
     use super::super::plan::tests::plan;
@@ -242,6 +256,15 @@ mod tests {
         Folder::at(&paths[1]).finish(&rebuilt).unwrap();
         let message = contradiction(&paths, &out);
         assert!(message.contains("the kernel 6.1 is not the same in"), "{message}");
+        let mut judged = entry("6.1", "sd7-idle-race", 2, Ending::Clean);
+        judged.surroundings.device = "ba9876543210".to_owned();
+        Folder::at(&paths[1]).finish(&judged).unwrap();
+        let message = contradiction(&paths, &out);
+        assert!(message.contains("two builds of sdmorph (0123456789ab and ba9876543210)"), "{message}");
+        // One that was not made there says nothing of it.
+        judged.said = Said::failed("no kernel".to_owned());
+        Folder::at(&paths[1]).finish(&judged).unwrap();
+        merge(&paths, &out, |warning| panic!("{warning}")).unwrap();
     }
 
     #[test]

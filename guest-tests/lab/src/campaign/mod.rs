@@ -2,7 +2,7 @@
 //!
 //! In the order of a campaign:
 //! - [`plan`]: the list of independent runs, as a file; its shards. `kernels`: the columns.
-//! - `guests`: what a run needs and the run itself; `executor`: several at once, made again where they say nothing, after
+//! - `guests`: what a run needs and the run itself; `unchanged`: that it is the same for all runs; `executor`: several at once, made again where they say nothing, after
 //!   an interrupt gone on with. `folder`: what lies where, and what is kept. `machine`: how many at once.
 //! - [`entry`]: what is kept of a run. [`merge`]: shards joined.
 //! - [`verdicts`]: the table as a document; [`claims`]: what was said in the thread, held against it.
@@ -28,6 +28,7 @@ mod merge;
 pub mod page;
 pub mod plan;
 pub mod table;
+mod unchanged;
 pub mod verdicts;
 mod wording;
 
@@ -106,7 +107,7 @@ pub fn run(options: &Options, page: &(dyn Fn(&Path) + Sync), out: &mut dyn Write
     let folder = Folder::at(&options.out_dir);
     // From here on, a signal is noticed between two runs: what is finished is kept.
     interrupt::listen();
-    let kept = folder.entries(plan, |warning| tracing::warn!("{warning}"));
+    let kept = folder.entries(plan, Some(guests.device()), |warning| tracing::warn!("{warning}"));
     let kept: Vec<Entry> = kept.into_iter().filter(|entry| entry.said.outcome != Ending::Failed).collect();
     folder.write_plan(plan)?;
     let is_left = |run: &PlannedRun| !kept.iter().any(|entry| entry.run == *run);

@@ -404,6 +404,34 @@ fn a_task_that_hangs_where_the_scenario_says_is_a_hang_if_the_device_saw_nothing
 }
 
 #[test]
+fn a_task_that_is_blocked_on_a_host_without_time_is_no_hang() {
+    let reason = |log: &str, record: &str| {
+        let verdict = judge_of("idle-resumes", Variant::OnTrial, log, record, |_| ());
+        assert_eq!(verdict.outcome, Outcome::Inconclusive);
+        verdict.reason.unwrap()
+    };
+    // The guest says nothing of its own any more.
+    let (head, _) = HANG.split_once("<14>[    7.302756] sdmorph-ktap: ok 6").unwrap();
+    let silent = reason(head, HANG_RECORD);
+    assert!(silent.contains("reported no result after it"), "{silent}");
+    assert!(silent.ends_with("(INFO: task kworker/1:0:19 blocked for more than 1 seconds.)"), "{silent}");
+    // The idle callback goes on, slowly: 1.3 s after the link's fall, which is at 5.068 for the guest.
+    let at = |t_ns: u64| {
+        let read = "{\"absent\":true,\"dir\":\"read\",\"fn\":\"vmd\",\"kind\":\"access\",\"offset\":\"0xfc000010\",\
+                    \"size\":4,\"space\":\"bar2\",\"value\":\"0xffffffff\"";
+        format!("{HANG_RECORD}{read},\"t_ns\":{t_ns}}}\n")
+    };
+    let slow = reason(HANG, &at(8_022_297_729 + 1_300_000_000));
+    assert!(slow.contains("still at work at the device in the slot, 307 ms into the second half"), "{slow}");
+    // What it did before it came to wait says nothing against it.
+    let verdict = judge_of("idle-resumes", Variant::OnTrial, HANG, &at(8_022_297_729 + 900_000_000), |_| ());
+    assert_eq!((verdict.outcome, verdict.reason), (Outcome::Hang, None));
+    // Where nothing is known of the clocks, nothing is known of the time.
+    let unknown = reason(&without(HANG, "Link Down"), HANG_RECORD);
+    assert!(unknown.contains("by the guest's clock"), "{unknown}");
+}
+
+#[test]
 fn a_task_that_hangs_elsewhere_or_is_not_asked_for_is_no_hang() {
     let reason = |change: &dyn Fn(&mut Scenario), log: &str| {
         let verdict = judge_of("idle-resumes", Variant::OnTrial, log, HANG_RECORD, change);

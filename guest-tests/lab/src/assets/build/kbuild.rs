@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::assets::error::{Error, Result, says_full};
 use crate::assets::progress::Progress;
+use crate::assets::store::held_by;
 use crate::interrupt;
 
 /// Runs `$@` between the making of a marker (`$0`) and its removal. It outlives a Ctrl-C, which is make's to obey: make
@@ -43,6 +44,38 @@ fn remove_since(dir: &Path, marker: &Path, since: SystemTime) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes objects if some of them are newer than what is written now: the clock has been set back since. What is changed
+/// from now on would look older than they are, and make would keep them.
+pub(super) fn forget_future(objects: &Path, progress: Progress) -> Result<()> {
+    let Some(parent) = objects.parent().filter(|_| objects.is_dir()) else { return Ok(()) };
+    // The clock of the file system, which may be another machine's.
+    let now = tempfile::tempfile_in(parent).and_then(|file| file.metadata()?.modified());
+    let now = now.map_err(Error::io("create a file in", parent))?;
+    if !has_newer(objects, now)? {
+        return Ok(());
+    }
+    let shown = objects.display();
+    progress
+        .say(&format!("the clock has been set back since {shown} was built: all of it is compiled again"));
+    fs::remove_dir_all(objects).map_err(Error::io("remove", objects))
+}
+
+fn has_newer(dir: &Path, now: SystemTime) -> Result<bool> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let metadata = fs::symlink_metadata(&path).map_err(Error::io("read", &path))?;
+        let is_newer = if metadata.is_dir() {
+            has_newer(&path, now)?
+        } else {
+            metadata.modified().map_err(Error::io("read", &path))? > now
+        };
+        if is_newer {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// `-jN`: as many jobs as there are processors.
@@ -82,7 +115,7 @@ impl Make<'_> {
         let mut stderr = tempfile::tempfile().map_err(Error::io("create", temporary))?;
         let copy = stderr.try_clone().map_err(Error::io("share", temporary))?;
         let stdin = match self.lock {
-            Some(lock) => Stdio::from(lock.try_clone().map_err(Error::io("share", Path::new("a lock")))?),
+            Some(lock) => held_by(lock)?,
             None => Stdio::null(),
         };
         let program = command.get_program().to_string_lossy().into_owned();
@@ -238,7 +271,8 @@ mod tests {
         let path = dir.path().join("lock");
         let lock = crate::assets::store::lock_file(&path, Progress::Silent).unwrap();
         // It cannot be had by whoever opens the file; make's standard input has it already.
-        let script = format!("exec 3<'{}'; ! flock --nonblock 3 && flock --nonblock 0", path.display());
+        let path = path.display();
+        let script = format!("exec 3<'{path}'; ! flock --nonblock 3 && [ /dev/stdin -ef '{path}' ]");
         let make = Make { lock: Some(&lock), ..make("k") };
         make.run(shell(&script)).unwrap();
     }

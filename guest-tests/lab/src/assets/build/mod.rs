@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-pub(super) use own::obtain as obtain_own_tree;
+pub(super) use own::{lock as lock_own_tree, obtain as obtain_own_tree};
 use tree::{BuildTree, archive};
 
 use super::Fetcher;
@@ -59,12 +59,20 @@ impl Built {
         if let Some(asset) = store.version(&key, &version, progress) {
             return Ok(Self { plan, asset, source, tools });
         }
-        let (tree, objects) = fetcher.unlocked(|store, progress| {
+        let built = fetcher.unlocked(|store, progress| {
             let tree = BuildTree::open(&source, &plan.source.package, &tools, store, progress)?;
+            // Another lab may have built it while this one waited; it has the tree until it has put it into the cache.
+            if let Some(asset) = store.version(&key, &version, progress) {
+                return Ok(Err(asset));
+            }
             let objects = tree.prepare(&plan)?;
             tree.build(&plan, &objects)?;
-            Ok((tree, objects))
+            Ok(Ok((tree, objects)))
         })?;
+        let (tree, objects) = match built {
+            Ok(built) => built,
+            Err(asset) => return Ok(Self { plan, asset, source, tools }),
+        };
         let asset = store.make(Recipe { key, version, integrity: Integrity::Hash }, |dir| {
             keep(&tree.inside(&objects), dir)
         })?;

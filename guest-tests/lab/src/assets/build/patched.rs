@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::assets::error::{Error, Result, says_full};
 use crate::assets::kernels::Text;
@@ -32,8 +32,8 @@ pub(super) struct Patched<'a> {
 }
 
 impl Patched<'_> {
-    /// Puts these patches into the tree, and no others. `work` is an empty directory; `command` starts patch(1), and sees
-    /// it as `inside`. If a patch does not apply, the tree is as before.
+    /// Puts these patches into the tree, and no others. `work` is an empty directory; `command` is patch(1), which sees it
+    /// as `inside`, with what it is to have as its standard input. If a patch does not apply, the tree is as before.
     pub(super) fn apply(
         &self,
         patches: &[Text],
@@ -143,7 +143,7 @@ fn files_of(patch: &str) -> BTreeSet<PathBuf> {
 }
 
 fn run(command: &mut Command, patch: &Text, kernel: &str, place: &Path) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+    let output = command.output().map_err(|error| {
         Error::spawn("patch", "apply a patch to a kernel's source", "install the package patch", error)
     })?;
     if output.status.success() {
@@ -192,6 +192,8 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::progress::Progress;
+    use crate::assets::store::{held_by, lock_dir};
 
     const FIRST: &str = "--- a/lib/a.c\n+++ b/lib/a.c\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n";
     const SECOND: &str = "--- a/lib/a.c\n+++ b/lib/a.c\n@@ -1,3 +1,3 @@\n one\n TWO\n-three\n+THREE\n";
@@ -210,6 +212,10 @@ mod tests {
         }
 
         fn apply(&self, patches: &[&str]) -> Result<()> {
+            self.apply_with(patches, || Ok(Command::new("patch")))
+        }
+
+        fn apply_with(&self, patches: &[&str], command: impl Fn() -> Result<Command>) -> Result<()> {
             let work = tempfile::tempdir().unwrap();
             let texts: Vec<Text> = (1..)
                 .zip(patches)
@@ -222,7 +228,7 @@ mod tests {
                 "k",
                 work.path(),
                 work.path(),
-                || Ok(Command::new("patch")),
+                command,
             )
         }
 
@@ -243,6 +249,23 @@ mod tests {
         assert_eq!((tree.read("new.c").as_deref(), tree.read("b.c")), (Some("new\n"), None));
         tree.apply(&[]).unwrap();
         assert_eq!((tree.read("new.c"), tree.read("b.c").as_deref()), (None, Some("b\n")));
+    }
+
+    #[test]
+    fn patch_holds_the_lock_that_it_is_given() {
+        let tree = Tree::new();
+        let lock = lock_dir(tree.0.path(), Progress::Silent).unwrap();
+        let path = tree.0.path().join("lock");
+        tree.apply_with(&[FIRST], || {
+            // It cannot be had by whoever opens the file; the standard input has it already.
+            let mut command = Command::new("sh");
+            command
+                .args(["-ec", r#"exec 3<"$0"; ! flock --nonblock 3; [ /dev/stdin -ef "$0" ]; patch "$@""#]);
+            command.arg(&path).stdin(held_by(&lock)?);
+            Ok(command)
+        })
+        .unwrap();
+        assert_eq!(tree.read("a.c").unwrap(), "one\nTWO\nthree\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! builds/SOURCE_VERSION_HASH/    of one version of the source, and one of the compiler (HASH)
-//!   lock                         held while it is used, by make, too
+//!   lock                         held while it is used, by make, patch(1) and tar, too
 //!   root/                        compiler and tools, as links into the cache
 //!   root/source/                 the source, with the patches of the kernel that was built last
 //!   root/objects/CONFIG/         objects of one configuration; `.making` is there while make runs
@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::config::Wanted;
-use super::kbuild::{Counts, MARKED, Make, jobs, mend};
+use super::kbuild::{Counts, MARKED, Make, forget_future, jobs, mend};
 use super::patched::Patched;
 use crate::assets::error::{Error, Result};
 use crate::assets::kernels::{Plan, Text};
 use crate::assets::progress::Progress;
-use crate::assets::store::{Asset, Store, create_dir, lock_file, sha256_hex};
+use crate::assets::store::{Asset, Store, create_dir, held_by, lock_dir, remove_unless_held, sha256_hex};
 use crate::assets::toolchain::{command_inside, complete_root, empty_dir, link_tree};
 
 /// Free space without which nothing is begun: what the source takes, and its objects.
@@ -31,9 +31,12 @@ const OBJECTS_BYTES: u64 = 400_000_000;
 /// Inside the root.
 const SOURCE: &str = "source";
 const BUILD: &str = "build";
+const OBJECTS: &str = "objects";
 /// In the directory of a configuration's objects.
 const MARKER: &str = ".making";
 const CONFIGURED: &str = ".configured";
+/// What the name of a tree that is being removed has after the package's.
+const OLD: &str = "old-";
 
 /// One such directory, locked.
 pub(super) struct BuildTree {
@@ -55,15 +58,24 @@ impl BuildTree {
         let hash: String = tools.manifest.version.chars().take(8).collect();
         let name = format!("{package}_{}_{hash}", source.manifest.version);
         let dir = builds.join(&name);
-        create_dir(&dir)?;
-        let lock = lock_file(&dir.join("lock"), progress)?;
+        let lock = lock_dir(&dir, progress)?;
         remove_older(&builds, package, &name);
         let tree = Self { dir, lock, progress };
+        tree.forget_future()?;
         let root = tree.root();
         if !root.join(SOURCE).is_dir() {
             tree.lay_out(source, package, tools)?;
         }
         Ok(tree)
+    }
+
+    /// Before a file of the source is replaced, for all configurations: what is changed for one of them is newer than what
+    /// has been built of the others.
+    fn forget_future(&self) -> Result<()> {
+        for entry in fs::read_dir(self.inside(OBJECTS)).into_iter().flatten().flatten() {
+            forget_future(&entry.path(), self.progress)?;
+        }
+        Ok(())
     }
 
     /// The source is renamed into its place last: where it is, all is.
@@ -113,7 +125,7 @@ impl BuildTree {
         let wanted = Wanted::merge(&plan.configs)?;
         let text = wanted.text();
         let hash: String = sha256_hex(text.as_bytes()).chars().take(12).collect();
-        let inside = format!("/objects/{hash}");
+        let inside = format!("/{OBJECTS}/{hash}");
         let objects = self.inside(&inside);
         create_dir(&objects)?;
         mend(&objects, &objects.join(MARKER))?;
@@ -181,8 +193,11 @@ impl BuildTree {
         Make { what, kernel, counts, lock, place: &self.dir, progress }.run(command)
     }
 
+    /// Holds the lock as long as it runs: this process may be killed, and it may not.
     fn command(&self, program: &str) -> Result<Command> {
-        command_inside(&self.root(), program)
+        let mut command = command_inside(&self.root(), program)?;
+        command.stdin(held_by(&self.lock)?);
+        Ok(command)
     }
 
     /// The root.
@@ -227,14 +242,14 @@ fn changes_kconfig(patch: &Text) -> bool {
     patch.text.lines().any(|line| line.starts_with("+++ ") && line.contains("/Kconfig"))
 }
 
-/// Removes the trees of other versions of the source, or of the tools: nobody will use them again.
+/// Removes the trees of other versions of the source, or of the tools: nobody will use them again, unless somebody does.
 fn remove_older(builds: &Path, package: &str, name: &str) {
     let prefix = format!("{package}_");
     for entry in fs::read_dir(builds).into_iter().flatten().flatten() {
         let other = entry.file_name().to_string_lossy().into_owned();
         if other.starts_with(&prefix) && other != name {
-            // What cannot be removed only takes space.
-            let _ = fs::remove_dir_all(entry.path());
+            // If it cannot be removed whole, the next one goes on, by this name.
+            remove_unless_held(&entry.path(), &builds.join(format!("{prefix}{OLD}{other}")));
         }
     }
 }
@@ -250,9 +265,37 @@ mod tests {
         for name in names {
             fs::create_dir_all(dir.path().join(name).join("root")).unwrap();
         }
-        remove_older(dir.path(), "linux-source-6.1", "linux-source-6.1_2_a");
+        let used = dir.path().join("linux-source-6.1_0_a");
+        let held = lock_dir(&used, Progress::Silent).unwrap();
+        let clean = || remove_older(dir.path(), "linux-source-6.1", "linux-source-6.1_2_a");
+        clean();
         let there = names.map(|name| dir.path().join(name).exists());
         assert_eq!(there, [false, true, true, true]);
+        assert!(used.exists(), "another lab is at work in it");
+        // Closing it is not enough: another test's process may have a copy until it is another program.
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::Unlock).unwrap();
+        clean();
+        assert!(!used.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn objects_of_before_the_clock_was_set_back_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_dir(dir.path(), Progress::Silent).unwrap();
+        let tree = BuildTree { dir: dir.path().to_owned(), lock, progress: Progress::Silent };
+        tree.forget_future().unwrap();
+        let object = |config: &str| tree.inside(&format!("/{OBJECTS}/{config}/lib/a.o"));
+        for config in ["one", "two"] {
+            fs::create_dir_all(object(config).parent().unwrap()).unwrap();
+            fs::write(object(config), "").unwrap();
+        }
+        tree.forget_future().unwrap();
+        assert!(object("one").exists() && object("two").exists());
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        File::options().write(true).open(object("one")).unwrap().set_modified(later).unwrap();
+        tree.forget_future().unwrap();
+        assert!(!tree.inside("/objects/one").exists() && object("two").exists());
     }
 
     #[test]
