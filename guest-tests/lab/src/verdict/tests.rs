@@ -241,6 +241,16 @@ fn a_fault_before_link_down_is_not_the_fault() {
 }
 
 #[test]
+fn a_slot_that_was_emptied_before_its_link_fell_logs_no_link_down() {
+    let disagreements = |log: &str| judge(Variant::WithFix, log, CLEAN_RECORD).disagreements;
+    let silent = without(CLEAN, "Link Down");
+    assert_eq!(disagreements(&silent), ["the device's link went down, and the guest did not log it"]);
+    let emptied = CLEAN.replace("Slot(8): Link Down", "Slot(8): Card not present");
+    assert_ne!(emptied, CLEAN);
+    assert_eq!(disagreements(&emptied), Vec::<String>::new());
+}
+
+#[test]
 fn a_fix_that_was_not_skipped_or_skipped_wrongly_is_inconclusive() {
     let left_in = reason(Variant::WithoutFix, CLEAN, CLEAN_RECORD);
     assert!(left_in.contains("the fix was not skipped"), "{left_in}");
