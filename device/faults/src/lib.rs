@@ -58,7 +58,7 @@ pub use error::RuleError;
 pub use function::{DmaAction, InterruptAction, InterruptFault, NvmeAction, NvmeFault};
 pub use latency::{MAX_LATENCY, ReadLatency};
 pub use nearest::Nearest;
-pub use parse::{disturbance as parse_disturbance, trace_from_text};
+pub use parse::{MAX_ACTIONS, disturbance as parse_disturbance, trace_from_text};
 pub use read_data::{ReadAnswer, ReadData, ReadTarget};
 pub use registry::{RegisterInfo, Registry};
 pub use rule::{

@@ -63,7 +63,7 @@ const STUCK_KEYS: &[&str] = &["register", "function", "mask", "clear"];
 const WIRE_KINDS: &[&str] = &["delay", "drop", "error", "close", "truncate"];
 
 /// Most actions of one rule. More would be several rules.
-const MAX_ACTIONS: usize = 16;
+pub const MAX_ACTIONS: usize = 16;
 
 /// Reads a rule.
 pub(crate) fn rule(value: &Value) -> Result<Rule, RuleError> {

@@ -27,7 +27,7 @@ pub use device::{Aspm, Device, Slot, VendorSettings};
 pub use reading::ScenarioError;
 pub use shipped::{SHIPPED, SHIPPED_TESTS};
 pub use since::Since;
-pub use trace_files::read_traces;
+pub use trace_files::TraceFiles;
 
 /// What a card's size is a multiple of.
 const BLOCK_BYTES: u64 = 512;

@@ -7,8 +7,8 @@ use sdmorph_control::{
     CardCorruptArgs, CardInsertArgs, CommandError, EventSender, InjectArgs, JsonObject, RecordDumpArgs,
     RecordStartArgs, RuleAdded, ScenarioLoadArgs,
 };
-use sdmorph_lab::scenario::read_traces;
-use sdmorph_machine::faults::{Rule, RuleError, parse_disturbance};
+use sdmorph_lab::scenario::TraceFiles;
+use sdmorph_machine::faults::{MAX_RULES, Rule, RuleError, parse_disturbance};
 use sdmorph_machine::record::Recorded;
 use sdmorph_machine::{InsertError, Record};
 use sdmorph_transport::Shared;
@@ -45,14 +45,14 @@ impl Handler {
         Self { shared, events, images, recordings, next: Mutex::new(0) }
     }
 
-    /// Reads a rule, with what is in the files that it names.
-    fn read_rule(&self, mut rule: Value) -> Result<Rule, RuleError> {
-        self.read_traces(&mut rule)?;
+    /// Reads a rule, with what is in the files that it names. `files` are those of the message.
+    fn read_rule(&self, mut rule: Value, files: &mut TraceFiles) -> Result<Rule, RuleError> {
+        self.read_traces(&mut rule, files)?;
         Rule::from_json(&rule)
     }
 
-    fn read_traces(&self, rule: &mut Value) -> Result<(), RuleError> {
-        read_traces(rule, |file| cards::find_file(file, self.images.as_deref()))
+    fn read_traces(&self, rule: &mut Value, files: &mut TraceFiles) -> Result<(), RuleError> {
+        files.read_into(rule, |file| cards::find_file(file, self.images.as_deref()))
     }
 
     /// Tells clients of the events and rule hits that came since the last time.
@@ -148,7 +148,7 @@ impl sdmorph_control::Handler for Handler {
         let InjectArgs { r#do: actions, name } = injection;
         let name = name.unwrap_or_else(|| INJECTED.to_owned());
         let mut rule = json!({ "name": name, "do": actions });
-        self.read_traces(&mut rule).map_err(bad_rule)?;
+        self.read_traces(&mut rule, &mut TraceFiles::default()).map_err(bad_rule)?;
         let actions = rule.get_mut("do").map(Value::take).unwrap_or_default();
         self.shared.with_machine(|machine, now| machine.inject(now, &name, &actions)).map_err(bad_rule)?;
         self.forward_notices();
@@ -163,7 +163,7 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn rule_add(&self, rule: JsonObject) -> Result<RuleAdded, CommandError> {
-        let rule = self.read_rule(Value::Object(rule)).map_err(bad_rule)?;
+        let rule = self.read_rule(Value::Object(rule), &mut TraceFiles::default()).map_err(bad_rule)?;
         let name = rule.name.as_str().to_owned();
         self.shared.with_machine(|machine, now| machine.rule_add(now, rule)).map_err(bad_rule)?;
         Ok(RuleAdded { name })
@@ -179,10 +179,15 @@ impl sdmorph_control::Handler for Handler {
     }
 
     fn scenario_load(&self, scenario: ScenarioLoadArgs) -> Result<(), CommandError> {
+        // Before the files of so many are read.
+        if scenario.rules.len() > MAX_RULES {
+            return Err(bad_rule(RuleError::TooMany { limit: MAX_RULES }));
+        }
+        let mut files = TraceFiles::default();
         let rules = scenario
             .rules
             .into_iter()
-            .map(|rule| self.read_rule(Value::Object(rule)))
+            .map(|rule| self.read_rule(Value::Object(rule), &mut files))
             .collect::<Result<Vec<_>, _>>()
             .map_err(bad_rule)?;
         let ScenarioLoadArgs { name, replace, .. } = scenario;

@@ -1,6 +1,7 @@
 //! `sdmorph ctl` against a live server, and without one.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -133,6 +134,23 @@ fn trace_of_latencies_is_read_by_the_server_from_its_directory_only() {
     let rules = json!([{ "name": "slow", "on": { "start": true }, "do": [{ "read-latency": { "trace-file": "/" } }] }]);
     let load = server.ctl(&["scenario-load", "name=s", &format!("rules={rules}")]);
     load.fails_with(1, &["do[0].read-latency.trace-file: / is not in"]);
+    // What is refused for its length has no file read.
+    let actions = json!(vec![json!({ "read-latency": { "trace-file": "none" } }); 1000]);
+    let inject = server.ctl(&["inject", &format!("do={actions}")]);
+    inject.fails_with(1, &["rule \"injected\": do: 1000 actions are above the limit of 16 a rule"]);
+    let rule = json!({ "name": "slow", "on": { "start": true }, "do": actions });
+    let rule = server.ctl(&["rule-add", &format!("rule={rule}")]);
+    rule.fails_with(1, &["rule \"slow\": do: 1000 actions are above the limit of 16 a rule"]);
+    let rule = json!({ "do": { "read-latency": { "trace-file": "none" } } });
+    let rules = json!(vec![rule; 4097]);
+    let load = json!({ "execute": "scenario-load", "arguments": { "name": "s", "rules": rules } });
+    let mut control = BufReader::new(UnixStream::connect(server.control()).unwrap());
+    write!(control.get_mut(), "{}\n{load}\n", json!({ "execute": "qmp_capabilities" })).unwrap();
+    // The greeting, and the replies.
+    let mut replies =
+        control.lines().take(3).map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let refused = replies.find_map(|reply| Some(reply["error"]["desc"].as_str()?.to_owned()));
+    assert_eq!(refused.unwrap(), "there are too many rules; the limit is 4096");
 }
 
 #[test]

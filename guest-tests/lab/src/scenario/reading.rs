@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sdmorph_faults::{MAX_RULES, RuleError};
+
 use super::{
-    BLOCK_BYTES, Check, Criteria, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, VendorSettings,
-    read_traces,
+    BLOCK_BYTES, Check, Criteria, Expected, Guest, SHIPPED, SHIPPED_TESTS, Scenario, Source, TraceFiles,
+    VendorSettings,
 };
 use crate::assets::{guest_module, tools};
 use crate::image::ImageFormat;
@@ -282,8 +284,14 @@ impl Scenario {
     /// The rules as the device takes them: in JSON, with what is in the files that they name, otherwise unchanged.
     ///
     /// # Errors
-    /// When a rule holds something that JSON has no word for, or a file is not what its rule needs.
+    /// When a rule holds something that JSON has no word for, a file is not what its rule needs, or there are more rules
+    /// than [`MAX_RULES`]: then no file is read.
     pub fn rules_json(&self) -> Result<Vec<serde_json::Value>, ScenarioError> {
+        if self.rules.len() > MAX_RULES {
+            let refused = RuleError::TooMany { limit: MAX_RULES };
+            return Err(self.wrong_rule(MAX_RULES, "", refused.to_string()));
+        }
+        let mut files = TraceFiles::default();
         let find = |name: &str| {
             let directory = self.source.directory.as_ref();
             let found = directory.map(|directory| directory.join(name));
@@ -292,7 +300,7 @@ impl Scenario {
         let one = |(number, rule): (usize, &toml::Table)| {
             let mut rule =
                 serde_json::to_value(rule).map_err(|error| self.wrong_rule(number, "", error.to_string()))?;
-            let read = read_traces(&mut rule, find);
+            let read = files.read_into(&mut rule, find);
             read.map_err(|error| self.wrong_rule(number, error.place(), error.to_string()))?;
             Ok(rule)
         };
@@ -461,6 +469,12 @@ mod tests {
         let line = text.lines().position(|line| line.contains("trace-file")).unwrap() + 1;
         assert!(error.starts_with(&format!("{}:{line}:", file.display())), "{error}");
         assert!(error.contains("board.txt:2: \"90\" is not a duration"), "{error}");
+
+        let more = "[[rule]]\nname = \"none\"\ndo = { read-latency = { trace-file = \"none.txt\" } }\n";
+        let many = format!("{text}\n{}", more.repeat(MAX_RULES));
+        let error =
+            Scenario::parse("slow", "slow.toml", &many).unwrap().rules_json().unwrap_err().to_string();
+        assert!(error.ends_with("there are too many rules; the limit is 4096"), "{error}");
 
         let error =
             Scenario::parse("slow", "slow.toml", &text).unwrap().rules_json().unwrap_err().to_string();

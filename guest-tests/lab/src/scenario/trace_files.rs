@@ -3,62 +3,90 @@
 //! The device's rules know no files. Whoever takes a rule from a person reads the file first: `trace-file` becomes
 //! `trace-ns`.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use sdmorph_faults::{RuleError, RuleName, trace_from_text};
+use sdmorph_faults::{MAX_ACTIONS, RuleError, RuleName, trace_from_text};
 use serde_json::Value;
 
 /// Most bytes of a file: comments have room beside all latencies that a trace may have.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Reads the files that the actions of a rule, in its JSON form, name. `find` says where the file of a name is.
-///
-/// # Errors
-/// [`RuleError::Malformed`]: the place in the rule, then the file, the line and what is wrong there.
-pub fn read_traces(
-    rule: &mut Value,
-    find: impl Fn(&str) -> Result<PathBuf, String>,
-) -> Result<(), RuleError> {
-    let name = rule.get("name").and_then(Value::as_str).filter(|name| RuleName::new(name).is_ok());
-    let name = name.map(str::to_owned);
-    let wrong = |message| RuleError::Malformed { rule: name.clone(), message };
-    match rule.get_mut("do") {
-        Some(Value::Array(actions)) => {
-            let mut actions = actions.iter_mut().enumerate();
-            actions.try_for_each(|(index, action)| read_trace(&format!("do[{index}]"), action, &find))
+/// The files of the rules of a message or a scenario: each is read once.
+#[derive(Debug, Default)]
+pub struct TraceFiles {
+    /// Latencies in nanoseconds, by the file's path.
+    read: BTreeMap<PathBuf, Vec<u64>>,
+}
+
+impl TraceFiles {
+    /// Reads the files that the actions of a rule, in its JSON form, name. `find` says where the file of a name is.
+    /// A rule with more than [`MAX_ACTIONS`] stays as it is: it will be refused for that.
+    ///
+    /// # Errors
+    /// [`RuleError::Malformed`]: the place in the rule, then the file, the line and what is wrong there.
+    pub fn read_into(
+        &mut self,
+        rule: &mut Value,
+        find: impl Fn(&str) -> Result<PathBuf, String>,
+    ) -> Result<(), RuleError> {
+        let name = rule.get("name").and_then(Value::as_str).filter(|name| RuleName::new(name).is_ok());
+        let name = name.map(str::to_owned);
+        let wrong = |message| RuleError::Malformed { rule: name.clone(), message };
+        match rule.get_mut("do") {
+            Some(Value::Array(actions)) if actions.len() > MAX_ACTIONS => Ok(()),
+            Some(Value::Array(actions)) => {
+                let mut actions = actions.iter_mut().enumerate();
+                actions.try_for_each(|(index, action)| self.read_one(&format!("do[{index}]"), action, &find))
+            }
+            Some(action) => self.read_one("do", action, &find),
+            None => Ok(()),
         }
-        Some(action) => read_trace("do", action, &find),
-        None => Ok(()),
+        .map_err(wrong)
     }
-    .map_err(wrong)
+
+    /// The same of one action. What else is wrong with it, the device will say.
+    fn read_one(
+        &mut self,
+        place: &str,
+        action: &mut Value,
+        find: impl Fn(&str) -> Result<PathBuf, String>,
+    ) -> Result<(), String> {
+        let latency =
+            action.get_mut("read-latency").and_then(Value::as_object_mut).filter(|keys| keys.len() == 1);
+        let Some(latency) = latency else { return Ok(()) };
+        let Some(named) = latency.get("trace-file") else { return Ok(()) };
+        let place = format!("{place}.read-latency.trace-file");
+        let named =
+            named.as_str().ok_or_else(|| format!("{place}: the name of a file is needed, not {named}"))?;
+        let trace = find(named)
+            .and_then(|path| self.trace_of(path))
+            .map_err(|message| format!("{place}: {message}"))?;
+        latency.clear();
+        latency.insert("trace-ns".to_owned(), trace);
+        Ok(())
+    }
+
+    /// A file's latencies as `trace-ns` has them.
+    fn trace_of(&mut self, path: PathBuf) -> Result<Value, String> {
+        let trace = match self.read.entry(path) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let trace = read_file(new.key())?;
+                new.insert(trace)
+            }
+        };
+        Ok(trace.as_slice().into())
+    }
 }
 
-/// The same of one action. What else is wrong with it, the device will say.
-fn read_trace(
-    place: &str,
-    action: &mut Value,
-    find: impl Fn(&str) -> Result<PathBuf, String>,
-) -> Result<(), String> {
-    let latency =
-        action.get_mut("read-latency").and_then(Value::as_object_mut).filter(|keys| keys.len() == 1);
-    let Some(latency) = latency else { return Ok(()) };
-    let Some(named) = latency.get("trace-file") else { return Ok(()) };
-    let place = format!("{place}.read-latency.trace-file");
-    let named =
-        named.as_str().ok_or_else(|| format!("{place}: the name of a file is needed, not {named}"))?;
-    let trace =
-        find(named).and_then(|path| trace_of(&path)).map_err(|message| format!("{place}: {message}"))?;
-    latency.clear();
-    latency.insert("trace-ns".to_owned(), trace);
-    Ok(())
-}
-
-/// A file's latencies as `trace-ns` has them.
-fn trace_of(path: &Path) -> Result<Value, String> {
+/// A file's latencies, in nanoseconds.
+fn read_file(path: &Path) -> Result<Vec<u64>, String> {
     let file_name = path.display().to_string();
     let cannot_read = |error: std::io::Error| format!("cannot read {file_name}: {error}");
     // O_NONBLOCK: to open a pipe would wait for somebody at its other end.
@@ -74,8 +102,7 @@ fn trace_of(path: &Path) -> Result<Value, String> {
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("{file_name} is not text in UTF-8"))?;
     // None is longer than 4 s.
-    let nanoseconds = trace_from_text(&file_name, &text)?.into_iter().map(|time| time.as_nanos() as u64);
-    Ok(nanoseconds.collect())
+    Ok(trace_from_text(&file_name, &text)?.into_iter().map(|time| time.as_nanos() as u64).collect())
 }
 
 #[cfg(test)]
@@ -86,7 +113,7 @@ mod tests {
 
     fn read(rule: &Value, directory: &Path) -> Result<Value, String> {
         let mut rule = rule.clone();
-        let found = read_traces(&mut rule, |name| Ok(directory.join(name)));
+        let found = TraceFiles::default().read_into(&mut rule, |name| Ok(directory.join(name)));
         found.map(|()| rule).map_err(|error| error.to_string())
     }
 
@@ -101,6 +128,31 @@ mod tests {
         assert_eq!(read(&rule(named.clone()), directory.path()).unwrap(), rule(there.clone()));
         let (several, read_several) = (json!([{ "link": "up" }, named]), json!([{ "link": "up" }, there]));
         assert_eq!(read(&rule(several), directory.path()).unwrap(), rule(read_several));
+    }
+
+    #[test]
+    fn file_is_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("board");
+        std::fs::write(&path, "850ns\n").unwrap();
+        let mut files = TraceFiles::default();
+        let mut rules = [(); 2].map(|()| json!({ "do": [{ "read-latency": { "trace-file": "board" } }] }));
+        for rule in &mut rules {
+            files.read_into(rule, |_| Ok(path.clone())).unwrap();
+            let _ = std::fs::remove_file(&path);
+            assert_eq!(*rule, json!({ "do": [{ "read-latency": { "trace-ns": [850] } }] }));
+        }
+    }
+
+    #[test]
+    fn rule_of_too_many_actions_has_no_file_read() {
+        let action = json!({ "read-latency": { "trace-file": "none" } });
+        let rule =
+            |count| json!({ "name": "slow", "on": { "start": true }, "do": vec![action.clone(); count] });
+        assert!(read(&rule(MAX_ACTIONS), Path::new("/nonexistent")).unwrap_err().contains("cannot read"));
+        let unread = read(&rule(20_000), Path::new("/nonexistent")).unwrap();
+        let refused = sdmorph_faults::Rule::from_json(&unread).unwrap_err().to_string();
+        assert_eq!(refused, "rule \"slow\": do: 20000 actions are above the limit of 16 a rule");
     }
 
     #[test]
