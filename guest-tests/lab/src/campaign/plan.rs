@@ -459,6 +459,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_scenario_without_a_trace_file_has_its_rules_in_its_text_only() {
+        for (name, _) in crate::scenario::SHIPPED {
+            let scenario = Scenario::load(name).unwrap();
+            let parts = parts(&scenario, &scenario.test_files(None).unwrap()).unwrap();
+            assert!(parts.iter().all(|(part, _)| part != "rules"), "{name}");
+        }
+    }
+
+    #[test]
     fn a_scenario_is_also_what_is_in_the_trace_files_of_its_rules() {
         let directory = tempfile::tempdir().unwrap();
         let (file, trace) = (directory.path().join("slow.toml"), directory.path().join("board.txt"));
