@@ -38,17 +38,19 @@ pub struct MomentTime {
     pub(crate) entry: Option<usize>,
 }
 
+/// Nanoseconds on the device's clock, the earliest and the latest; signed, since a guest time can lie before the device's
+/// start.
+type Interval = (i64, Option<i64>);
+
 /// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
 pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
     let alignment = clocks::align(&record.entries, log);
-    // Nanoseconds on the device's clock, the earliest and the latest; signed, since a guest time can lie before the
-    // device's start.
-    let on_device_clock = |guest_ns: i64| -> Option<(i64, Option<i64>)> {
+    let on_device_clock = |guest_ns: i64| -> Option<Interval> {
         let alignment = alignment.as_ref()?;
         let most = alignment.most_ns.and_then(|most| guest_ns.checked_add(most));
         Some((guest_ns.checked_add(alignment.least_ns)?, most))
     };
-    let find = |moment: &Moment| -> (Option<(i64, Option<i64>)>, ClockSource, Option<usize>) {
+    let find = |moment: &Moment| -> (Option<Interval>, ClockSource, Option<usize>) {
         let (what, last) = match (&moment.first, &moment.last) {
             (Some(what), _) => (what, false),
             (None, Some(what)) => (what, true),
