@@ -183,7 +183,9 @@ mod tests {
         image.as_file().set_len(1 << 20).unwrap();
         let woken = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&woken);
-        let waker = Arc::new(move || drop(counter.fetch_add(1, Relaxed)));
+        let waker = Arc::new(move || {
+            counter.fetch_add(1, Relaxed);
+        });
         let mut medium = sdmorph_media::open(image.path(), OpenOptions::new(waker)).unwrap();
         let write = MediaRequest::Write { first: 0, data: vec![7; 512] };
         if medium.begin(0, write).is_some() {
