@@ -27,7 +27,7 @@ pub struct Entry {
     pub t_ns: u64,
     /// `access`, `interrupt`, `command`, `event`, `rule` or `marker`.
     pub kind: String,
-    /// The function that was accessed: `vmd`, `port` or `reader`.
+    /// The function that was accessed: `vmd`, `port`, `reader` or `nvme`.
     #[serde(default, rename = "fn")]
     pub function: Option<String>,
     /// `config`, `bar0` or `internal`.
@@ -72,11 +72,11 @@ impl Entry {
             || ["read", "write"].iter().any(|dir| self.dead_access(dir).is_some())
     }
 
-    /// Whether it is an access to a BAR of the function in the slot, or to what was its BAR, and to which byte of its page.
-    fn slot_access(&self) -> Option<u64> {
+    /// Whether it is an access to a BAR of one of these functions in the slot, or to what was the BAR of one.
+    fn is_slot_access(&self, functions: &[&str]) -> bool {
         let memory = self.space.as_deref().is_some_and(|space| space.starts_with("bar"));
-        let slot = self.dead || self.absent || self.function.as_deref() == Some("reader");
-        if self.kind == "access" && memory && slot { Some(self.offset? & 0xfff) } else { None }
+        let of_one = self.function.as_deref().is_some_and(|function| functions.contains(&function));
+        self.kind == "access" && memory && (self.dead || self.absent || of_one)
     }
 
     /// Whether it is the first write of rtsx_pci's idle callback, to a BAR that was gone: through HAIMR, LED_SHINE_DISABLE
@@ -156,9 +156,10 @@ pub struct Record {
     pub entries: Vec<Entry>,
     /// How many entries there were, by kind; those that were not kept as well.
     pub kinds: BTreeMap<String, usize>,
-    /// At which bytes of its page the BAR of the function in the slot was accessed, or what was its BAR.
+    /// At which bytes of its page the reader's BAR was accessed, or what was a BAR in the slot.
     pub slot_offsets: BTreeSet<u64>,
-    /// When that was for the last time, in nanoseconds of the device's clock.
+    /// When a BAR of the reader or the drive, or what was one, was accessed for the last time, in nanoseconds of the
+    /// device's clock.
     pub last_slot_access_ns: Option<u64>,
 }
 
@@ -189,8 +190,10 @@ impl Record {
                 Some(count) => *count += 1,
                 None => drop(record.kinds.insert(entry.kind.clone(), 1)),
             }
-            if let Some(offset) = entry.slot_access() {
-                record.slot_offsets.insert(offset);
+            if entry.is_slot_access(&["reader"]) {
+                record.slot_offsets.extend(entry.offset.map(|offset| offset & 0xfff));
+            }
+            if entry.is_slot_access(&["reader", "nvme"]) {
                 record.last_slot_access_ns = record.last_slot_access_ns.max(Some(entry.t_ns));
             }
             if entry.matters() || moments::any_happened(moments, &entry) {
@@ -254,6 +257,25 @@ mod tests {
         assert_eq!(none.entries.len(), few.entries.len());
         assert_eq!(some.entries.len(), few.entries.len() + 10);
         assert_eq!((none.kinds["access"], &some.kinds), (few.kinds["access"] + 1010, &none.kinds));
+    }
+
+    #[test]
+    fn drive_s_registers_are_worked_at_in_the_slot_and_are_none_of_the_reader_s() {
+        let read = |function: &str, space: &str, offset: u64, t_ns: u64| {
+            format!(
+                "{{\"t_ns\":{t_ns},\"kind\":\"access\",\"fn\":\"{function}\",\"space\":\"{space}\",\
+                 \"dir\":\"read\",\"offset\":{offset}}}\n"
+            )
+        };
+        let reader = read("reader", "bar1", 0x10, 1);
+        let drive = read("nvme", "bar0", 0x1c, 2);
+        let others = [read("nvme", "config", 4, 3), read("vmd", "bar2", 8, 4)].concat();
+        let of = |text: &str| {
+            let record = Record::parse(text, &[]).unwrap();
+            (record.slot_offsets.into_iter().collect::<Vec<_>>(), record.last_slot_access_ns)
+        };
+        assert_eq!(of(&reader), (vec![0x10], Some(1)));
+        assert_eq!(of(&format!("{reader}{drive}{others}")), (vec![0x10], Some(2)));
     }
 
     #[test]

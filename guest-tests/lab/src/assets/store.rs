@@ -295,12 +295,20 @@ pub struct StoreLock {
 pub(crate) fn lock_dir(dir: &Path, progress: Progress) -> Result<File> {
     let path = dir.join(LOCK);
     loop {
-        create_dir(dir)?;
-        let file = lock_file(&path, progress)?;
-        if is_at(&file, &path) {
-            return Ok(file);
+        match create_dir(dir).and_then(|()| lock_file(&path, progress)) {
+            Ok(file) if is_at(&file, &path) => return Ok(file),
+            Err(error) if !was_removed(dir, &error) => return Err(error),
+            _ => {}
         }
     }
+}
+
+/// Whether a directory's lock could not be opened because somebody removed the directory after it was found or made.
+fn was_removed(dir: &Path, error: &Error) -> bool {
+    let Error::Io { source, .. } = error else { return false };
+    // `create_dir_all` says that it exists if it is gone when that looks what it is. A file in its place stays one.
+    let gone = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
+    gone && fs::symlink_metadata(dir).map_or(true, |found| found.is_dir())
 }
 
 /// Removes a directory that nobody holds; one that is held stays. `aside` is where it is put meanwhile, on the same file
@@ -469,6 +477,34 @@ mod tests {
         assert_eq!(asset.manifest.version, "2");
         assert_eq!(fs::read_to_string(asset.dir.join("sub/file")).unwrap(), "two");
         assert!(store.version("thing", "1", Progress::Silent).is_some());
+    }
+
+    #[test]
+    fn a_directory_is_locked_also_if_it_is_removed_again_and_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let (dir, aside) = (parent.path().join("tree"), parent.path().join("aside"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let failed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    if fs::rename(&dir, &aside).is_ok() {
+                        fs::remove_dir_all(&aside).unwrap();
+                    }
+                }
+            });
+            let failed = (0..5000).find_map(|_| lock_dir(&dir, Progress::Silent).err());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            failed
+        });
+        assert!(failed.is_none(), "{failed:?}");
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_directory_is_an_error() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("tree");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(lock_dir(&file, Progress::Silent), Err(Error::Io { .. })));
     }
 
     #[test]

@@ -373,6 +373,11 @@ fn parts(scenario: &Scenario, scripts: &[(String, String)]) -> Result<Vec<(Strin
     for module in &scenario.guest.kernel_modules {
         parts.push((module.clone(), guest_module_source(module)?));
     }
+    // The scenario's text has only the names of the files that were read into its rules.
+    let rules = serde_json::Value::from(scenario.rules_json()?);
+    if serde_json::to_value(&scenario.rules).is_ok_and(|written| written != rules) {
+        parts.push(("rules".to_owned(), rules.to_string()));
+    }
     Ok(parts)
 }
 
@@ -451,6 +456,26 @@ pub(crate) mod tests {
         assert_eq!(names, [&scripts[..], &["scenario", "sdmorph_race"]].concat());
         let (_, module) = parts.last().unwrap();
         assert!(module.contains("hooked_driver_idle") && module.contains("obj-m := sdmorph_race.o"));
+    }
+
+    #[test]
+    fn a_scenario_is_also_what_is_in_the_trace_files_of_its_rules() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, trace) = (directory.path().join("slow.toml"), directory.path().join("board.txt"));
+        let race = Scenario::load("sd7-idle-race").unwrap().source.text;
+        let text = race.replace("read-latency = \"500us\"", "read-latency = { trace-file = \"board.txt\" }");
+        assert_ne!(text, race);
+        std::fs::write(&file, text).unwrap();
+        let content = |latencies: &str| {
+            std::fs::write(&trace, latencies).unwrap();
+            plan_scenario(file.to_str().unwrap()).unwrap().content
+        };
+        let first = content("850ns\n");
+        assert_ne!(content("90us\n"), first);
+        assert_eq!(content("# the same\n850ns\n"), first);
+        std::fs::remove_file(&trace).unwrap();
+        let error = plan_scenario(file.to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("board.txt"), "{error}");
     }
 
     #[test]

@@ -440,6 +440,11 @@ fn a_task_that_is_blocked_on_a_host_without_time_is_no_hang() {
     };
     let slow = reason(HANG, &at(8_022_297_729 + 1_300_000_000));
     assert!(slow.contains("still at work at the device in the slot, 307 ms into the second half"), "{slow}");
+    // So does the driver of the drive, if that is what is in the slot by then.
+    let drive = at(8_022_297_729 + 1_300_000_000)
+        .replace("\"absent\":true,\"dir\":\"read\",\"fn\":\"vmd\"", "\"dir\":\"read\",\"fn\":\"nvme\"")
+        .replace("0xfc000010\",\"size\":4,\"space\":\"bar2\"", "0x1c\",\"size\":4,\"space\":\"bar0\"");
+    assert_eq!(reason(HANG, &drive), slow);
     // What it did before it came to wait says nothing against it.
     let verdict = judge_of("idle-resumes", Variant::OnTrial, HANG, &at(8_022_297_729 + 900_000_000), |_| ());
     assert_eq!((verdict.outcome, verdict.reason), (Outcome::Hang, None));
