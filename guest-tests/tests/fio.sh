@@ -103,7 +103,7 @@ fio_said() {
 	awk -F ';' -v job="$1" -v field="$2" '$1 == 3 && $3 == job { said = $field } END { print said }' /tmp/fio.terse
 }
 
-# Each job has done its share.
+# Each job has done its share, and had no error.
 # $@: the jobs
 fio_shares_done() {
 	[ -e /tmp/fio.terse ] || return 1
@@ -112,7 +112,7 @@ fio_shares_done() {
 		*-writer) job_done=$(fio_said "$job" 47) ;;
 		*) job_done=$(fio_said "$job" 6) ;;
 		esac
-		[ "${job_done:-0}" -ge "$FIO_SHARE" ] || return 1
+		[ "${job_done:-0}" -ge "$FIO_SHARE" ] && [ "$(fio_said "$job" 5)" = 0 ] || return 1
 	done
 }
 
@@ -123,7 +123,7 @@ fio_under_way() {
 
 # $@: the jobs
 fio_in_full_swing() {
-	wait_for "$FIO_SHARE KiB of each job" fio_shares_done "$@" && loads_at_work fio &&
+	wait_for "$FIO_SHARE KiB of each job, and no error" fio_shares_done "$@" && loads_at_work fio &&
 		wait_for "reads and writes under way" fio_under_way
 }
 

@@ -752,8 +752,8 @@ fn wrong_tables_are_refused_with_the_place_and_the_remedy() {
             "do.read-latency.seed: does not go with trace-file",
         ),
         (
-            act(json!({ "read-latency": { "trace-fiel": "board.txt" } })),
-            "do.read-latency: unknown key \"trace-fiel\"; did you mean \"trace-file\"?",
+            act(json!({ "read-latency": { "trace-files": "board.txt" } })),
+            "do.read-latency: unknown key \"trace-files\"; did you mean \"trace-file\"?",
         ),
         (act(json!({ "read-data": { "give": "ones" } })), "do.read-data: register or space is needed"),
         (

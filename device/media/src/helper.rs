@@ -12,7 +12,7 @@ use std::sync::Weak;
 use crate::image::Image;
 use crate::workers::Shared;
 
-/// Most bytes that wait for a helper: what is beyond that, several threads do faster.
+/// Most bytes that wait for a helper: what is more, or longer, threads of the medium do.
 const MOST_BYTES: usize = 256 << 10;
 
 thread_local! {
@@ -40,7 +40,7 @@ pub(crate) struct Errand {
 pub(crate) fn leave(errand: Errand) -> bool {
     LEFT.with_borrow_mut(|left| {
         let Some(left) = left else { return false };
-        if !left.errands.is_empty() && left.bytes + errand.bytes > MOST_BYTES {
+        if left.bytes + errand.bytes > MOST_BYTES {
             return false;
         }
         left.bytes += errand.bytes;
@@ -85,12 +85,15 @@ impl Helper {
     /// Does one of the writes that wait for this thread, and calls the medium's waker. False if none waits.
     ///
     /// May block as a file may that is written to; to be called without any lock that a waker takes. After one that took
-    /// long, the medium's own threads do the next ones.
+    /// long, the media's own threads do what waits and what comes next.
     #[allow(clippy::must_use_candidate)]
     pub fn help(&self) -> bool {
         let Some(errand) = next() else { return false };
         if let (Some(workers), Some(image)) = (errand.workers.upgrade(), errand.image.upgrade()) {
             workers.run_errand(&image, errand.tag);
+            if workers.are_slow() {
+                self.hand_over();
+            }
         }
         true
     }
@@ -206,7 +209,7 @@ mod tests {
         };
         let others = [MediaRequest::Flush, MediaRequest::Discard { first: 0, count: 8 }];
         assert_eq!(left(&mut others.into_iter()), 0);
-        // 256 KiB of them; and one that is longer, if it is the only one.
+        // 256 KiB of them, and none that is longer.
         assert_eq!(left(&mut (0..5).map(|place| write(256 * place, 256))), 2);
         assert_eq!(left(&mut (0..80).map(|place| write(8 * place, 8))), 64);
         assert_eq!(left(&mut [write(0, 2048), write(2048, 1)].into_iter()), 1);
@@ -227,6 +230,17 @@ mod tests {
         }
         medium.begin(65, write(0, 1));
         assert!(helper.help());
+    }
+
+    #[test]
+    fn after_a_write_that_took_long_nothing_waits_for_the_helper() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut medium, _woken) = medium(&dir.path().join("card.raw"), 0);
+        let helper = Helper::new();
+        (0..3).for_each(|tag| drop(medium.begin(tag, write(0, 1))));
+        medium.workers().helped(Duration::from_millis(100));
+        assert_eq!((0..).take_while(|_| helper.help()).count(), 1);
+        assert_eq!(medium.status().info().under_way, 3, "one has ended and was not taken");
     }
 
     #[test]

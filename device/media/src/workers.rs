@@ -119,7 +119,7 @@ impl Workers {
     /// Whether the thread that asks will do it: nobody is woken for it then.
     fn is_helped(&self, tag: u64, image: &Arc<Image>, work: &Work) -> bool {
         let Work::Write { data, done, .. } = work else { return false };
-        if !image.takes_help() || self.shared.not_helped.load(Relaxed) > 0 {
+        if !image.takes_help() || self.shared.are_slow() {
             // One more or less, if several threads begin at once.
             let _ = self.shared.not_helped.fetch_update(Relaxed, Relaxed, |writes| writes.checked_sub(1));
             return false;
@@ -195,6 +195,11 @@ impl Shared {
         if took > SLOW {
             self.not_helped.store(WRITES_AFTER_A_SLOW_ONE, Relaxed);
         }
+    }
+
+    /// A write has taken a helper long, a while ago.
+    pub(crate) fn are_slow(&self) -> bool {
+        self.not_helped.load(Relaxed) > 0
     }
 
     /// Wakes a worker.

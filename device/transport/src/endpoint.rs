@@ -140,7 +140,13 @@ impl Device for Endpoint {
     }
 
     fn rest(&mut self) -> bool {
-        self.shared.with_machine(Machine::rest)
+        let left = self.shared.with_machine(Machine::rest);
+        // What was due then, or in the last look, may have begun to write.
+        self.helper.help() || left
+    }
+
+    fn stay_away(&mut self) {
+        self.helper.hand_over();
     }
 
     fn disconnected(&mut self) {
@@ -157,5 +163,41 @@ impl Device for Endpoint {
             }
             OnDisconnect::Keep => tracing::info!("the device stays as the client left it"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use sdmorph_media::OpenOptions;
+    use sdmorph_pci::media::{Media, MediaRequest};
+
+    use super::*;
+
+    /// A write is begun by this thread, as by the machine in `call`. Where the file system takes it at once, it has ended.
+    fn ended_after(call: impl FnOnce(&mut Endpoint)) -> u32 {
+        let mut endpoint = Endpoint::new(Shared::new(), OnDisconnect::Reset, Latency::default());
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        let woken = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&woken);
+        let waker = Arc::new(move || {
+            counter.fetch_add(1, Relaxed);
+        });
+        let mut medium = sdmorph_media::open(image.path(), OpenOptions::new(waker)).unwrap();
+        let write = MediaRequest::Write { first: 0, data: vec![7; 512] };
+        if medium.begin(0, write).is_some() {
+            return 1;
+        }
+        call(&mut endpoint);
+        woken.load(Relaxed)
+    }
+
+    #[test]
+    fn server_does_not_sleep_over_a_write_that_this_thread_has_to_do() {
+        assert_eq!(ended_after(|endpoint| assert_eq!(endpoint.look(), Look::Work)), 1);
+        assert_eq!(ended_after(|endpoint| assert!(endpoint.rest())), 1);
     }
 }

@@ -59,6 +59,10 @@ pub trait Device {
         false
     }
 
+    /// Nobody will call for a while: the server waits before it answers, since a fault at the wire says so. What the device
+    /// has kept for [`Device::look`] is to be done by others.
+    fn stay_away(&mut self) {}
+
     /// The client has gone. Its memory and its eventfds are let go already. The specification wants the device's state
     /// to be retained; a device that shall be as new for the next client resets itself here.
     fn disconnected(&mut self) {}

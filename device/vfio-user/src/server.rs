@@ -470,6 +470,7 @@ impl Server {
                 }
             };
             if let Some(not_before) = not_before {
+                device.stay_away();
                 if let Err(ended) = self.wait_until(not_before) {
                     return ended;
                 }

@@ -78,9 +78,8 @@ impl Alignment {
         upper: impl Iterator<Item = (i64, &'static str)>,
     ) -> Option<Self> {
         let (least_ns, lower) = lower.max_by_key(|(ns, _)| *ns)?;
-        let upper = upper.min_by_key(|(ns, _)| *ns);
         // A bound that contradicts the others is of a clock that went astray, and bounds nothing.
-        let upper = upper.filter(|(most, _)| *most >= least_ns);
+        let upper = upper.filter(|(most, _)| *most >= least_ns).min_by_key(|(ns, _)| *ns);
         Some(Self {
             least_ns,
             most_ns: upper.map(|(most, _)| most),
@@ -170,7 +169,8 @@ pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
             "`pm_runtime_barrier skipped` and .remove's write of BIER",
         ),
     ];
-    // The same of what a verdict is about. Where it contradicts the rest, it is that which did not happen in this order.
+    // The same of what a verdict is about. Where it contradicts the rest, or nothing bounds it, it may be that which did not
+    // happen in this order.
     let judged = [
         (oops_line, last_read, "the last read that reached the device and the oops"),
         (removed, remove, ".remove's write of BIER and `reader removed`"),
@@ -182,7 +182,7 @@ pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
     let Some(mut found) = Alignment::between(later.into_iter().filter_map(bound), earlier()) else {
         return Alignment::between(judged, earlier());
     };
-    let fitting = judged.filter(|(ns, _)| found.most_ns.is_none_or(|most| *ns <= most));
+    let fitting = judged.filter(|(ns, _)| found.most_ns.is_some_and(|most| *ns <= most));
     if let Some((ns, why)) = fitting.max_by_key(|(ns, _)| *ns).filter(|(ns, _)| *ns > found.least_ns) {
         (found.least_ns, found.because.0) = (ns, why);
     }
@@ -246,6 +246,26 @@ mod tests {
             found.because.0.contains("DLLSC") && found.because.1.unwrap().contains("inserting"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn bound_that_contradicts_leaves_the_others_and_makes_no_room_for_what_is_judged() {
+        let rows =
+            rows(&[(1_000_000, INSERTED), (1_500_000, LINK_DOWN), (1_507_000, CLEARED), (1_520_000, REMOVE)]);
+        let text = |removed: &'static str| {
+            log(&[
+                ("2.990000", "sdmorph-test: inserting sd-express"),
+                ("3.500000", "pcieport 10000:00:1c.0: pciehp: Slot(8): Link Down"),
+                // 1 ms later than it can have been, by DLLSC's clearing.
+                ("3.514000", "sdmorph_unfix: pm_runtime_barrier skipped in pci_device_remove: count 1"),
+                (removed, "sdmorph-test: reader removed"),
+            ])
+        };
+        // It came some milliseconds after .remove, or before it: then it is not what the clocks are set by.
+        for removed in ["3.520000", "3.505000"] {
+            let found = align(&rows, &text(removed)).unwrap();
+            assert_eq!((found.least_ns, found.most_ns), (-1_993_000_000, Some(-1_990_000_000)), "{removed}");
+        }
     }
 
     #[test]

@@ -33,53 +33,60 @@ pub struct MomentTime {
     pub latest_ms: Option<f64>,
     /// Whose clock.
     pub clock: ClockSource,
+    /// Which entry of the record it is, if it is the device's: entries of one access have one time, and an order.
+    #[serde(skip)]
+    pub(crate) entry: Option<usize>,
 }
+
+/// Nanoseconds on the device's clock, the earliest and the latest; signed, since a guest time can lie before the device's
+/// start.
+type Interval = (i64, Option<i64>);
 
 /// Find the scenario's moments in a run, and which time of the device's clock, in nanoseconds, they count from.
 pub fn locate(moments: &[Moment], record: &Record, log: &Klog) -> (Vec<MomentTime>, Option<u64>) {
     let alignment = clocks::align(&record.entries, log);
-    // Nanoseconds on the device's clock, the earliest and the latest; signed, since a guest time can lie before the
-    // device's start.
-    let on_device_clock = |guest_ns: i64| -> Option<(i64, Option<i64>)> {
+    let on_device_clock = |guest_ns: i64| -> Option<Interval> {
         let alignment = alignment.as_ref()?;
         let most = alignment.most_ns.and_then(|most| guest_ns.checked_add(most));
         Some((guest_ns.checked_add(alignment.least_ns)?, most))
     };
-    let find = |moment: &Moment| -> (Option<(i64, Option<i64>)>, ClockSource) {
+    let find = |moment: &Moment| -> (Option<Interval>, ClockSource, Option<usize>) {
         let (what, last) = match (&moment.first, &moment.last) {
             (Some(what), _) => (what, false),
             (None, Some(what)) => (what, true),
-            (None, None) => return (None, ClockSource::Device),
+            (None, None) => return (None, ClockSource::Device, None),
         };
         if let Some(pattern) = &what.log {
             let mut lines = log.lines.iter().filter(|line| line.is_kernel() && matches(pattern, &line.text));
             let line = if last { lines.next_back() } else { lines.next() };
-            return (line.and_then(guest_ns).and_then(on_device_clock), ClockSource::Guest);
+            return (line.and_then(guest_ns).and_then(on_device_clock), ClockSource::Guest, None);
         }
         if let Some(name) = &what.note {
             let mut notes = log.notes.iter().filter(|note| note.what == *name);
             let note = if last { notes.next_back() } else { notes.next() };
             let noted_ns = note.and_then(|note| i64::try_from(note.time_us).ok()?.checked_mul(1000));
-            return (noted_ns.and_then(on_device_clock), ClockSource::Guest);
+            return (noted_ns.and_then(on_device_clock), ClockSource::Guest, None);
         }
         let from = match &what.after {
             Some(event) => record.entries.iter().position(|entry| entry.is_event(event)),
             None => Some(0),
         };
-        let Some(from) = from else { return (None, ClockSource::Device) };
-        let mut entries = record.entries.iter().skip(from).filter(|entry| happened(what, entry));
+        let Some(from) = from else { return (None, ClockSource::Device, None) };
+        let mut entries =
+            record.entries.iter().enumerate().skip(from).filter(|(_, entry)| happened(what, entry));
         let entry = if last { entries.next_back() } else { entries.next() };
-        let at = entry.map(clocks::device_ns);
-        (at.map(|at| (at, Some(at))), ClockSource::Device)
+        let at = entry.map(|(_, entry)| clocks::device_ns(entry));
+        (at.map(|at| (at, Some(at))), ClockSource::Device, entry.map(|(index, _)| index))
     };
     let found: Vec<_> = moments.iter().map(|moment| (moment, find(moment))).collect();
-    let zero = found.iter().find_map(|(_, (time, _))| time.map(|(earliest, _)| earliest));
+    let zero = found.iter().find_map(|(_, (time, ..))| time.map(|(earliest, _)| earliest));
     let since = |at: i64| zero.map(|zero| milliseconds(at.saturating_sub(zero)));
-    let times = found.into_iter().map(|(moment, (time, clock))| MomentTime {
+    let times = found.into_iter().map(|(moment, (time, clock, entry))| MomentTime {
         name: moment.name.clone(),
         t_ms: time.and_then(|(earliest, _)| since(earliest)),
         latest_ms: time.and_then(|(_, latest)| since(latest?)),
         clock,
+        entry,
     });
     (times.collect(), zero.and_then(|zero| u64::try_from(zero).ok()))
 }

@@ -62,6 +62,8 @@ pub(crate) struct Log {
     pub(crate) changes: Vec<(u32, u32, bool)>,
     pub(crate) dma: Vec<Result<(), DmaError>>,
     pub(crate) resets: u32,
+    /// How often it was told that the server will wait.
+    pub(crate) waits: u32,
     pub(crate) disconnects: u32,
 }
 
@@ -135,6 +137,10 @@ impl Device for TestDevice {
     fn interrupt_changed(&mut self, change: Change) {
         let Change { index, vector, deliverable } = change;
         self.log.lock().unwrap().changes.push((index, vector, deliverable));
+    }
+
+    fn stay_away(&mut self) {
+        self.log.lock().unwrap().waits += 1;
     }
 
     fn disconnected(&mut self) {

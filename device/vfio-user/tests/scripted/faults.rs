@@ -46,9 +46,11 @@ fn stop_ends_a_delay() {
     let rig = rig(&[(RESET, WireFault::Delay(Duration::from_secs(3600)))]);
     let mut client = rig.client();
     client.begin(RESET, &[]);
-    while rig.log().resets == 0 {
+    // The device has acted, and is told that nobody calls before the answer.
+    while rig.log().waits == 0 {
         std::thread::yield_now();
     }
+    assert_eq!(rig.log().resets, 1);
     rig.stop.stop();
     client.closed();
     assert_eq!(rig.visit().ended, Ended::Stopped);

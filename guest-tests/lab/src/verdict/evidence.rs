@@ -85,15 +85,16 @@ impl Evidenced<'_> {
         }
         for pair in times.windows(2) {
             if let [(before, first_ms), (after, second_ms)] = pair {
-                // Times of one clock are exact among themselves. The log's stands still between two ticks, now and then: of
-                // two equal ones it is not known which came first.
+                // Times of one clock are exact among themselves, and the record has an order. The log's clock stands still
+                // between two ticks, now and then: of two equal ones it is not known which came first.
+                let reversed = before.entry.zip(after.entry).is_some_and(|(first, second)| first >= second);
                 let latest_ms = if before.clock == after.clock {
                     *second_ms
                 } else {
                     let latest = after.latest_ms.unwrap_or(second_ms + GUEST_EARLY_MS);
                     latest + LOG_ERROR_MS + LOG_RATE * second_ms.abs()
                 };
-                if *first_ms > latest_ms {
+                if reversed || *first_ms > latest_ms {
                     let later =
                         if latest_ms > *second_ms { format!(" to {latest_ms:.1}") } else { String::new() };
                     return Err(format!(

@@ -190,11 +190,18 @@ fn a_removal_that_did_not_wait_for_the_callback_is_not_clean() {
 }
 
 #[test]
-fn of_two_equal_times_either_may_have_come_first() {
+fn equal_times_of_the_device_are_in_the_order_of_its_record() {
     // .remove's write, at the time of the callback's last read.
     let equal = CLEAN_RECORD.replace("\"t_ns\":13441727632", "\"t_ns\":13441378211");
     assert_ne!(equal, CLEAN_RECORD);
     assert_eq!(judge(Variant::WithFix, CLEAN, &equal).outcome, Outcome::Clean);
+    let (mut lines, last): (Vec<&str>, _) = (equal.lines().collect(), "\"t_ns\":13441378211");
+    let write = lines.iter().rposition(|line| line.contains(last)).unwrap();
+    let read = lines.iter().position(|line| line.contains(last)).unwrap();
+    assert!(read < write);
+    lines.swap(read, write);
+    let reason = reason(Variant::WithFix, CLEAN, &(lines.join("\n") + "\n"));
+    assert!(reason.contains("did not come before `.remove at the BAR"), "{reason}");
 }
 
 #[test]
