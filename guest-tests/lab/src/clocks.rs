@@ -78,8 +78,9 @@ impl Alignment {
         upper: impl Iterator<Item = (i64, &'static str)>,
     ) -> Option<Self> {
         let (least_ns, lower) = lower.max_by_key(|(ns, _)| *ns)?;
+        let upper = upper.min_by_key(|(ns, _)| *ns);
         // A bound that contradicts the others is of a clock that went astray, and bounds nothing.
-        let upper = upper.filter(|(most, _)| *most >= least_ns).min_by_key(|(ns, _)| *ns);
+        let upper = upper.filter(|(most, _)| *most >= least_ns);
         Some(Self {
             least_ns,
             most_ns: upper.map(|(most, _)| most),
@@ -177,9 +178,13 @@ pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
     ];
     let bound =
         |(guest, device, why): (Option<i64>, Option<i64>, &'static str)| Some((device? - guest?, why));
-    let earlier = || earlier.into_iter().filter_map(bound);
+    let later = || later.into_iter().filter_map(bound);
     let judged = judged.into_iter().filter_map(bound);
-    let Some(mut found) = Alignment::between(later.into_iter().filter_map(bound), earlier()) else {
+    // One that contradicts what came later must not hide the others.
+    let least_ns = later().map(|(ns, _)| ns).max();
+    let earlier =
+        || earlier.into_iter().filter_map(bound).filter(|(most, _)| least_ns.is_none_or(|ns| *most >= ns));
+    let Some(mut found) = Alignment::between(later(), earlier()) else {
         return Alignment::between(judged, earlier());
     };
     let fitting = judged.filter(|(ns, _)| found.most_ns.is_some_and(|most| *ns <= most));
