@@ -86,7 +86,7 @@ impl Helper {
     ///
     /// May block as a file may that is written to; to be called without any lock that a waker takes. After one that took
     /// long, the media's own threads do what waits and what comes next.
-    #[allow(clippy::must_use_candidate)]
+    #[must_use]
     pub fn help(&self) -> bool {
         let Some(errand) = next() else { return false };
         if let (Some(workers), Some(image)) = (errand.workers.upgrade(), errand.image.upgrade()) {

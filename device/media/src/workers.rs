@@ -119,7 +119,10 @@ impl Workers {
     /// Whether the thread that asks will do it: nobody is woken for it then.
     fn is_helped(&self, tag: u64, image: &Arc<Image>, work: &Work) -> bool {
         let Work::Write { data, done, .. } = work else { return false };
-        if !image.takes_help() || self.shared.are_slow() {
+        if !image.takes_help() {
+            return false;
+        }
+        if self.shared.are_slow() {
             // One more or less, if several threads begin at once.
             let _ = self.shared.not_helped.fetch_update(Relaxed, Relaxed, |writes| writes.checked_sub(1));
             return false;
@@ -161,9 +164,10 @@ impl Shared {
         let kind = work.kind();
         let (offset, bytes) = work.range();
         let mut changed = false;
-        let begun = Instant::now();
+        // Whom a helper serves waits meanwhile; nobody waits for a worker.
+        let begun = (by == By::Helper).then(Instant::now);
         let step = image.perform(work);
-        if by == By::Helper {
+        if let Some(begun) = begun {
             self.helped(begun.elapsed());
         }
         match step {

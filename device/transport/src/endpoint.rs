@@ -176,7 +176,8 @@ mod tests {
 
     use super::*;
 
-    /// A write is begun by this thread, as by the machine in `call`. Where the file system takes it at once, it has ended.
+    /// A write is begun by this thread, as by the machine in `call`. Where the file system takes it at once, it has ended, and
+    /// there is nothing to forget; ext4 never does.
     fn ended_after(call: impl FnOnce(&mut Endpoint)) -> u32 {
         let mut endpoint = Endpoint::new(Shared::new(), OnDisconnect::Reset, Latency::default());
         let image = tempfile::NamedTempFile::new().unwrap();
