@@ -6,7 +6,7 @@ use std::path::Path;
 use sdmorph_lab::assets::{Contents, KernelChoice, Needs, Overrides, Progress, Request, Store, setup};
 use sdmorph_lab::vm::{AfterReboot, Vm, VmConfig, run_dir};
 
-use crate::sdmorph::{Sdmorph, eventually};
+use crate::sdmorph::Sdmorph;
 
 const SCRIPTS: &[(&str, &str)] = &[
     ("reboot.sh", include_str!("reboot.sh")),
@@ -61,8 +61,7 @@ fn boot_twice(server: &Sdmorph) -> String {
 #[ignore = "needs QEMU and a kernel; make test runs them"]
 fn guest_that_reboots_itself_finds_the_device_again_and_leaves_nothing_behind() {
     let server = Sdmorph::new();
-    // The first guest brings what stays for good: threads, and the files of a first connection.
-    let mut before = None;
+    let before = server.holdings();
     for visit in 1..=2 {
         let console = boot_twice(&server);
         for moment in ["bound before the reboot", "bound after the reboot"] {
@@ -70,10 +69,6 @@ fn guest_that_reboots_itself_finds_the_device_again_and_leaves_nothing_behind() 
             let expected = visit == 1 || moment.contains("after");
             assert_eq!(console.contains(moment), expected, "{moment}, guest {visit}:\n{console}");
         }
-        eventually("the guest's end", || !server.holdings().maps_guest_memory());
-        match &before {
-            None => before = Some(server.holdings()),
-            Some(before) => eventually("what the server held before", || server.holdings() == *before),
-        }
+        server.wait_for_holdings(&before);
     }
 }

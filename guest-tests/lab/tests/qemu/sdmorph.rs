@@ -63,7 +63,10 @@ impl Sdmorph {
         }
         let log = || fs::read_to_string(dir.path().join("log")).unwrap();
         let control = control.unwrap_or_else(|error| panic!("{error}; log: {}", log()));
-        Self { child, dir, control }
+        let mut server = Self { child, dir, control };
+        // Once it has answered, it holds all that it holds while nobody else is there.
+        server.status();
+        server
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -85,6 +88,16 @@ impl Sdmorph {
 
     pub(crate) fn holdings(&self) -> Holdings {
         Holdings::of(self.child.id())
+    }
+
+    /// Waits until it holds no more and no less than `before`. The end of a client is no moment to look at: its
+    /// thread, its socket and its eventfds go one after the other.
+    pub(crate) fn wait_for_holdings(&self, before: &Holdings) {
+        let began = Instant::now();
+        while self.holdings() != *before {
+            assert!(began.elapsed() < HANG, "the server held {before:#?}, and now {:#?}", self.holdings());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until the log has `count` lines with `text`.
@@ -113,7 +126,7 @@ impl Drop for Sdmorph {
 }
 
 /// Waits for something that another process does.
-pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
         assert!(began.elapsed() < HANG, "waited in vain for {what}");
