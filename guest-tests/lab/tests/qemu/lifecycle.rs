@@ -13,6 +13,7 @@ use crate::toy::Served;
 const DEVICE: Function = Function::DEVICE;
 /// What the device is: Intel's VMD.
 const IDENTITY: u32 = 0xa77f_8086;
+
 /// Pseudo-random numbers (xorshift): a run that fails can be had again.
 struct Random(u64);
 
