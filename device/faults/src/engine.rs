@@ -47,6 +47,10 @@ use crate::watch::{Key, Place, RegisterWatch, RuleId, Watches};
 /// Most rules of an engine.
 pub const MAX_RULES: usize = 4096;
 
+/// Most latencies in the recorded traces of all rules of an engine together: rules that name a file are short, and what
+/// they bring is not.
+pub const MAX_LATENCIES: usize = 1 << 18;
+
 /// Most delayed hits that wait at any time, of all rules together: a guest that sets off a delayed rule with every
 /// access must not fill the host's memory. Matches beyond it are dropped and counted.
 ///
@@ -179,10 +183,14 @@ impl Engine {
     ///
     /// # Errors
     /// A name that is unknown, ambiguous or taken, numbers that do not fit, rules that wait for each other or set each
-    /// other off without end, more than [`MAX_RULES`] rules.
+    /// other off without end, more than [`MAX_RULES`] rules, more than [`MAX_LATENCIES`] in their traces.
     pub fn load(&mut self, rules: Vec<Rule>, now: Duration) -> Result<(), RuleError> {
         if rules.len() > MAX_RULES.saturating_sub(self.ids.len()) {
             return Err(RuleError::TooMany { limit: MAX_RULES });
+        }
+        let there = self.book.entries.values().map(|entry| &entry.rule);
+        if there.chain(&rules).map(Rule::latencies).sum::<usize>() > MAX_LATENCIES {
+            return Err(RuleError::TooManyLatencies { limit: MAX_LATENCIES });
         }
         let mut ids: HashMap<&str, RuleId> = self.ids.iter().map(|(name, id)| (name.as_str(), *id)).collect();
         for (rule, id) in rules.iter().zip(self.next_id..) {

@@ -130,6 +130,12 @@ pub enum RuleError {
         /// How many it holds.
         limit: usize,
     },
+    /// More latencies of recorded traces than the engine holds.
+    #[error("there are too many latencies in the traces of all rules together; the limit is {limit}")]
+    TooManyLatencies {
+        /// How many it holds.
+        limit: usize,
+    },
     /// A rule that others are chained to cannot be removed.
     #[error("rule {rule:?} cannot be removed: rule {by:?} waits for it; remove that one first")]
     InUse {
@@ -164,7 +170,7 @@ impl RuleError {
             | Self::InUse { rule, .. }
             | Self::NoSuchRule { rule, .. } => Some(rule),
             Self::Cycle { rules } | Self::Endless { rules } => rules.first().map(String::as_str),
-            Self::TooMany { .. } => None,
+            Self::TooMany { .. } | Self::TooManyLatencies { .. } => None,
         }
     }
 
@@ -185,6 +191,7 @@ impl RuleError {
             | Self::Cycle { .. }
             | Self::Endless { .. }
             | Self::TooMany { .. }
+            | Self::TooManyLatencies { .. }
             | Self::InUse { .. }
             | Self::NoSuchRule { .. } => "",
         }

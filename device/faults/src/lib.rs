@@ -53,7 +53,9 @@ mod watch;
 pub mod wire;
 
 pub use duration::parse as parse_duration;
-pub use engine::{ChangedRegister, Effects, Engine, Fired, MAX_PENDING, MAX_RULES, Outcome, RuleStatus};
+pub use engine::{
+    ChangedRegister, Effects, Engine, Fired, MAX_LATENCIES, MAX_PENDING, MAX_RULES, Outcome, RuleStatus,
+};
 pub use error::RuleError;
 pub use function::{DmaAction, InterruptAction, InterruptFault, NvmeAction, NvmeFault};
 pub use latency::{MAX_LATENCY, ReadLatency};

@@ -142,6 +142,15 @@ pub struct StuckBusy {
 }
 
 impl Rule {
+    /// How many latencies its traces have.
+    pub(crate) fn latencies(&self) -> usize {
+        let latencies = |action: &Action| match action {
+            Action::ReadLatency(ReadLatency::Trace(trace)) => trace.len(),
+            _ => 0,
+        };
+        self.actions.iter().map(latencies).sum()
+    }
+
     /// Reads a rule from its JSON form.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Adding, listing and removing rules, and what is refused.
 
-use sdmorph_faults::{MAX_RULES, Rule, RuleError};
+use sdmorph_faults::{MAX_LATENCIES, MAX_RULES, Rule, RuleError};
 use sdmorph_pci::Event;
 use serde_json::{Value, json};
 
@@ -91,6 +91,21 @@ fn number_of_rules_is_bounded() {
     let mut bench = Bench::new(rules(MAX_RULES));
     let one_more = bench.engine.add(rule("one-more", json!({ "start": true }), vanish()), ms(0));
     assert_eq!(one_more, Err(RuleError::TooMany { limit: MAX_RULES }));
+}
+
+#[test]
+fn latencies_of_all_traces_together_are_bounded() {
+    let latency = json!({ "read-latency": { "trace-ns": vec![850; 4096] } });
+    let slow = |name: &str, actions: usize| {
+        rule(name, json!({ "start": true }), Value::Array(vec![latency.clone(); actions]))
+    };
+    let rules: Vec<_> = (0..MAX_LATENCIES / 4096 / 16).map(|index| slow(&format!("r{index}"), 16)).collect();
+    let mut bench = Bench::new(rules);
+    let too_many = Err(RuleError::TooManyLatencies { limit: MAX_LATENCIES });
+    assert_eq!(bench.engine.add(slow("one-more", 1), ms(0)), too_many);
+    bench.engine.add(rule("short", json!({ "start": true }), vanish()), ms(0)).unwrap();
+    bench.engine.remove("r0").unwrap();
+    bench.engine.add(slow("one-more", 16), ms(0)).unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use sdmorph_faults::{MAX_ACTIONS, RuleError, RuleName, trace_from_text};
+use sdmorph_faults::{MAX_ACTIONS, MAX_LATENCIES, RuleError, RuleName, trace_from_text};
 use serde_json::Value;
 
 /// Most bytes of a file: comments have room beside all latencies that a trace may have.
@@ -22,11 +22,14 @@ const MOST_BYTES: u64 = 1 << 20;
 pub struct TraceFiles {
     /// Latencies in nanoseconds, by the file's path.
     read: BTreeMap<PathBuf, Vec<u64>>,
+    /// How many latencies rules have been given.
+    given: usize,
 }
 
 impl TraceFiles {
     /// Reads the files that the actions of a rule, in its JSON form, name. `find` says where the file of a name is.
-    /// A rule with more than [`MAX_ACTIONS`] stays as it is: it will be refused for that.
+    /// A rule with more than [`MAX_ACTIONS`] stays as it is: it will be refused for that. All rules together are given no
+    /// more than [`MAX_LATENCIES`], as many as the device holds.
     ///
     /// # Errors
     /// [`RuleError::Malformed`]: the place in the rule, then the file, the line and what is wrong there.
@@ -81,6 +84,10 @@ impl TraceFiles {
                 new.insert(trace)
             }
         };
+        self.given = self.given.saturating_add(trace.len());
+        if self.given > MAX_LATENCIES {
+            return Err(RuleError::TooManyLatencies { limit: MAX_LATENCIES }.to_string());
+        }
         Ok(trace.as_slice().into())
     }
 }
@@ -142,6 +149,23 @@ mod tests {
             let _ = std::fs::remove_file(&path);
             assert_eq!(*rule, json!({ "do": [{ "read-latency": { "trace-ns": [850] } }] }));
         }
+    }
+
+    #[test]
+    fn rules_are_given_no_more_than_the_device_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("board");
+        std::fs::write(&path, "850ns\n".repeat(4096)).unwrap();
+        let mut files = TraceFiles::default();
+        let named = json!({ "name": "slow", "do": { "read-latency": { "trace-file": "board" } } });
+        let mut read = || files.read_into(&mut named.clone(), |_| Ok(path.clone()));
+        for _ in 0..MAX_LATENCIES / 4096 {
+            read().unwrap();
+        }
+        let refused = read().unwrap_err().to_string();
+        let expected = "rule \"slow\": do.read-latency.trace-file: there are too many latencies in the traces of all \
+                        rules together; the limit is 262144";
+        assert_eq!(refused, expected);
     }
 
     #[test]
