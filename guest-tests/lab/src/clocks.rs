@@ -8,6 +8,8 @@
 //! It is not estimated how much faster the log's clock goes than the device's: the pairs that bound most are of the
 //! seconds around the removal, where that is nothing.
 
+use std::borrow::Borrow;
+
 use crate::klog::{Klog, LogLine, matches};
 use crate::record::Entry;
 
@@ -18,42 +20,6 @@ const SLTSTA_PDC: u64 = 1 << 3;
 const SLTSTA_DLLSC: u64 = 1 << 8;
 /// The reader's interrupt enable register, which `.remove` writes before it unmaps the BAR.
 pub const BIER: u64 = 0x18;
-
-/// An entry of the device's record, as far as it is compared with the guest's log.
-pub trait Seen {
-    /// Nanoseconds of the device's clock.
-    fn t_ns(&self) -> u64;
-    /// Whether it is the event `name`.
-    fn is_event(&self, name: &str) -> bool;
-    /// Whether it is a write to the register `reg` that has a bit of `bits`.
-    fn writes_to(&self, reg: &str, bits: u64) -> bool;
-    /// Whether it is an access in the direction `dir` to a BAR that was gone, and to which byte of its page.
-    fn dead_access(&self, dir: &str) -> Option<u64>;
-    /// What it says, if it is a marker.
-    fn marker(&self) -> Option<&str>;
-}
-
-impl Seen for Entry {
-    fn t_ns(&self) -> u64 {
-        self.t_ns
-    }
-
-    fn is_event(&self, name: &str) -> bool {
-        self.is_event(name)
-    }
-
-    fn writes_to(&self, reg: &str, bits: u64) -> bool {
-        self.is_access("write", reg) && self.value.unwrap_or(0) & bits != 0
-    }
-
-    fn dead_access(&self, dir: &str) -> Option<u64> {
-        self.dead_access(dir)
-    }
-
-    fn marker(&self) -> Option<&str> {
-        self.text.as_deref().filter(|_| self.kind == "marker")
-    }
-}
 
 /// Whether an entry of the record may be one that [`align`] compares, and no other reason to keep it is known.
 pub(crate) fn compares(entry: &Entry) -> bool {
@@ -100,7 +66,8 @@ impl Alignment {
 }
 
 /// Finds the interval for the log's clock. `None`: guest and device have nothing in common.
-pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
+pub fn align<E: Borrow<Entry>>(record: &[E], log: &Klog) -> Option<Alignment> {
+    let record: Vec<&Entry> = record.iter().map(Borrow::borrow).collect();
     let line = |pattern: &str| log.lines.iter().find(|line| matches(pattern, &line.text)).and_then(guest_ns);
     let event = |name: &str| record.iter().position(|entry| entry.is_event(name));
     let at = |index: Option<usize>| record.get(index?).map(device_ns);
@@ -111,7 +78,7 @@ pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
         let mut since = record.iter().skip(change?);
         since.find(|entry| entry.writes_to("SLTSTA", bit)).map(device_ns)
     };
-    let remove = at(remove_at(record));
+    let remove = at(remove_at(&record));
     let link_down_line = line("*pciehp: Slot(8): Link Down");
     let not_present_line = line("*pciehp: Slot(8): Card not present");
     let oops = log.oopses.first();
@@ -195,9 +162,10 @@ pub fn align<S: Seen>(record: &[S], log: &Klog) -> Option<Alignment> {
 }
 
 /// `.remove`'s own access: the first write to BIER that is lost after the link fell.
-pub fn remove_at<S: Seen>(record: &[S]) -> Option<usize> {
-    let link_down = record.iter().position(|entry| entry.is_event("link-down"))?;
-    let mut after = record.iter().enumerate().skip(link_down);
+pub fn remove_at<E: Borrow<Entry>>(record: &[E]) -> Option<usize> {
+    let record = || record.iter().map(Borrow::borrow);
+    let link_down = record().position(|entry| entry.is_event("link-down"))?;
+    let mut after = record().enumerate().skip(link_down);
     after.find(|(_, entry)| entry.dead_access("write") == Some(BIER)).map(|(index, _)| index)
 }
 
@@ -207,8 +175,8 @@ pub fn guest_ns(line: &LogLine) -> Option<i64> {
 }
 
 /// The device's time of an entry in nanoseconds. 292 years fit.
-pub fn device_ns<S: Seen>(entry: &S) -> i64 {
-    i64::try_from(entry.t_ns()).unwrap_or(i64::MAX)
+pub fn device_ns<E: Borrow<Entry>>(entry: &E) -> i64 {
+    i64::try_from(entry.borrow().t_ns).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -20,11 +20,14 @@ const HAIMR: u64 = 0x10;
 /// (rts5261_disable_auto_blink and its like, drivers/misc/cardreader).
 const DISABLE_AUTO_BLINK: u64 = 0xfc1e_0800;
 
-/// One line of the record. Fields that this crate does not use are passed over: the record may grow.
+/// One line of the record. Fields that nobody here or in the report uses are passed over: the record may grow.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Entry {
     /// Nanoseconds of the device's monotonic clock.
     pub t_ns: u64,
+    /// Counts from 0; a gap is a loss.
+    #[serde(default)]
+    pub seq: u64,
     /// `access`, `interrupt`, `command`, `event`, `rule` or `marker`.
     pub kind: String,
     /// The function that was accessed: `vmd`, `port`, `reader` or `nvme`.
@@ -51,6 +54,12 @@ pub struct Entry {
     /// The event's, command's or rule's name.
     #[serde(default)]
     pub name: Option<String>,
+    /// `presence-changed`: whether the slot says that it is occupied.
+    #[serde(default)]
+    pub present: Option<bool>,
+    /// What became of a DMA that failed.
+    #[serde(default)]
+    pub error: Option<String>,
     /// The function was there and its BAR was not: a read returned all-ones, a write went nowhere.
     #[serde(default)]
     pub dead: bool,
@@ -74,9 +83,8 @@ impl Entry {
 
     /// Whether it is an access to a BAR of one of these functions in the slot, or to what was the BAR of one.
     fn is_slot_access(&self, functions: &[&str]) -> bool {
-        let memory = self.space.as_deref().is_some_and(|space| space.starts_with("bar"));
         let of_one = self.function.as_deref().is_some_and(|function| functions.contains(&function));
-        self.kind == "access" && memory && (self.dead || self.absent || of_one)
+        self.is_memory() && (self.is_lost() || of_one)
     }
 
     /// Whether it is the first write of rtsx_pci's idle callback, to a BAR that was gone: through HAIMR, LED_SHINE_DISABLE
@@ -95,30 +103,48 @@ impl Entry {
         self.kind == "access" && self.dir.as_deref() == Some(dir) && self.reg.as_deref() == Some(reg)
     }
 
+    /// Whether this is an access to a BAR.
+    pub fn is_memory(&self) -> bool {
+        self.kind == "access" && self.space.as_deref().is_some_and(|space| space.starts_with("bar"))
+    }
+
+    /// Whether this is a read.
+    pub fn is_read(&self) -> bool {
+        self.dir.as_deref() == Some("read")
+    }
+
+    /// Whether this is an access to a BAR that did not answer.
+    pub fn is_lost(&self) -> bool {
+        self.is_memory() && (self.dead || self.absent)
+    }
+
+    /// Which byte of its page was accessed. Of a BAR that is gone, nothing else is known: once the link is down, the
+    /// address is the bus's, and no register has a name.
+    pub fn page_offset(&self) -> Option<u64> {
+        self.offset.map(|offset| offset & 0xfff)
+    }
+
     /// Whether this is an access in the direction `dir` to a BAR that was gone, and to which byte of its page.
-    /// Only the page is known by then: once the link is down, the address is the bus's, and no register has a name.
     pub fn dead_access(&self, dir: &str) -> Option<u64> {
-        let memory = self.space.as_deref().is_some_and(|space| space.starts_with("bar"));
-        let gone = self.kind == "access" && memory && (self.dead || self.absent);
-        if gone && self.dir.as_deref() == Some(dir) { Some(self.offset? & 0xfff) } else { None }
+        self.page_offset().filter(|_| self.is_lost() && self.dir.as_deref() == Some(dir))
+    }
+
+    /// Whether this is a write to the register `reg` that has a bit of `bits`.
+    pub fn writes_to(&self, reg: &str, bits: u64) -> bool {
+        self.is_access("write", reg) && self.value.unwrap_or(0) & bits != 0
+    }
+
+    /// What it says, if it is a marker.
+    pub fn marker(&self) -> Option<&str> {
+        self.text.as_deref().filter(|_| self.kind == "marker")
     }
 }
 
-/// A number, or a string that holds one in hexadecimal with `0x`.
+/// A number, or a string that holds one in hexadecimal with `0x`. Of other kinds of entries the field may hold anything.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u64),
-        Text(String),
-    }
-    Ok(match Option::<Either>::deserialize(deserializer)? {
-        Some(Either::Number(value)) => Some(value),
-        Some(Either::Text(text)) => {
-            text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        }
-        None => None,
-    })
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    Ok(value.as_u64().or_else(|| u64::from_str_radix(digits?, 16).ok()))
 }
 
 /// Why a record cannot be used.

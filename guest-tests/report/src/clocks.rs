@@ -6,7 +6,7 @@
 //!
 //! The trace's clock is taken for one that goes at a steady rate, whichever fits to all pairs, and to those of the whole run.
 
-use sdmorph_lab::clocks::{Alignment, Seen, align, device_ns, guest_ns, remove_at};
+use sdmorph_lab::clocks::{Alignment, align, device_ns, guest_ns, remove_at};
 use sdmorph_lab::klog::Klog;
 
 use crate::evidence::Row;
@@ -22,28 +22,6 @@ const LOG_ERROR_NS: i64 = 4_000_000;
 /// An internal register's address (0xfe8f, L1SUB_CONFIG3), as it is in bits 29:16 of HAIMR, which is at 0x10.
 const L1SUB_CONFIG3: u64 = 0x3e8f;
 const HAIMR: u64 = 0x10;
-
-impl Seen for Row {
-    fn t_ns(&self) -> u64 {
-        self.t_ns
-    }
-
-    fn is_event(&self, name: &str) -> bool {
-        self.is_event(name)
-    }
-
-    fn writes_to(&self, reg: &str, bits: u64) -> bool {
-        self.is_access("write", reg) && self.value.unwrap_or(0) & bits != 0
-    }
-
-    fn dead_access(&self, dir: &str) -> Option<u64> {
-        self.page_offset().filter(|_| self.is_lost() && self.dir.as_deref() == Some(dir))
-    }
-
-    fn marker(&self) -> Option<&str> {
-        self.text.as_deref().filter(|_| self.kind == "marker")
-    }
-}
 
 /// The guest's clocks laid over the device's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +201,7 @@ mod tests {
 
     fn rows(lines: &[(u64, &str)]) -> Vec<Row> {
         let row = |(us, fields): &(u64, &str)| {
-            serde_json::from_str(&format!("{{\"t_ns\":{},{fields}}}", us * 1000)).unwrap()
+            Row::from_line(format!("{{\"t_ns\":{},{fields}}}", us * 1000)).unwrap()
         };
         lines.iter().map(row).collect()
     }

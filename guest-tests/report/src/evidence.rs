@@ -1,12 +1,15 @@
 //! What a run has left in its directory, read back.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use sdmorph_lab::klog::Klog;
-use serde::{Deserialize, Deserializer};
+use sdmorph_lab::record::Entry;
+use serde::Deserialize;
 
 use crate::ftrace::Ftrace;
 
@@ -148,79 +151,32 @@ pub(crate) struct Inlined {
     pub(crate) chain_index: usize,
 }
 
-/// One line of the device's record.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// One line of the device's record, read and as it is.
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// Nanoseconds of the device's clock.
-    pub(crate) t_ns: u64,
-    /// Counts from 0; a gap is a loss.
-    #[serde(default)]
-    pub(crate) seq: u64,
-    pub(crate) kind: String,
-    #[serde(default, rename = "fn")]
-    pub(crate) function: Option<String>,
-    #[serde(default)]
-    pub(crate) space: Option<String>,
-    #[serde(default)]
-    pub(crate) dir: Option<String>,
-    #[serde(default)]
-    pub(crate) reg: Option<String>,
-    #[serde(default, deserialize_with = "number")]
-    pub(crate) offset: Option<u64>,
-    #[serde(default, deserialize_with = "number")]
-    pub(crate) value: Option<u64>,
-    #[serde(default)]
-    pub(crate) name: Option<String>,
-    #[serde(default)]
-    pub(crate) text: Option<String>,
-    #[serde(default)]
-    pub(crate) present: Option<bool>,
-    #[serde(default)]
-    pub(crate) error: Option<String>,
-    #[serde(default)]
-    pub(crate) dead: bool,
-    #[serde(default)]
-    pub(crate) absent: bool,
+    entry: Entry,
     /// The line itself.
-    #[serde(skip)]
     pub(crate) raw: String,
 }
 
 impl Row {
-    pub(crate) fn is_event(&self, name: &str) -> bool {
-        self.kind == "event" && self.name.as_deref() == Some(name)
-    }
-
-    /// Whether it is an access to a BAR.
-    pub(crate) fn is_memory(&self) -> bool {
-        self.kind == "access" && self.space.as_deref().is_some_and(|space| space.starts_with("bar"))
-    }
-
-    pub(crate) fn is_read(&self) -> bool {
-        self.dir.as_deref() == Some("read")
-    }
-
-    /// Whether it is an access to a BAR that did not answer.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.is_memory() && (self.dead || self.absent)
-    }
-
-    /// The byte of the page that was accessed: of a BAR behind a link that is down, nothing else is known.
-    pub(crate) fn page_offset(&self) -> Option<u64> {
-        self.offset.map(|offset| offset & 0xfff)
-    }
-
-    /// Whether it is an access to the register `reg`.
-    pub(crate) fn is_access(&self, dir: &str, reg: &str) -> bool {
-        self.kind == "access" && self.dir.as_deref() == Some(dir) && self.reg.as_deref() == Some(reg)
+    pub(crate) fn from_line(raw: String) -> Result<Self, serde_json::Error> {
+        Ok(Self { entry: serde_json::from_str(&raw)?, raw })
     }
 }
 
-/// A hexadecimal number with `0x` in a string. Of other kinds of entries the field may hold anything.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
-    Ok(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()))
+impl Deref for Row {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Borrow<Entry> for Row {
+    fn borrow(&self) -> &Entry {
+        &self.entry
+    }
 }
 
 /// A run's evidence.
@@ -274,9 +230,8 @@ fn read_record(path: &Path) -> Result<(Vec<Row>, Option<usize>), Error> {
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let row = serde_json::from_slice(text);
-        let row: Row = row.map_err(|source| Error::Line { path: path.to_owned(), line, source })?;
-        rows.push(Row { raw: String::from_utf8_lossy(text).into_owned(), ..row });
+        let row = Row::from_line(String::from_utf8_lossy(text).into_owned());
+        rows.push(row.map_err(|source| Error::Line { path: path.to_owned(), line, source })?);
     }
     Ok((rows, None))
 }
