@@ -27,11 +27,12 @@ reading() {
 }
 
 timed_out_for_ten_seconds() {
-	load_start reading reading
 	rule_once reads-time-out '"command":"CMD18","nth":10' \
 		'[{"read-data":{"space":"bar","give":"ones"}},{"read-latency":"50ms"}]' || return 1
 	rule_once reads-end '"rule":"reads-time-out","delay":"10s"' \
 		'[{"read-data":{"space":"bar","clear":true}},{"read-latency":"0s"}]' || return 1
+	# Now, and not before: a rule that waits for another one's hit has to be there when it comes.
+	load_start reading reading
 	wait_for "the end of the time-outs" rule_has_hit reads-end && rules_removed reads-end reads-time-out
 }
 
