@@ -219,7 +219,10 @@ pub fn markdown(summary: &RunSummary) -> String {
     let mut text = format!("# {}\n\n{}\n\n", summary.scenario, summary.purpose.trim());
     if let Some(first) = summary.results.first() {
         let origin = &first.origin;
-        let _ = writeln!(text, "- reported as: {}", origin.thread);
+        let _ = match origin.thread.strip_prefix("none: ") {
+            Some(why) => writeln!(text, "- no report: {why}"),
+            None => writeln!(text, "- reported as: {}", origin.thread),
+        };
         let more = [("CVE", &origin.cve), ("fixed by", &origin.commit)];
         for (name, value) in more.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             let _ = writeln!(text, "- {name}: {value}");

@@ -130,8 +130,11 @@ fn head(html: &mut String, story: &Story) {
     if let Some(panel) = story.panels.first() {
         let origin = &panel.result.origin;
         let parts = [
-            Some(format!("reported as <q>{}</q>", markup(&origin.thread)))
-                .filter(|_| !origin.thread.is_empty()),
+            match origin.thread.strip_prefix("none: ") {
+                Some(why) => Some(format!("no report: {}", markup(why))),
+                None => Some(format!("reported as <q>{}</q>", markup(&origin.thread)))
+                    .filter(|_| !origin.thread.is_empty()),
+            },
             origin.cve.as_deref().map(markup),
             origin.commit.as_deref().map(|commit| format!("fixed by <code>{}</code>", markup(commit))),
             Some(format!("Linux {}", markup(&panel.result.kernel))),
