@@ -41,7 +41,10 @@ fn describe(page: &mut String, scenario: &Scenario) {
     } = scenario;
     let _ = writeln!(page, "\n## {name}\n\n{}\n", purpose.trim());
     let _ = writeln!(page, "| | |\n|---|---|");
-    let _ = writeln!(page, "| reported as | {} |", cell(&origin.thread));
+    let _ = match origin.thread.strip_prefix("none: ") {
+        Some(why) => writeln!(page, "| no report | {} |", cell(why)),
+        None => writeln!(page, "| reported as | {} |", cell(&origin.thread)),
+    };
     if let Some(cve) = &origin.cve {
         let _ = writeln!(page, "| CVE | {cve} |");
     }
@@ -122,7 +125,12 @@ fn describe(page: &mut String, scenario: &Scenario) {
     let _ = writeln!(page, "| one run's deadline | {deadline_s} s |");
 
     if rules.is_empty() {
-        let _ = writeln!(page, "\nNo rules: nothing is injected.");
+        // Whatever hits there is added by the guest's script.
+        let added = match verdict.clean.rules.as_slice() {
+            [] => "No rules.".to_owned(),
+            rules => format!("The guest's script adds the rules: {}.", codes(rules)),
+        };
+        let _ = writeln!(page, "\n{added}");
     } else {
         let _ = writeln!(page, "\n| Rule | On | Do | Times |\n|---|---|---|---|");
     }
