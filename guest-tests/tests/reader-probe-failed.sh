@@ -24,26 +24,30 @@ DRIVER=/sys/bus/pci/drivers/rtsx_pci
 # A register that is busy is read 1024 times: slowly, the interrupt's handler comes before the last one.
 INSERTS='[{"card":"insert"},{"stuck-busy":"HAIMR"},{"read-latency":"1ms"}]'
 REFUSES='[{"read-data":{"register":"HAIMR","clear":true}},{"read-data":{"register":"HAIMR","xor":1}},{"read-latency":"0s"}]'
-# The BAR goes and comes for the sake of the event, which arms the next rule.
+# The first answer that says so. The BAR goes and comes for the sake of the event, which arms the next rule.
 FAILED='"read":"HAIMR","value":0,"mask":"0x80000000","after":"card-inserted"'
 BLINK='[{"bar":"vanish"},{"bar":"return"}]'
-SLOW='"on":{"message":"region-read","after":"bar-returned"},"do":{"wire":{"delay":"300ms"}}'
+SLOW='"on":{"message":"region-read","after":"bar-returned"},"do":{"wire":{"delay":"300ms"}},"times":12'
 # The card is looked for 200 ms after its interrupt, and nothing but the probe's end or a fault ends that. Seconds.
 LONG_ENOUGH=5
+
+memory_is_filled() {
+	read -r filled </sys/kernel/slab/kmalloc-16/poison && [ "$filled" = 1 ]
+}
 
 reader_unbound() {
 	[ ! -e "$reader/driver" ]
 }
 
-# Interrupts are turned on after the first one's register. The driver's first internal register stays busy until the
-# handler has seen the card, and then does not confirm what was written to it, which is an error at once. That answer is
-# the last thing that is read before pcr->slots is freed. Reads are slow from then on, those of configuration space, too:
-# to turn the MSI off takes longer than the time until the card is looked for.
+# The card goes in before interrupts are turned on. From then on an internal register stays busy until the handler has seen
+# the card, and then does not confirm what was written to it, which is an error at once: rtsx_pci_init_chip() frees
+# pcr->slots. The next reads are slow, those of configuration space, too: to turn the MSI off takes longer than the time
+# until the card is looked for.
 rules_are_added() {
 	rule_once inserted '"write":"HCBAR"' "$INSERTS" &&
 		rule_once refused '"write":"BIPR"' "$REFUSES" &&
 		rule_once failed "$FAILED" "$BLINK" &&
-		control_execute rule-add "{\"rule\":{\"name\":\"slow\",$SLOW,\"times\":6}}"
+		control_execute rule-add "{\"rule\":{\"name\":\"slow\",$SLOW}}"
 }
 
 probe() {
@@ -68,7 +72,17 @@ fails_with_a_card() {
 	wait_for "a fault or the end of the probe" faulted_or_over
 	# The work's time, if the probe ended before it.
 	nap "$LONG_ENOUGH"
-	probe_failed
+	rule_has_hit failed && rule_has_hit slow && probe_failed
+}
+
+# The probe has left interrupts on, and a flag that the next one would take for its card's.
+reader_is_clean_again() {
+	rules_removed slow failed refused inserted &&
+		control_inject '{"read-data":{"register":"HAIMR","clear":true}}' &&
+		control_execute card-eject || return 1
+	probe && wait_for "the reader bound" reader_bound || return 1
+	echo "${reader##*/}" >"$DRIVER/unbind"
+	wait_for "the reader unbound" reader_unbound
 }
 
 # Somebody else can be given the freed memory in time, and put 0 there: then nothing is called.
@@ -77,16 +91,16 @@ fails_until_it_faults() {
 		fails_with_a_card || return 1
 		! kernel_faulted || return 0
 		ktap_print_msg "attempt $attempt: no fault"
-		rules_removed slow failed refused inserted &&
-			control_inject '{"read-data":{"register":"HAIMR","clear":true}}' &&
-			control_execute card-eject || return 1
+		reader_is_clean_again || return 1
 	done
 }
 
 ktap_print_header
-ktap_set_plan 6
+ktap_set_plan 7
 card_test_start
 
+# slub_debug=P: without it, what is freed may stay as it was, and its use would not show.
+ktap_test_result "freed memory is filled" memory_is_filled
 echo "${reader##*/}" >"$DRIVER/unbind"
 ktap_test_result "the reader is unbound" wait_for "the reader unbound" reader_unbound
 ktap_test_result "the probe fails, and ends" fails_until_it_faults

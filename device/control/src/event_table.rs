@@ -114,7 +114,11 @@ pub const EVENTS: &[EventSpec] = &[
         &[
             member("name", ArgumentType::String, "the rule's name, or that of the injection"),
             member("hit", ArgumentType::Integer, "which hit of the rule it is, from 1"),
-            member("actions", ArgumentType::Objects, "what it does, as in a rule's `do`"),
+            member(
+                "actions",
+                ArgumentType::Objects,
+                "what it does, as in a rule's `do`; of a trace of latencies, how many it has",
+            ),
         ],
     ),
 ];

@@ -143,7 +143,8 @@ pub struct StuckBusy {
 
 impl Rule {
     /// How many latencies its traces have.
-    pub(crate) fn latencies(&self) -> usize {
+    #[must_use]
+    pub fn latencies(&self) -> usize {
         let latencies = |action: &Action| match action {
             Action::ReadLatency(ReadLatency::Trace(trace)) => trace.len(),
             _ => 0,
@@ -241,6 +242,17 @@ impl Action {
     /// [`RuleError::Malformed`], with the place and what is right there.
     pub fn from_json(value: &Value) -> Result<Self, RuleError> {
         parse::action("do", value).map_err(|message| RuleError::Malformed { rule: None, message })
+    }
+
+    /// The action as the record of a hit has it: its JSON form, but of a trace only how many latencies it has.
+    #[must_use]
+    pub fn to_brief_json(&self) -> Value {
+        match self {
+            Action::ReadLatency(ReadLatency::Trace(trace)) => {
+                json!({ "read-latency": { "trace-latencies": trace.len() } })
+            }
+            _ => self.to_json(),
+        }
     }
 
     /// The action in its JSON form.

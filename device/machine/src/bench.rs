@@ -83,7 +83,7 @@ impl Bench {
     pub(crate) fn fire(&mut self, now: Duration, fired: impl IntoIterator<Item = Fired>) {
         for fired in fired {
             let name = fired.rule.as_str().to_owned();
-            let actions = fired.actions.iter().map(Action::to_json).collect();
+            let actions = fired.actions.iter().map(Action::to_brief_json).collect();
             self.recorder.push(now, Recorded::Rule { name, hit: fired.hit, actions });
             self.fired.push_back(fired);
         }
@@ -236,6 +236,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hit_that_plays_a_trace_is_recorded_without_its_latencies() {
+        let mut bench = Bench::new(Engine::new(crate::names::registry()));
+        let slow = json!({ "read-latency": { "trace-ns": vec![850; 4096] } });
+        let rule = json!({ "name": "slow", "on": { "start": true }, "do": [slow, { "link": "down" }] });
+        bench.faults.add(Rule::from_json(&rule).unwrap(), Duration::ZERO).unwrap();
+        let due = bench.faults.due(Duration::ZERO);
+        bench.fire(Duration::ZERO, due);
+        let actions = vec![json!({ "read-latency": { "trace-latencies": 4096 } }), json!({ "link": "down" })];
+        let hit = Recorded::Rule { name: "slow".to_owned(), hit: 1, actions };
+        assert_eq!(bench.recorder.since(0, 1).remove(0).what, hit);
+    }
 
     #[test]
     fn message_that_cannot_be_kept_for_later_is_recorded_and_counted_as_lost() {

@@ -299,11 +299,19 @@ impl CardPlan {
     }
 }
 
+/// Bytes of the traces of rules. All else of a rule is short.
+fn trace_bytes(rules: &[Rule]) -> usize {
+    let latencies: usize = rules.iter().map(Rule::latencies).sum();
+    latencies * size_of::<Duration>()
+}
+
 impl Call {
     /// Bytes of contents.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Call::Read { answer: bytes, .. } | Call::Write { data: bytes, .. } => bytes.len(),
+            Call::RuleAdd(rule) | Call::Inject(rule) => trace_bytes(std::slice::from_ref(rule)),
+            Call::ScenarioLoad { rules, .. } => trace_bytes(rules),
             _ => 0,
         }
     }

@@ -90,7 +90,7 @@ pub enum Recorded {
         name: String,
         /// Which hit of the rule it is, from 1.
         hit: u64,
-        /// Its actions as JSON.
+        /// Its actions as JSON, in brief.
         actions: Vec<Value>,
     },
     /// Text from outside: a guest program or a person.

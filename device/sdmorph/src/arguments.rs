@@ -372,7 +372,7 @@ pub(crate) struct VerdictsOptions {
     /// A patch on top of each kernel's own, again for more; without --kernels, on 6.1-none, which is compared with it
     #[arg(long, value_name = "FILE", conflicts_with = "campaign")]
     pub(crate) patch: Vec<PathBuf>,
-    /// A fragment on top of each kernel's configuration, again for more: lockdep.config, kasan.config, poison.config, or a path
+    /// A fragment on top of each kernel's configuration, again for more: lockdep.config, kasan.config, or a path
     #[arg(long, value_name = "FRAGMENT", conflicts_with = "campaign")]
     pub(crate) config: Vec<String>,
     /// Scenarios: shipped ones (see `lab list`), paths of scenario files
@@ -441,7 +441,7 @@ pub(crate) struct BisectOptions {
     /// Default KERNEL_TREE, else where it is called
     #[arg(long, value_name = "DIR")]
     pub(crate) tree: Option<PathBuf>,
-    /// A fragment on top of the small configuration: lockdep.config, kasan.config, poison.config, or a path; again for more
+    /// A fragment on top of the small configuration: lockdep.config, kasan.config, or a path; again for more
     #[arg(long, value_name = "FRAGMENT")]
     pub(crate) config: Vec<String>,
     /// A shipped scenario (see `lab list`) or the path of a scenario file
@@ -492,7 +492,7 @@ pub(crate) struct BuildOptions {
     /// A patch on top of the kernel's own; again for more
     #[arg(long, value_name = "FILE")]
     pub(crate) patch: Vec<PathBuf>,
-    /// A fragment on top of the kernel's configuration: lockdep.config, kasan.config, poison.config, or a path; again for more
+    /// A fragment on top of the kernel's configuration: lockdep.config, kasan.config, or a path; again for more
     #[arg(long, value_name = "FRAGMENT")]
     pub(crate) config: Vec<String>,
     /// Ask the archive for newer versions of source and compiler
@@ -577,7 +577,7 @@ pub(crate) struct KernelOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) patch: Vec<PathBuf>,
     /// A fragment on top of the kernel's configuration, if it is one that the lab configures: lockdep.config,
-    /// kasan.config, poison.config, or a path; again for more
+    /// kasan.config, or a path; again for more
     #[arg(long, value_name = "FRAGMENT")]
     pub(crate) config: Vec<String>,
 }

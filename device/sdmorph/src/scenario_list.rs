@@ -41,7 +41,7 @@ fn describe(page: &mut String, scenario: &Scenario) {
     } = scenario;
     let _ = writeln!(page, "\n## {name}\n\n{}\n", purpose.trim());
     let _ = writeln!(page, "| | |\n|---|---|");
-    let _ = match origin.thread.strip_prefix("none: ") {
+    let _ = match origin.unreported() {
         Some(why) => writeln!(page, "| no report | {} |", cell(why)),
         None => writeln!(page, "| reported as | {} |", cell(&origin.thread)),
     };
@@ -125,12 +125,7 @@ fn describe(page: &mut String, scenario: &Scenario) {
     let _ = writeln!(page, "| one run's deadline | {deadline_s} s |");
 
     if rules.is_empty() {
-        // Whatever hits there is added by the guest's script.
-        let added = match verdict.clean.rules.as_slice() {
-            [] => "No rules.".to_owned(),
-            rules => format!("The guest's script adds the rules: {}.", codes(rules)),
-        };
-        let _ = writeln!(page, "\n{added}");
+        let _ = writeln!(page, "\nNo rules in the scenario's file.");
     } else {
         let _ = writeln!(page, "\n| Rule | On | Do | Times |\n|---|---|---|---|");
     }
@@ -221,7 +216,7 @@ fn criteria(page: &mut String, verdict: &str, evidence: &Evidence) {
 }
 
 fn pattern(oops: &OopsPattern) -> String {
-    let OopsPattern { kind, address_ends, rip, chain, workqueue, after } = oops;
+    let OopsPattern { kind, address_ends, rip, chain, workqueue, work, after } = oops;
     let mut text = kind_in_words(*kind).to_owned();
     if let Some(end) = address_ends {
         let _ = write!(text, " at an address that ends in `{end}`");
@@ -235,6 +230,9 @@ fn pattern(oops: &OopsPattern) -> String {
     }
     if let Some(workqueue) = workqueue {
         let _ = write!(text, ", in the workqueue `{workqueue}`");
+    }
+    if let Some(work) = work {
+        let _ = write!(text, ", in its work `{work}`");
     }
     if let Some(line) = after {
         let _ = write!(text, ", after the line `{line}`");

@@ -169,36 +169,38 @@ impl Device for Endpoint {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use sdmorph_media::OpenOptions;
     use sdmorph_pci::media::{Media, MediaRequest};
 
     use super::*;
 
+    /// Longer than any write takes.
+    const HANG: Duration = Duration::from_secs(120);
+
     /// A write is begun by this thread, as by the machine in `call`. Where the file system takes it at once, it has ended, and
-    /// there is nothing to forget; ext4 never does.
-    fn ended_after(call: impl FnOnce(&mut Endpoint)) -> u32 {
+    /// there is nothing to forget; ext4 never does. A worker that has not gone to sleep yet may be there first, and be at it
+    /// when `call` returns.
+    fn ends_with(call: impl FnOnce(&mut Endpoint)) {
         let mut endpoint = Endpoint::new(Shared::new(), OnDisconnect::Reset, Latency::default());
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(1 << 20).unwrap();
-        let woken = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&woken);
-        let waker = Arc::new(move || {
-            counter.fetch_add(1, Relaxed);
-        });
+        let (told, ended) = channel();
+        let waker = Arc::new(move || told.send(()).unwrap_or_default());
         let mut medium = sdmorph_media::open(image.path(), OpenOptions::new(waker)).unwrap();
         let write = MediaRequest::Write { first: 0, data: vec![7; 512] };
         if medium.begin(0, write).is_some() {
-            return 1;
+            return;
         }
         call(&mut endpoint);
-        woken.load(Relaxed)
+        ended.recv_timeout(HANG).unwrap();
     }
 
     #[test]
     fn server_does_not_sleep_over_a_write_that_this_thread_has_to_do() {
-        assert_eq!(ended_after(|endpoint| assert_eq!(endpoint.look(), Look::Work)), 1);
-        assert_eq!(ended_after(|endpoint| assert!(endpoint.rest())), 1);
+        ends_with(|endpoint| assert_eq!(endpoint.look(), Look::Work));
+        ends_with(|endpoint| assert!(endpoint.rest()));
     }
 }

@@ -57,9 +57,9 @@ pub struct Entry {
     /// `presence-changed`: whether the slot says that it is occupied.
     #[serde(default)]
     pub present: Option<bool>,
-    /// What became of a DMA that failed.
+    /// Why a DMA failed; in a recorded input, an object.
     #[serde(default)]
-    pub error: Option<String>,
+    pub error: Option<serde_json::Value>,
     /// The function was there and its BAR was not: a read returned all-ones, a write went nowhere.
     #[serde(default)]
     pub dead: bool,
@@ -268,6 +268,18 @@ mod tests {
         assert_eq!(record.rule_hits("link-down"), 0);
         // 5 while the link was up, 3 that the port no longer passed on.
         assert_eq!(record.dead_reads(), 8);
+    }
+
+    #[test]
+    fn line_of_a_recorded_input_may_hold_what_other_lines_do_not() {
+        let memory =
+            r#"{"t_ns":1,"seq":7,"kind":"memory","at":3,"dir":"read","address":"0x1000","length":64,"#;
+        let failed =
+            format!("{memory}\"error\":{{\"name\":\"unmapped\",\"address\":\"0x1000\",\"length\":64}}}}\n");
+        let medium =
+            r#"{"t_ns":2,"kind":"medium","request":"ended","tag":1,"error":"io","value":[1],"offset":{}}"#;
+        let record = Record::parse(&format!("{failed}{medium}\n"), &[]).unwrap();
+        assert_eq!((record.kinds["memory"], record.kinds["medium"]), (1, 1));
     }
 
     #[test]

@@ -219,7 +219,7 @@ pub fn markdown(summary: &RunSummary) -> String {
     let mut text = format!("# {}\n\n{}\n\n", summary.scenario, summary.purpose.trim());
     if let Some(first) = summary.results.first() {
         let origin = &first.origin;
-        let _ = match origin.thread.strip_prefix("none: ") {
+        let _ = match origin.unreported() {
             Some(why) => writeln!(text, "- no report: {why}"),
             None => writeln!(text, "- reported as: {}", origin.thread),
         };

@@ -86,10 +86,10 @@ pub struct Source {
 }
 
 /// Where the bug was reported.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The title of the mailing list thread.
+    /// The title of the mailing list thread; or `none: ` and why there is none.
     pub thread: String,
     /// The CVE number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,13 @@ pub struct Origin {
     /// The mainline commit that fixed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+}
+
+impl Origin {
+    /// Why there is no report, if there is none.
+    pub fn unreported(&self) -> Option<&str> {
+        self.thread.strip_prefix("none: ")
+    }
 }
 
 /// The virtual machine and what runs in it.
@@ -348,6 +355,9 @@ pub struct OopsPattern {
     /// The workqueue.
     #[serde(default)]
     pub workqueue: Option<String>,
+    /// The function that the workqueue ran.
+    #[serde(default)]
+    pub work: Option<String>,
     /// A console line that has to come before it.
     #[serde(default)]
     pub after: Option<String>,

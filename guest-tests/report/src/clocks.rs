@@ -201,7 +201,7 @@ mod tests {
 
     fn rows(lines: &[(u64, &str)]) -> Vec<Row> {
         let row = |(us, fields): &(u64, &str)| {
-            Row::from_line(format!("{{\"t_ns\":{},{fields}}}", us * 1000)).unwrap()
+            Row::from_line(format!("{{\"t_ns\":{},{fields}}}", us * 1000).as_bytes()).unwrap()
         };
         lines.iter().map(row).collect()
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sdmorph_lab::klog::Klog;
 use sdmorph_lab::record::Entry;
+use sdmorph_lab::scenario::Origin;
 use serde::Deserialize;
 
 use crate::ftrace::Ftrace;
@@ -97,15 +98,6 @@ pub(crate) struct RunResult {
     pub(crate) inlined: Vec<Inlined>,
 }
 
-/// Where the bug was reported.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Origin {
-    pub(crate) thread: String,
-    pub(crate) cve: Option<String>,
-    pub(crate) commit: Option<String>,
-}
-
 /// One of the scenario's moments.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -160,8 +152,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn from_line(raw: String) -> Result<Self, serde_json::Error> {
-        Ok(Self { entry: serde_json::from_str(&raw)?, raw })
+    pub(crate) fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
+        Ok(Self { entry: serde_json::from_slice(line)?, raw: String::from_utf8_lossy(line).into_owned() })
     }
 }
 
@@ -230,7 +222,7 @@ fn read_record(path: &Path) -> Result<(Vec<Row>, Option<usize>), Error> {
         if text.trim_ascii().is_empty() {
             continue;
         }
-        let row = Row::from_line(String::from_utf8_lossy(text).into_owned());
+        let row = Row::from_line(text);
         rows.push(row.map_err(|source| Error::Line { path: path.to_owned(), line, source })?);
     }
     Ok((rows, None))

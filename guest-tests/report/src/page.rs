@@ -130,7 +130,7 @@ fn head(html: &mut String, story: &Story) {
     if let Some(panel) = story.panels.first() {
         let origin = &panel.result.origin;
         let parts = [
-            match origin.thread.strip_prefix("none: ") {
+            match origin.unreported() {
                 Some(why) => Some(format!("no report: {}", markup(why))),
                 None => Some(format!("reported as <q>{}</q>", markup(&origin.thread)))
                     .filter(|_| !origin.thread.is_empty()),

@@ -15,7 +15,6 @@ const TEXT: &str = include_str!("../../../kernels.toml");
 const CONFIGS: &[(&str, &str)] = &[
     ("small.config", include_str!("../../../configs/small.config")),
     ("lockdep.config", include_str!("../../../configs/lockdep.config")),
-    ("poison.config", include_str!("../../../configs/poison.config")),
     ("kasan.config", include_str!("../../../configs/kasan.config")),
 ];
 

@@ -96,6 +96,11 @@ impl Evidenced<'_> {
                 return Some(format!("it did not happen in the workqueue {workqueue}"));
             }
         }
+        if let Some(work) = &pattern.work {
+            if oops.work.as_ref() != Some(work) {
+                return Some(format!("it did not happen in the work {work}"));
+            }
+        }
         let before = pattern.after.as_ref()?;
         let headline = self.log.lines.iter().position(|line| line.is_kernel() && line.text == oops.headline);
         let lines = self.log.lines.iter().take(headline.unwrap_or(0));

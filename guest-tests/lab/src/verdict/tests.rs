@@ -242,6 +242,19 @@ fn an_oops_of_another_kind_or_place_is_not_the_fault() {
 }
 
 #[test]
+fn an_oops_of_other_work_in_the_same_workqueue_is_not_the_fault() {
+    let mut scenario = scenario();
+    let mut outcome = |work: &str| {
+        let fault = scenario.verdict.fault.as_mut().unwrap();
+        fault.oops.as_mut().unwrap().work = Some(work.to_owned());
+        let verdict = judge_as(&scenario, Variant::WithoutFix, FAULT, FAULT_RECORD, &[], None);
+        (verdict.outcome, verdict.reason.unwrap_or_default())
+    };
+    assert_eq!(outcome("pm_runtime_work").0, Outcome::Fault);
+    assert!(outcome("pciehp_queue_pushbutton_work").1.contains("work pciehp_queue_pushbutton_work"));
+}
+
+#[test]
 fn a_fault_before_link_down_is_not_the_fault() {
     let reason = reason(Variant::WithoutFix, &without(FAULT, "Link Down"), FAULT_RECORD);
     assert!(reason.contains("did not come before it"), "{reason}");

@@ -64,8 +64,12 @@ impl Sdmorph {
         let log = || fs::read_to_string(dir.path().join("log")).unwrap();
         let control = control.unwrap_or_else(|error| panic!("{error}; log: {}", log()));
         let mut server = Self { child, dir, control };
-        // Once it has answered, it holds all that it holds while nobody else is there.
+        // When it has answered, and the thread that serves the device has taken its name, it holds all that it holds while
+        // nobody else is there.
         server.status();
+        eventually("the thread that serves the device", || {
+            server.holdings().threads.iter().any(|name| name == "vfio-user")
+        });
         server
     }
 
