@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # A card goes in while rtsx_pci probes, and when the driver's interrupt handler has seen it, a register does not take what
-# is written to it: the probe fails, with a card to be looked for 200 ms later. Ends when the kernel has faulted, or has not
-# within some seconds.
+# is written to it: the probe fails, with a card to be looked for 200 ms later. Ends when the kernel has faulted, or when
+# eight probes have failed and it has not.
 
 # Functions are called by name, through wait_for and ktap_test_result.
 # shellcheck disable=SC2317
@@ -28,7 +28,7 @@ REFUSES='[{"read-data":{"register":"HAIMR","clear":true}},{"read-data":{"registe
 FAILED='"read":"HAIMR","value":0,"mask":"0x80000000","after":"card-inserted"'
 BLINK='[{"bar":"vanish"},{"bar":"return"}]'
 SLOW='"on":{"message":"region-read","after":"bar-returned"},"do":{"wire":{"delay":"300ms"}},"times":12'
-# The card is looked for 200 ms after its interrupt, and nothing but the probe's end or a fault ends that. Seconds.
+# The card is looked for 200 ms after its interrupt. Seconds.
 LONG_ENOUGH=5
 
 memory_is_filled() {
@@ -58,8 +58,8 @@ probe_failed() {
 	load_has_status probe && load_failed probe && reader_unbound
 }
 
-# A worker that has died can keep the probe from its end: whoever waits for SRCU waits for ever. A process that starts
-# could be given the freed memory: for that long, none is.
+# A worker that has died can keep the probe from its end: whoever waits for SRCU waits for ever. To look starts processes,
+# and one that starts could be given the freed memory: not before the work has had its time.
 faulted_or_over() {
 	nap "$LONG_ENOUGH"
 	kernel_faulted || load_has_status probe

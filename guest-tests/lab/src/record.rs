@@ -84,7 +84,7 @@ impl Entry {
     /// Whether it is an access to a BAR of one of these functions in the slot, or to what was the BAR of one.
     fn is_slot_access(&self, functions: &[&str]) -> bool {
         let of_one = self.function.as_deref().is_some_and(|function| functions.contains(&function));
-        self.is_memory() && (self.is_lost() || of_one)
+        self.is_lost() || self.is_memory() && of_one
     }
 
     /// Whether it is the first write of rtsx_pci's idle callback, to a BAR that was gone: through HAIMR, LED_SHINE_DISABLE

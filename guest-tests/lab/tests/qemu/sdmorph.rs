@@ -97,11 +97,10 @@ impl Sdmorph {
     /// Waits until it holds no more and no less than `before`. The end of a client is no moment to look at: its
     /// thread, its socket and its eventfds go one after the other.
     pub(crate) fn wait_for_holdings(&self, before: &Holdings) {
-        let began = Instant::now();
-        while self.holdings() != *before {
-            assert!(began.elapsed() < HANG, "the server held {before:#?}, and now {:#?}", self.holdings());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(|| match self.holdings() {
+            now if now == *before => Ok(()),
+            now => Err(format!("the server held {before:#?}, and now {now:#?}")),
+        });
     }
 
     /// Waits until the log has `count` lines with `text`.
@@ -131,9 +130,14 @@ impl Drop for Sdmorph {
 
 /// Waits for something that another process does.
 fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    wait_until(|| is().then_some(()).ok_or_else(|| format!("waited in vain for {what}")));
+}
+
+/// The same; what is not so yet is said if it never is.
+fn wait_until(mut look: impl FnMut() -> Result<(), String>) {
     let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < HANG, "waited in vain for {what}");
+    while let Err(complaint) = look() {
+        assert!(began.elapsed() < HANG, "{complaint}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
