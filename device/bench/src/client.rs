@@ -1,4 +1,4 @@
-//! The client that all servers are measured with: one send and one receive a request, on a plain blocking socket.
+//! The client that all servers are measured with: one send and one receive a request, on a plain socket.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use vfio_user_server::header::Header;
 use vfio_user_server::spec::{
@@ -25,21 +25,36 @@ pub(crate) const READ_REPLY_BYTES: usize = READ_BYTES + 4;
 /// The register that posted writes go to.
 const WRITE_REGISTER: u64 = 0x10;
 
+/// How an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// In the kernel, which wakes whoever waits.
+    Asleep,
+    /// By trying again and again.
+    Awake,
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Client {
     socket: UnixStream,
+    waits: Waits,
 }
 
 impl Client {
     /// Connects, and agrees on a version with a server that speaks the protocol.
     pub(crate) fn connect(path: &Path, kind: ServerKind) -> Result<Self> {
         let socket = UnixStream::connect(path).context("connect")?;
-        let client = Self { socket };
+        let client = Self { socket, waits: Waits::Asleep };
         if kind.is_vfio_user() {
             client.negotiate().context("VERSION")?;
         }
         Ok(client)
+    }
+
+    /// The same, waiting as is said here from now on.
+    pub(crate) fn waiting(self, waits: Waits) -> Self {
+        Self { waits, ..self }
     }
 
     fn negotiate(&self) -> Result<()> {
@@ -102,11 +117,18 @@ impl Client {
         if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
-    /// Receives until `bytes` is full: with one call, unless the server sends a reply in pieces.
+    /// Receives until `bytes` is full: with one call that brings something, unless the server sends a reply in pieces.
     fn receive(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut rest = bytes;
+        let flags = match self.waits {
+            Waits::Asleep => RecvFlags::empty(),
+            Waits::Awake => RecvFlags::DONTWAIT,
+        };
         while !rest.is_empty() {
-            let (count, _) = retry_on_intr(|| recv(&self.socket, &mut *rest, RecvFlags::empty()))?;
+            let (count, _) = match recv(&self.socket, &mut *rest, flags) {
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                received => received?,
+            };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -57,6 +57,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
     };
     let one_core = placed(|placement| matches!(placement, Placement::OneCore { .. }));
     let two_cores = placed(|placement| matches!(placement, Placement::TwoCores { .. }));
+    let two_cores_awake = placed(|placement| matches!(placement, Placement::TwoCoresAwake { .. }));
     let qemu = through_qemu.map_or(&[][..], |measured| &measured.servers);
     vec![
         limit(
@@ -70,6 +71,13 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             "read across cores: time / crate's",
             Bound::AtMost(1.0 / 3.0),
             two_cores,
+            ServerKind::Crate,
+            time,
+        ),
+        limit(
+            "read across cores, client awake: time / crate's",
+            Bound::AtMost(1.0 / 3.0),
+            two_cores_awake,
             ServerKind::Crate,
             time,
         ),
@@ -172,7 +180,7 @@ mod tests {
         assert_eq!((one.met, one.ratio, one.rounds), (Some(true), Some(1.1), Some((1.1, 9.0))));
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
-        assert_eq!(limits.len(), 4);
+        assert_eq!(limits.len(), 5);
     }
 
     #[test]

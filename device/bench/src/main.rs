@@ -140,9 +140,7 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
 fn measure_wire(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let (placements, not_possible) = placement::possible()?;
     report.not_measured.extend(not_possible);
-    for placement in placements {
-        report.wire.push(rounds::measure(placement, &report.settings)?);
-    }
+    report.wire = rounds::measure(&placements, &report.settings)?;
     match system_calls::count(&report.settings) {
         Ok(counts) => report.system_calls = counts,
         Err(error) => report.not_measured.push(format!("system calls a request: {error:#}")),

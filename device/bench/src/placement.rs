@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
+use crate::client::Waits;
+
 /// Where client and server run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "placement", rename_all = "kebab-case")]
@@ -15,6 +17,9 @@ pub(crate) enum Placement {
     OneCore { cpu: usize },
     /// Each on a core of its own.
     TwoCores { client: usize, server: usize },
+    /// The same, with a client that looks for its answer without sleeping: the time that it takes to wake the client is
+    /// the kernel's and the same for all servers.
+    TwoCoresAwake { client: usize, server: usize },
     /// Wherever the kernel puts them.
     Unpinned,
 }
@@ -22,15 +27,27 @@ pub(crate) enum Placement {
 impl Placement {
     pub(crate) fn client_cpu(self) -> Option<usize> {
         match self {
-            Self::OneCore { cpu } | Self::TwoCores { client: cpu, .. } => Some(cpu),
+            Self::OneCore { cpu }
+            | Self::TwoCores { client: cpu, .. }
+            | Self::TwoCoresAwake { client: cpu, .. } => Some(cpu),
             Self::Unpinned => None,
         }
     }
 
     pub(crate) fn server_cpu(self) -> Option<usize> {
         match self {
-            Self::OneCore { cpu } | Self::TwoCores { server: cpu, .. } => Some(cpu),
+            Self::OneCore { cpu }
+            | Self::TwoCores { server: cpu, .. }
+            | Self::TwoCoresAwake { server: cpu, .. } => Some(cpu),
             Self::Unpinned => None,
+        }
+    }
+
+    /// How the client waits for an answer.
+    pub(crate) fn client_waits(self) -> Waits {
+        match self {
+            Self::TwoCoresAwake { .. } => Waits::Awake,
+            Self::OneCore { .. } | Self::TwoCores { .. } | Self::Unpinned => Waits::Asleep,
         }
     }
 
@@ -39,6 +56,11 @@ impl Placement {
             Self::OneCore { cpu } => format!("both ends on one core (CPU {cpu})"),
             Self::TwoCores { client, server } => {
                 format!("two cores (client on CPU {client}, server on CPU {server})")
+            }
+            Self::TwoCoresAwake { client, server } => {
+                format!(
+                    "two cores, the client does not sleep (client on CPU {client}, server on CPU {server})"
+                )
             }
             Self::Unpinned => "not pinned".to_owned(),
         }
@@ -58,7 +80,11 @@ pub(crate) fn possible() -> Result<(Vec<Placement>, Vec<String>)> {
     // Two threads of one core share what a polling server uses up.
     let siblings = siblings(cpu);
     match cpus.iter().find(|other| **other != cpu && !siblings.contains(other)) {
-        Some(server) => placements.push(Placement::TwoCores { client: cpu, server: *server }),
+        Some(server) => {
+            let server = *server;
+            placements.push(Placement::TwoCores { client: cpu, server });
+            placements.push(Placement::TwoCoresAwake { client: cpu, server });
+        }
         None => not.push("two cores: there is only one to be on".to_owned()),
     }
     placements.push(Placement::Unpinned);

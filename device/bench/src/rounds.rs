@@ -1,7 +1,8 @@
-//! Reads and posted writes over the socket: all servers of one placement, taking turns.
+//! Reads and posted writes over the socket: all servers of all placements, taking turns.
 
 use anyhow::{Context, Result};
 
+use crate::client::Waits;
 use crate::placement::{Pinned, Placement};
 use crate::process::{How, ServerProcess};
 use crate::report::{Measured, Round, Settings, Wire};
@@ -11,31 +12,45 @@ use crate::statistics::Percentiles;
 /// Reads before each round that are not counted: caches, the processor's clock, and the server's polling settle.
 const WARM_UP: u32 = 300;
 
-/// Measures all servers in one placement.
-pub(crate) fn measure(placement: Placement, settings: &Settings) -> Result<Wire> {
-    crate::say(&format!("{}: {} rounds of {} reads", placement.title(), settings.rounds, settings.reads));
+/// Measures all servers in all placements.
+///
+/// A round has all of them in it: how fast a machine wakes a processor can be one thing in one half minute and another in
+/// the next, if it is a virtual one.
+pub(crate) fn measure(placements: &[Placement], settings: &Settings) -> Result<Vec<Wire>> {
+    crate::say(&format!(
+        "over the socket, {} placements: {} rounds of {} reads",
+        placements.len(),
+        settings.rounds,
+        settings.reads
+    ));
+    let mut placed = Vec::new();
     // Started before this process is pinned: they would inherit that.
-    let how = How { cpu: placement.server_cpu(), ..How::default() };
-    let mut servers = Vec::new();
-    for kind in ServerKind::ALL {
-        servers.push((kind, ServerProcess::start(kind, how)?, Vec::new()));
+    for placement in placements {
+        let how = How { cpu: placement.server_cpu(), ..How::default() };
+        let start = |kind| Ok((kind, ServerProcess::start(kind, how)?, Vec::new()));
+        placed.push((*placement, ServerKind::ALL.into_iter().map(start).collect::<Result<Vec<_>>>()?));
     }
-    let _pinned = Pinned::to(placement.client_cpu())?;
     for _ in 0..settings.rounds {
-        for (kind, server, rounds) in &mut servers {
-            rounds.push(round(*kind, server, settings)?);
+        for (placement, servers) in &mut placed {
+            let _pinned = Pinned::to(placement.client_cpu())?;
+            for (kind, server, rounds) in servers {
+                rounds.push(round(*kind, server, placement.client_waits(), settings)?);
+            }
         }
     }
-    let measured = servers.into_iter().map(|(kind, server, rounds)| {
-        server.finish()?;
-        Measured::new(kind, rounds).context("no rounds")
+    let wire = placed.into_iter().map(|(placement, servers)| {
+        let measured = servers.into_iter().map(|(kind, server, rounds)| {
+            server.finish()?;
+            Measured::new(kind, rounds).context("no rounds")
+        });
+        Ok(Wire { placement, servers: measured.collect::<Result<_>>()? })
     });
-    Ok(Wire { placement, servers: measured.collect::<Result<_>>()? })
+    wire.collect()
 }
 
-fn round(kind: ServerKind, server: &mut ServerProcess, settings: &Settings) -> Result<Round> {
+fn round(kind: ServerKind, server: &mut ServerProcess, waits: Waits, settings: &Settings) -> Result<Round> {
     let mut times_ns = Vec::new();
-    let client = server.connect()?;
+    let client = server.connect()?.waiting(waits);
     client.reads(WARM_UP, &mut times_ns)?;
     times_ns.clear();
     let before = server.cpu_ns()?;
@@ -46,7 +61,7 @@ fn round(kind: ServerKind, server: &mut ServerProcess, settings: &Settings) -> R
     let posted_writes_per_s = if !kind.is_vfio_user() {
         None
     } else {
-        let client = server.connect()?;
+        let client = server.connect()?.waiting(waits);
         client.posted_writes(settings.posted_writes / 10)?;
         let took = client.posted_writes(settings.posted_writes)?;
         drop(client);

@@ -36,6 +36,9 @@ pub(crate) enum ServerKind {
     Bare,
     /// The same, but it receives as whoever takes file descriptors has to: `recvmsg(2)` with room for them.
     BareTaking,
+    /// A ping-pong that never sleeps while it has a client, and lets others run after each empty receive: what polling
+    /// could reach here at most. How soon an answer can be there before its client is asleep is the machine's.
+    BarePolling,
     /// This project's server as it is by default: it polls before it sleeps.
     Own,
     /// This project's server with polling off.
@@ -46,20 +49,21 @@ pub(crate) enum ServerKind {
 
 impl ServerKind {
     /// All of them, in the order in which they take turns.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Bare, Self::BareTaking, Self::Own, Self::OwnSleeping, Self::Crate];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bare, Self::BareTaking, Self::BarePolling, Self::Own, Self::OwnSleeping, Self::Crate];
     /// Those that QEMU can be a client of.
     pub(crate) const VFIO_USER: [Self; 3] = [Self::Own, Self::OwnSleeping, Self::Crate];
 
     /// Whether it speaks the protocol; else it knows reads only.
     pub(crate) fn is_vfio_user(self) -> bool {
-        !matches!(self, Self::Bare | Self::BareTaking)
+        !matches!(self, Self::Bare | Self::BareTaking | Self::BarePolling)
     }
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare socket",
             Self::BareTaking => "  taking descriptors",
+            Self::BarePolling => "  polling",
             Self::Own => "vfio-user-server",
             Self::OwnSleeping => "  with polling off",
             Self::Crate => "crate vfio_user",
@@ -112,6 +116,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     match options.kind {
         ServerKind::Bare => bare(UnixListener::bind(&options.socket)?, receive),
         ServerKind::BareTaking => bare(UnixListener::bind(&options.socket)?, receive_with_descriptors),
+        ServerKind::BarePolling => bare(UnixListener::bind(&options.socket)?, receive_polling),
         ServerKind::Own => own(options, page, Options::default().polling),
         ServerKind::OwnSleeping => own(options, page, Duration::ZERO),
         ServerKind::Crate => of_the_crate(options, page),
@@ -152,6 +157,15 @@ fn receive_with_descriptors(client: &UnixStream, into: &mut [u8]) -> rustix::io:
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     Ok(recvmsg(client, &mut [IoSliceMut::new(into)], &mut control, flags)?.bytes)
+}
+
+fn receive_polling(client: &UnixStream, into: &mut [u8]) -> rustix::io::Result<usize> {
+    loop {
+        match recv(client, &mut *into, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            received => return received.map(|(_, bytes)| bytes),
+        }
+    }
 }
 
 fn bare(listener: UnixListener, receive: Receive) -> Result<()> {

@@ -443,7 +443,9 @@ impl Receiver {
                 self.poller.hit();
                 return Ok(true);
             }
-            std::thread::yield_now();
+            if self.poller.missed() {
+                std::thread::yield_now();
+            }
         }
         loop {
             let Some(until) = until else {

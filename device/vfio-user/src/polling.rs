@@ -6,10 +6,14 @@
 //! which nothing is found, at most one part in [`LONGEST_PAUSE`] is spent on looking.
 //!
 //! A client on the same core can only send while this thread does not run: before the first look, or while this thread
-//! lets others run between two looks. So what is found at the first look says nothing for polling; and what is always
-//! found at the second one, after the core was given away once, would have come as soon to a thread that sleeps: there
-//! is no polling for a window then. Which cores there are is not asked: a server that is pinned to one may have its client
-//! on another.
+//! lets others run. What is found right after that would have come as soon to a thread that sleeps; what is found at any
+//! other look but the first can only have come from another core. If what is found never has, there is no polling for
+//! [`SHARED_CORE_PAUSE`] windows. Which cores there are is not asked: a server that is pinned to one may have its client on
+//! another.
+//!
+//! To let others run takes as long as a look, and a client on another core waits meanwhile; the answer that comes before
+//! that client has gone to sleep comes several times sooner. So others run after the first look, and then only now and
+//! then. In one wait of a few they run only then, to learn whether the client is on another core, and quick.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +22,18 @@ use crate::link::later;
 /// The longest pause after misses, in windows.
 const LONGEST_PAUSE: u32 = 128;
 
-/// After so many messages in turn that were there at the second look, sleeping would have done.
-const SECOND_LOOKS: u32 = 8;
+/// After so many messages in turn that can have come from this core, sleeping would have done.
+const FROM_THIS_CORE: u32 = 64;
+
+/// How long there is no polling after them, in windows; after that, one more such message will do. It has to end, since
+/// where threads run changes from moment to moment.
+const SHARED_CORE_PAUSE: u32 = 16;
+
+/// Of so many empty looks, others may run after one.
+const LOOKS_A_TURN: u32 = 16;
+
+/// Of so many waits, one lets others run later: not before [`LOOKS_A_TURN`] empty looks.
+const WAITS_A_TEST: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
 const MESSAGES_A_LOOK: u32 = 8;
@@ -35,10 +49,14 @@ pub(crate) struct Poller {
     /// Messages of the pause that do not look whether it is over.
     unseen: u32,
     until: Option<Instant>,
-    /// How often this wait was looked at.
-    looks: u32,
-    /// Messages in turn that were there at the second look, not counting those of the first.
-    second_looks: u32,
+    /// Waits that were polled, since the last pause for the sake of this core.
+    waits: u32,
+    /// How often there was nothing in this wait.
+    empty_looks: u32,
+    /// Others could run since the last look.
+    gave_way: bool,
+    /// Messages in turn that came right after others could run, not counting those of the first look.
+    from_this_core: u32,
 }
 
 impl Poller {
@@ -50,15 +68,16 @@ impl Poller {
             resume: None,
             unseen: 0,
             until: None,
-            looks: 0,
-            second_looks: 0,
+            waits: 0,
+            empty_looks: 0,
+            gave_way: false,
+            from_this_core: 0,
         }
     }
 
     /// Something was just received or answered: a wait begins that may be polled for.
     pub(crate) fn begin(&mut self) {
         self.until = None;
-        self.looks = 0;
         if self.window.is_zero() {
             return;
         }
@@ -74,6 +93,8 @@ impl Poller {
         } else {
             self.resume = None;
             self.until = Some(later(now, self.window));
+            self.waits = self.waits.wrapping_add(1);
+            (self.empty_looks, self.gave_way) = (0, false);
         }
     }
 
@@ -85,7 +106,6 @@ impl Poller {
     fn go_on_at(&mut self, now: Instant) -> bool {
         let Some(until) = self.until else { return false };
         if now < until {
-            self.looks = self.looks.saturating_add(1);
             return true;
         }
         self.until = None;
@@ -95,19 +115,29 @@ impl Poller {
         false
     }
 
+    /// There was nothing. Whether others may run before the next look.
+    pub(crate) fn missed(&mut self) -> bool {
+        let test = self.waits % WAITS_A_TEST == 1;
+        self.empty_looks = self.empty_looks.saturating_add(1);
+        self.gave_way = self.empty_looks % LOOKS_A_TURN == u32::from(!test);
+        self.gave_way
+    }
+
     /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
-        match self.looks {
-            0 | 1 => {}
-            // For one window and no longer: where threads run changes from moment to moment.
-            2 if self.second_looks >= SECOND_LOOKS => {
+        match (self.empty_looks, self.gave_way) {
+            (0, _) => {}
+            (_, true) if self.from_this_core >= FROM_THIS_CORE => {
                 self.until = None;
-                self.resume = Some(later(Instant::now(), self.window));
+                let pause = self.window.saturating_mul(SHARED_CORE_PAUSE);
+                self.resume = Some(later(Instant::now(), pause));
+                // The first wait after it is a test.
+                self.waits = 0;
             }
-            2 => self.second_looks += 1,
-            _ => {
+            (_, true) => self.from_this_core += 1,
+            (_, false) => {
                 self.pause = Duration::ZERO;
-                self.second_looks = 0;
+                self.from_this_core = 0;
             }
         }
     }
@@ -115,6 +145,8 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const WINDOW: Duration = Duration::from_micros(200);
@@ -141,44 +173,76 @@ mod tests {
         assert!(polled.windows(2).skip(8).all(|pair| pair[1] - pair[0] == LONGEST_PAUSE + 1), "{polled:?}");
     }
 
-    #[test]
-    fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_was_there_already_does_not() {
-        let long = WINDOW * 8;
-        let mut poller = Poller { pause: long, ..Poller::new(WINDOW) };
-        for (looks, then) in [(1, long), (2, long), (3, Duration::ZERO)] {
-            let now = Instant::now();
-            poller.looks = 0;
-            poller.begin_at(now);
-            assert!((0..looks).all(|_| poller.go_on_at(now)));
-            poller.hit();
-            assert_eq!(poller.pause, then);
+    /// Waits for a message. Whether it was polled for.
+    fn polled(poller: &mut Poller, is_there: impl Fn(&Poller) -> bool) -> bool {
+        poller.begin_at(Instant::now());
+        if poller.until.is_none() {
+            return false;
         }
+        while !is_there(poller) {
+            assert!(poller.go_on());
+            poller.missed();
+        }
+        poller.hit();
+        true
     }
 
-    /// Whether a message that is there at that look was polled for.
-    fn polled(poller: &mut Poller, looks: u32) -> bool {
-        poller.looks = 0;
-        poller.begin_at(Instant::now());
-        let polls = poller.until.is_some();
-        if polls {
-            (0..looks).for_each(|_| assert!(poller.go_on()));
-            poller.hit();
+    /// Of a client on this core: there once it could run.
+    fn from_this_core(poller: &Poller) -> bool {
+        poller.gave_way
+    }
+
+    #[test]
+    fn others_run_after_the_first_look_and_now_and_then_or_only_now_and_then() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        let mut turns = |_| {
+            poller.begin();
+            (1..=2 * LOOKS_A_TURN).filter(|_| poller.missed()).collect::<Vec<_>>()
+        };
+        let turns: Vec<_> = (0..WAITS_A_TEST + 1).map(&mut turns).collect();
+        assert!([&turns[0], &turns[8]].iter().all(|test| **test == [16, 32]), "{turns:?}");
+        assert!(turns[1..8].iter().all(|wait| *wait == [1, 17]), "{turns:?}");
+    }
+
+    #[test]
+    fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_may_have_come_from_this_core_does_not() {
+        let long = WINDOW * 8;
+        // Others ran after 1 and 17 empty looks: this is the second wait, and no test.
+        for (empty_looks, then) in
+            [(0, long), (1, long), (2, Duration::ZERO), (16, Duration::ZERO), (17, long)]
+        {
+            let mut poller = Poller { pause: long, waits: 1, ..Poller::new(Duration::from_secs(3600)) };
+            assert!(polled(&mut poller, |poller| poller.empty_looks == empty_looks));
+            assert_eq!(poller.pause, then, "{empty_looks}");
         }
-        polls
     }
 
     #[test]
     fn client_that_sends_whenever_others_may_run_is_not_polled_for() {
         // The pause lasts longer than the test.
         let mut poller = Poller::new(Duration::from_secs(3600));
-        let polls = (0..100).filter(|_| polled(&mut poller, 2)).count();
-        assert_eq!(polls, SECOND_LOOKS as usize + 1);
+        let polls = (0..200).filter(|_| polled(&mut poller, from_this_core)).count();
+        assert_eq!(polls, FROM_THIS_CORE as usize + 1);
+        // When it is over, one more is enough.
+        poller.resume = Some(Instant::now());
+        assert!(polled(&mut poller, from_this_core));
+        assert!(!polled(&mut poller, from_this_core));
     }
 
     #[test]
-    fn one_that_also_comes_later_is() {
-        let mut poller = Poller::new(Duration::from_secs(3600));
-        assert!((0..100).all(|message| polled(&mut poller, if message % 5 == 0 { 3 } else { 2 })));
+    fn client_on_another_core_is_polled_for_however_quick_it_is() {
+        // How long the client takes, and how long it takes to let others run, both in looks.
+        for (client, turn) in (0..40).flat_map(|client| (0..5).map(move |turn| (client, turn))) {
+            let mut poller = Poller::new(Duration::from_secs(3600));
+            for _ in 0..1000 {
+                let elapsed = Cell::new(0);
+                let is_there = |poller: &Poller| {
+                    elapsed.set(elapsed.get() + if poller.gave_way { turn + 1 } else { 1 });
+                    elapsed.get() > client
+                };
+                assert!(polled(&mut poller, is_there), "{client}, {turn}");
+            }
+        }
     }
 
     #[test]

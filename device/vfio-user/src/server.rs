@@ -402,9 +402,12 @@ impl Server {
                 if looked == Look::Work {
                     poller.hit();
                     poller.begin();
-                } else if !poller.go_on() {
+                } else if poller.go_on() {
+                    poller.missed();
+                } else {
                     break;
                 }
+                // After each look: a driver that leaves work there is awake, and may be waiting for this core.
                 std::thread::yield_now();
                 looked = device.look();
                 if looked == Look::Nowhere {
