@@ -170,7 +170,28 @@ fn check(reply: &Header) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn answer_in_pieces_is_received_whole_and_the_end_is_an_error_however_it_is_waited_for() {
+        for waits in [Waits::Asleep, Waits::Awake] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let client = Client { socket: ours, waits };
+            let sender = std::thread::spawn(move || {
+                for byte in 0..36 {
+                    theirs.write_all(&[byte]).unwrap();
+                }
+            });
+            let mut reply = [0; READ_REPLY_BYTES];
+            client.receive(&mut reply).unwrap();
+            assert!(reply.into_iter().eq(0..36));
+            sender.join().unwrap();
+            let end = client.receive(&mut reply).unwrap_err();
+            assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
 
     #[test]
     fn read_has_32_bytes_and_its_reply_36() {

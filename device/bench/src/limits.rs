@@ -75,7 +75,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             time,
         ),
         limit(
-            "read across cores, client awake: time / crate's",
+            "read across cores, awake: time / crate's",
             Bound::AtMost(1.0 / 3.0),
             two_cores_awake,
             ServerKind::Crate,
@@ -181,6 +181,22 @@ mod tests {
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
         assert_eq!(limits.len(), 5);
+    }
+
+    #[test]
+    fn client_that_sleeps_and_one_that_does_not_are_judged_each_by_its_own_placement() {
+        let wire = |placement, own: u64| Wire {
+            placement,
+            servers: vec![measured(ServerKind::Crate, &[1000]), measured(ServerKind::Own, &[own])],
+        };
+        let (client, server) = (0, 1);
+        let wire = [
+            wire(Placement::TwoCores { client, server }, 500),
+            wire(Placement::TwoCoresAwake { client, server }, 100),
+        ];
+        let limits = judge_wire(&wire, None);
+        let judged = |at: usize| (limits[at].ratio, limits[at].met);
+        assert_eq!((judged(1), judged(2)), ((Some(0.5), Some(false)), (Some(0.1), Some(true))));
     }
 
     #[test]

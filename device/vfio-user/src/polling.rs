@@ -5,11 +5,12 @@
 //! for nothing; so after a miss there is no polling for a while, and for longer after each further miss: of the time in
 //! which nothing is found, at most one part in [`LONGEST_PAUSE`] is spent on looking.
 //!
-//! A client on the same core can only send while this thread does not run: before the first look, or while this thread
-//! lets others run. What is found right after that would have come as soon to a thread that sleeps; what is found at any
-//! other look but the first can only have come from another core. If what is found never has, there is no polling for
-//! [`SHARED_CORE_PAUSE`] windows. Which cores there are is not asked: a server that is pinned to one may have its client on
-//! another.
+//! A client on the same core can send while this thread does not run: before the first look, or when this thread lets
+//! others run; and else only if it takes the core away, which it seldom does. What is found right after others could run
+//! would have come as soon to a thread that sleeps; what is found at any other look but the first comes from another core.
+//! If what is found never does, there is no polling for [`SHARED_CORE_PAUSE`] windows. A client that did take the core away
+//! costs one more row of such messages. Which cores there are is not asked: a server that is pinned to one may have its
+//! client on another.
 //!
 //! To let others run takes as long as a look, and a client on another core waits meanwhile; the answer that comes before
 //! that client has gone to sleep comes several times sooner. So others run after the first look, and then only now and
@@ -32,7 +33,7 @@ const SHARED_CORE_PAUSE: u32 = 16;
 /// Of so many empty looks, others may run after one.
 const LOOKS_A_TURN: u32 = 16;
 
-/// Of so many waits, one lets others run later: not before [`LOOKS_A_TURN`] empty looks.
+/// Of so many waits with an empty look, one lets others run later: not before [`LOOKS_A_TURN`] empty looks.
 const WAITS_A_TEST: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
@@ -49,7 +50,7 @@ pub(crate) struct Poller {
     /// Messages of the pause that do not look whether it is over.
     unseen: u32,
     until: Option<Instant>,
-    /// Waits that were polled, since the last pause for the sake of this core.
+    /// Waits with an empty look, since the last pause for the sake of this core.
     waits: u32,
     /// How often there was nothing in this wait.
     empty_looks: u32,
@@ -78,6 +79,7 @@ impl Poller {
     /// Something was just received or answered: a wait begins that may be polled for.
     pub(crate) fn begin(&mut self) {
         self.until = None;
+        (self.empty_looks, self.gave_way) = (0, false);
         if self.window.is_zero() {
             return;
         }
@@ -93,8 +95,6 @@ impl Poller {
         } else {
             self.resume = None;
             self.until = Some(later(now, self.window));
-            self.waits = self.waits.wrapping_add(1);
-            (self.empty_looks, self.gave_way) = (0, false);
         }
     }
 
@@ -117,8 +117,13 @@ impl Poller {
 
     /// There was nothing. Whether others may run before the next look.
     pub(crate) fn missed(&mut self) -> bool {
+        // One that ends at its first look proves nothing: it must not be the one that others run late in.
+        if self.empty_looks == 0 {
+            self.waits = self.waits.wrapping_add(1);
+        }
         let test = self.waits % WAITS_A_TEST == 1;
-        self.empty_looks = self.empty_looks.saturating_add(1);
+        // Past its end the same turns come again.
+        self.empty_looks = self.empty_looks.checked_add(1).unwrap_or(LOOKS_A_TURN);
         self.gave_way = self.empty_looks % LOOKS_A_TURN == u32::from(!test);
         self.gave_way
     }
@@ -175,7 +180,7 @@ mod tests {
 
     /// Waits for a message. Whether it was polled for.
     fn polled(poller: &mut Poller, is_there: impl Fn(&Poller) -> bool) -> bool {
-        poller.begin_at(Instant::now());
+        poller.begin();
         if poller.until.is_none() {
             return false;
         }
@@ -218,29 +223,54 @@ mod tests {
     }
 
     #[test]
+    fn what_was_missed_in_one_wait_says_nothing_in_the_next_one_polled_or_not() {
+        let mut poller = Poller { from_this_core: 3, ..Poller::new(Duration::from_secs(3600)) };
+        poller.begin();
+        poller.missed();
+        poller.resume = Some(later(Instant::now(), WINDOW * 1_000_000));
+        poller.begin();
+        poller.hit();
+        assert_eq!(poller.from_this_core, 3);
+    }
+
+    #[test]
     fn client_that_sends_whenever_others_may_run_is_not_polled_for() {
         // The pause lasts longer than the test.
-        let mut poller = Poller::new(Duration::from_secs(3600));
+        let (window, start) = (Duration::from_secs(3600), Instant::now());
+        let mut poller = Poller::new(window);
         let polls = (0..200).filter(|_| polled(&mut poller, from_this_core)).count();
         assert_eq!(polls, FROM_THIS_CORE as usize + 1);
-        // When it is over, one more is enough.
-        poller.resume = Some(Instant::now());
-        assert!(polled(&mut poller, from_this_core));
+        assert!(poller.resume.unwrap() >= start + window * SHARED_CORE_PAUSE);
+        // When it is over, one more is enough, and it is one that could tell another core.
+        (poller.resume, poller.unseen) = (Some(Instant::now()), 0);
+        assert!(polled(&mut poller, |poller| poller.gave_way && poller.empty_looks == LOOKS_A_TURN));
         assert!(!polled(&mut poller, from_this_core));
+    }
+
+    #[test]
+    fn client_that_has_moved_to_another_core_is_polled_for_again() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        assert!((0..200).any(|_| !polled(&mut poller, from_this_core)));
+        (poller.resume, poller.unseen) = (Some(Instant::now()), 0);
+        assert!((0..1000).all(|_| polled(&mut poller, |poller| poller.empty_looks == 1)));
     }
 
     #[test]
     fn client_on_another_core_is_polled_for_however_quick_it_is() {
         // How long the client takes, and how long it takes to let others run, both in looks.
         for (client, turn) in (0..40).flat_map(|client| (0..5).map(move |turn| (client, turn))) {
-            let mut poller = Poller::new(Duration::from_secs(3600));
-            for _ in 0..1000 {
-                let elapsed = Cell::new(0);
-                let is_there = |poller: &Poller| {
-                    elapsed.set(elapsed.get() + if poller.gave_way { turn + 1 } else { 1 });
-                    elapsed.get() > client
-                };
-                assert!(polled(&mut poller, is_there), "{client}, {turn}");
+            // So many messages in turn are there already, before one that is not.
+            for there in [0, 1, 3, 7] {
+                let mut poller = Poller::new(Duration::from_secs(3600));
+                for wait in 0..1000 {
+                    let takes = if wait % (there + 1) == there { client } else { 0 };
+                    let elapsed = Cell::new(0);
+                    let is_there = |poller: &Poller| {
+                        elapsed.set(elapsed.get() + if poller.gave_way { turn + 1 } else { 1 });
+                        elapsed.get() > takes
+                    };
+                    assert!(polled(&mut poller, is_there), "{client}, {turn}, {there}");
+                }
             }
         }
     }

@@ -399,16 +399,19 @@ impl Server {
                 if link.request_at_hand(message)? {
                     return Ok(true);
                 }
-                if looked == Look::Work {
+                let others_run = if looked == Look::Work {
                     poller.hit();
                     poller.begin();
+                    // The driver may be waiting for this core, and there may be work without end.
+                    true
                 } else if poller.go_on() {
-                    poller.missed();
+                    poller.missed()
                 } else {
                     break;
+                };
+                if others_run {
+                    std::thread::yield_now();
                 }
-                // After each look: a driver that leaves work there is awake, and may be waiting for this core.
-                std::thread::yield_now();
                 looked = device.look();
                 if looked == Look::Nowhere {
                     return Ok(false);
