@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::link::later;
+use crate::link::{after, later};
 
 /// The longest pause after misses, in windows.
 const LONGEST_PAUSE: u32 = 128;
@@ -54,8 +54,6 @@ pub(crate) struct Poller {
     waits: u32,
     /// How often there was nothing in this wait.
     empty_looks: u32,
-    /// Others could run since the last look.
-    gave_way: bool,
     /// Messages in turn that came right after others could run, not counting those of the first look.
     from_this_core: u32,
 }
@@ -71,7 +69,6 @@ impl Poller {
             until: None,
             waits: 0,
             empty_looks: 0,
-            gave_way: false,
             from_this_core: 0,
         }
     }
@@ -79,7 +76,7 @@ impl Poller {
     /// Something was just received or answered: a wait begins that may be polled for.
     pub(crate) fn begin(&mut self) {
         self.until = None;
-        (self.empty_looks, self.gave_way) = (0, false);
+        self.empty_looks = 0;
         if self.window.is_zero() {
             return;
         }
@@ -121,21 +118,24 @@ impl Poller {
         if self.empty_looks == 0 {
             self.waits = self.waits.wrapping_add(1);
         }
-        let test = self.waits % WAITS_A_TEST == 1;
         // Past its end the same turns come again.
         self.empty_looks = self.empty_looks.checked_add(1).unwrap_or(LOOKS_A_TURN);
-        self.gave_way = self.empty_looks % LOOKS_A_TURN == u32::from(!test);
-        self.gave_way
+        self.gave_way()
+    }
+
+    /// Whether others could run since the last look.
+    fn gave_way(&self) -> bool {
+        let test = self.waits % WAITS_A_TEST == 1;
+        self.empty_looks != 0 && self.empty_looks % LOOKS_A_TURN == u32::from(!test)
     }
 
     /// Something came while it was being looked for, or was there already.
     pub(crate) fn hit(&mut self) {
-        match (self.empty_looks, self.gave_way) {
+        match (self.empty_looks, self.gave_way()) {
             (0, _) => {}
             (_, true) if self.from_this_core >= FROM_THIS_CORE => {
                 self.until = None;
-                let pause = self.window.saturating_mul(SHARED_CORE_PAUSE);
-                self.resume = Some(later(Instant::now(), pause));
+                self.resume = Some(after(self.window.saturating_mul(SHARED_CORE_PAUSE)));
                 // The first wait after it is a test.
                 self.waits = 0;
             }
@@ -192,9 +192,13 @@ mod tests {
         true
     }
 
+    fn end_pause(poller: &mut Poller) {
+        (poller.resume, poller.unseen) = (None, 0);
+    }
+
     /// Of a client on this core: there once it could run.
     fn from_this_core(poller: &Poller) -> bool {
-        poller.gave_way
+        poller.gave_way()
     }
 
     #[test]
@@ -227,7 +231,7 @@ mod tests {
         let mut poller = Poller { from_this_core: 3, ..Poller::new(Duration::from_secs(3600)) };
         poller.begin();
         poller.missed();
-        poller.resume = Some(later(Instant::now(), WINDOW * 1_000_000));
+        poller.resume = Some(after(poller.window));
         poller.begin();
         poller.hit();
         assert_eq!(poller.from_this_core, 3);
@@ -236,14 +240,15 @@ mod tests {
     #[test]
     fn client_that_sends_whenever_others_may_run_is_not_polled_for() {
         // The pause lasts longer than the test.
-        let (window, start) = (Duration::from_secs(3600), Instant::now());
+        let window = Duration::from_secs(3600);
         let mut poller = Poller::new(window);
+        let over = after(window * SHARED_CORE_PAUSE);
         let polls = (0..200).filter(|_| polled(&mut poller, from_this_core)).count();
         assert_eq!(polls, FROM_THIS_CORE as usize + 1);
-        assert!(poller.resume.unwrap() >= start + window * SHARED_CORE_PAUSE);
+        assert!(poller.resume.unwrap() >= over);
         // When it is over, one more is enough, and it is one that could tell another core.
-        (poller.resume, poller.unseen) = (Some(Instant::now()), 0);
-        assert!(polled(&mut poller, |poller| poller.gave_way && poller.empty_looks == LOOKS_A_TURN));
+        end_pause(&mut poller);
+        assert!(polled(&mut poller, |poller| poller.gave_way() && poller.empty_looks == LOOKS_A_TURN));
         assert!(!polled(&mut poller, from_this_core));
     }
 
@@ -251,7 +256,7 @@ mod tests {
     fn client_that_has_moved_to_another_core_is_polled_for_again() {
         let mut poller = Poller::new(Duration::from_secs(3600));
         assert!((0..200).any(|_| !polled(&mut poller, from_this_core)));
-        (poller.resume, poller.unseen) = (Some(Instant::now()), 0);
+        end_pause(&mut poller);
         assert!((0..1000).all(|_| polled(&mut poller, |poller| poller.empty_looks == 1)));
     }
 
@@ -266,7 +271,7 @@ mod tests {
                     let takes = if wait % (there + 1) == there { client } else { 0 };
                     let elapsed = Cell::new(0);
                     let is_there = |poller: &Poller| {
-                        elapsed.set(elapsed.get() + if poller.gave_way { turn + 1 } else { 1 });
+                        elapsed.set(elapsed.get() + if poller.gave_way() { turn + 1 } else { 1 });
                         elapsed.get() > takes
                     };
                     assert!(polled(&mut poller, is_there), "{client}, {turn}, {there}");
