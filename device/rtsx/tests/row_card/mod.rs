@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-/// A card that takes any command and is one long row of bytes.
+/// A card that takes any command and is one long row of bytes. Past its end it neither gives nor takes data.
 pub(crate) struct Row(pub(crate) Arc<Mutex<State>>);
 
 impl SdCard for Row {
@@ -63,9 +63,10 @@ impl SdCard for Row {
         }
         let block = usize::from(block_bytes);
         let count = (state.ready_bytes / block).min(blocks as usize) * block;
+        let range = state.at..state.at + count;
+        let data = state.blocks.get(range.clone()).ok_or(DataError::Timeout)?.to_vec();
         state.ready_bytes -= count;
-        let data = state.blocks[state.at..state.at + count].to_vec();
-        state.at += count;
+        state.at = range.end;
         Ok(data)
     }
 
@@ -74,9 +75,9 @@ impl SdCard for Row {
         if let Some(error) = state.fails {
             return Err(error);
         }
-        let at = state.at;
-        state.blocks[at..at + data.len()].copy_from_slice(&data);
-        state.at += data.len();
+        let range = state.at..state.at + data.len();
+        state.blocks.get_mut(range.clone()).ok_or(DataError::Timeout)?.copy_from_slice(&data);
+        state.at = range.end;
         Ok(())
     }
 
