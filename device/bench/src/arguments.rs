@@ -42,13 +42,13 @@ pub(crate) struct Arguments {
     /// Exit with 1 if a limit is missed, or could not be judged
     #[arg(long)]
     pub(crate) check: bool,
-    /// Rounds over the socket; default 15, with --quick 3
+    /// Rounds over the socket; default 60, with --quick 6
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
-    /// Reads in each round; default 10000, with --quick 2000
+    /// Reads in each round; default 2500, with --quick 1000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     pub(crate) reads: Option<u32>,
-    /// Rounds through QEMU, which is started anew for each; default 5, with --quick 1
+    /// Rounds through QEMU, which is started anew for each; default 15, with --quick 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) qemu_rounds: Option<u32>,
     /// Rounds of the reader alone, and of the drive over its socket; default 7, with --quick 3
@@ -72,12 +72,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn settings(&self) -> Settings {
         let pick = |given: Option<u32>, full, quick| given.unwrap_or(if self.quick { quick } else { full });
-        let reads = pick(self.reads, 10_000, 2_000);
+        let reads = pick(self.reads, 2_500, 1_000);
         Settings {
-            rounds: pick(self.rounds, 15, 3),
+            rounds: pick(self.rounds, 60, 6),
             reads,
             posted_writes: reads.saturating_mul(5),
-            qemu_rounds: pick(self.qemu_rounds, 5, 1),
+            qemu_rounds: pick(self.qemu_rounds, 15, 1),
             reader_rounds: pick(self.reader_rounds, 7, 3),
             reader_ms: pick(self.reader_ms, 200, 50),
             guest_rounds: pick(self.guest_rounds, 7, 1),

@@ -15,6 +15,9 @@ pub(crate) struct Limit {
     pub(crate) bound: Bound,
     /// The ratio of the medians; None if one of them was not measured.
     pub(crate) ratio: Option<f64>,
+    /// The same ratio of a socket that has the descriptors to take and nothing else to do: of what no server comes below
+    /// but by luck. None if there is no such socket.
+    pub(crate) floor: Option<f64>,
     /// Lowest and highest ratio of two values of the same round.
     pub(crate) rounds: Option<(f64, f64)>,
     pub(crate) met: Option<bool>,
@@ -29,11 +32,25 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
-    fn holds(self, ratio: f64) -> bool {
+    pub(crate) fn holds(self, ratio: f64) -> bool {
         match self {
             Self::AtMost(limit) => ratio <= limit,
             Self::AtLeast(limit) => ratio >= limit,
         }
+    }
+}
+
+impl Limit {
+    fn new(what: String, bound: Bound, ratio: Option<f64>, rounds: Option<(f64, f64)>) -> Self {
+        let met = ratio.map(|ratio| bound.holds(ratio));
+        Self { what, bound, ratio, floor: None, rounds, met }
+    }
+
+    /// Adds what `floor` comes to, in time and against the same `other`.
+    fn with_floor(mut self, servers: &[Measured], floor: ServerKind, other: ServerKind) -> Self {
+        let median = |server| of(servers, server).and_then(time).map(|(median, _)| median);
+        self.floor = median(floor).zip(median(other)).map(|(floor, other)| floor / other);
+        self
     }
 }
 
@@ -66,21 +83,24 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             one_core,
             ServerKind::Bare,
             time,
-        ),
+        )
+        .with_floor(one_core, ServerKind::BareTaking, ServerKind::Bare),
         limit(
             "read across cores: time / crate's",
             Bound::AtMost(1.0 / 3.0),
             two_cores,
             ServerKind::Crate,
             time,
-        ),
+        )
+        .with_floor(two_cores, ServerKind::BarePolling, ServerKind::Crate),
         limit(
             "read across cores, awake: time / crate's",
             Bound::AtMost(1.0 / 3.0),
             two_cores_awake,
             ServerKind::Crate,
             time,
-        ),
+        )
+        .with_floor(two_cores_awake, ServerKind::BarePolling, ServerKind::Crate),
         limit(
             "posted writes across cores: rate / crate's",
             Bound::AtLeast(1.5),
@@ -96,7 +116,7 @@ fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKi
     let values = of(servers, ServerKind::Own).and_then(value).zip(of(servers, other).and_then(value));
     let ratio = values.as_ref().map(|((own, _), (other, _))| own / other);
     let rounds = values.and_then(|((_, own), (_, other))| range(own.into_iter().zip(other)));
-    Limit { what: what.to_owned(), bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+    Limit::new(what.to_owned(), bound, ratio, rounds)
 }
 
 /// Judges what rules cost: an access takes its round trip, and in the machine somewhat longer than without rules. One limit
@@ -104,7 +124,7 @@ fn limit(what: &'static str, bound: Bound, servers: &[Measured], other: ServerKi
 pub(crate) fn judge_rules(measured: Option<&RuleCosts>) -> Vec<Limit> {
     let Some(RuleCosts { without, rows }) = measured else {
         let what = "read with rules: round trip / that without".to_owned();
-        return vec![Limit { what, bound: Bound::AtMost(1.1), ratio: None, rounds: None, met: None }];
+        return vec![Limit::new(what, Bound::AtMost(1.1), None, None)];
     };
     let judge = |row: &Row| {
         let medians = without.medians().zip(row.cost.medians());
@@ -115,7 +135,7 @@ pub(crate) fn judge_rules(measured: Option<&RuleCosts>) -> Vec<Limit> {
         let plural = if row.rules == 1 { "rule" } else { "rules" };
         let what = format!("read with {} {plural}, {}: time / none", row.rules, row.kind.title());
         let bound = Bound::AtMost(if row.rules == 1 { 1.01 } else { 1.1 });
-        Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+        Limit::new(what, bound, ratio, rounds)
     };
     rows.iter().map(judge).collect()
 }
@@ -137,7 +157,7 @@ pub(crate) fn judge_disks(contest: Contest, disks: Option<&Disks>) -> Vec<Limit>
         let depth = if task.depth == 1 { String::new() } else { format!(" at {}", task.depth) };
         let what = format!("{work}{depth}: rate / {}'s", contest.other());
         let bound = Bound::AtLeast(1.0);
-        Limit { what, bound, ratio, rounds, met: ratio.map(|ratio| bound.holds(ratio)) }
+        Limit::new(what, bound, ratio, rounds)
     };
     contest.tasks().iter().map(judge).collect()
 }
@@ -172,12 +192,14 @@ mod tests {
     fn limit_is_judged_on_medians_so_one_bad_round_does_not_count() {
         let servers = vec![
             measured(ServerKind::Bare, &[1000, 1000, 1000]),
+            measured(ServerKind::BareTaking, &[1050, 1050, 1]),
             measured(ServerKind::Own, &[1100, 9000, 1100]),
         ];
         let wire = [Wire { placement: Placement::OneCore { cpu: 0 }, servers }];
         let limits = judge_wire(&wire, None);
         let one = &limits[0];
         assert_eq!((one.met, one.ratio, one.rounds), (Some(true), Some(1.1), Some((1.1, 9.0))));
+        assert_eq!(one.floor, Some(1.05));
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
         assert_eq!(limits.len(), 5);
@@ -187,7 +209,11 @@ mod tests {
     fn client_that_sleeps_and_one_that_does_not_are_judged_each_by_its_own_placement() {
         let wire = |placement, own: u64| Wire {
             placement,
-            servers: vec![measured(ServerKind::Crate, &[1000]), measured(ServerKind::Own, &[own])],
+            servers: vec![
+                measured(ServerKind::Crate, &[1000]),
+                measured(ServerKind::Own, &[own]),
+                measured(ServerKind::BarePolling, &[own / 2]),
+            ],
         };
         let (client, server) = (0, 1);
         let wire = [
@@ -195,8 +221,11 @@ mod tests {
             wire(Placement::TwoCoresAwake { client, server }, 100),
         ];
         let limits = judge_wire(&wire, None);
-        let judged = |at: usize| (limits[at].ratio, limits[at].met);
-        assert_eq!((judged(1), judged(2)), ((Some(0.5), Some(false)), (Some(0.1), Some(true))));
+        let judged = |at: usize| (limits[at].ratio, limits[at].floor, limits[at].met);
+        assert_eq!(judged(1), (Some(0.5), Some(0.25), Some(false)));
+        assert_eq!(judged(2), (Some(0.1), Some(0.05), Some(true)));
+        // Rates have none.
+        assert_eq!(judged(3), (None, None, None));
     }
 
     #[test]

@@ -30,10 +30,15 @@ pub(crate) fn measure(placements: &[Placement], settings: &Settings) -> Result<V
         let start = |kind| Ok((kind, ServerProcess::start(kind, how)?, Vec::new()));
         placed.push((*placement, ServerKind::ALL.into_iter().map(start).collect::<Result<Vec<_>>>()?));
     }
-    for _ in 0..settings.rounds {
+    for number in 0..settings.rounds {
         for (placement, servers) in &mut placed {
             let _pinned = Pinned::to(placement.client_cpu())?;
-            for (kind, server, rounds) in servers {
+            let mut turns: Vec<_> = servers.iter_mut().collect();
+            // Whoever goes before may leave a processor awake: each comes after either neighbour equally often.
+            if number % 2 == 1 {
+                turns.reverse();
+            }
+            for (kind, server, rounds) in turns {
                 rounds.push(round(*kind, server, placement.client_waits(), settings)?);
             }
         }
