@@ -21,6 +21,7 @@
 // A server lives on the host's side: it polls for a bounded time, waits with a timeout, and delays what a fault delays.
 #![allow(clippy::disallowed_methods)]
 
+mod conversation;
 pub mod description;
 mod device;
 pub mod faults;
@@ -36,6 +37,7 @@ pub mod request;
 mod server;
 pub mod session;
 pub mod spec;
+mod stop;
 pub mod version;
 
 pub use description::{Description, IrqType, Region};
@@ -46,5 +48,6 @@ pub use interrupts::Interrupts;
 pub use link::{Calls, Ended};
 pub use memory::{DmaError, GuestMemory};
 pub use rustix::io::Errno;
-pub use server::{Options, Server, Stop, Visit};
+pub use server::{Options, Server, Visit};
 pub use session::{Counters, Limits};
+pub use stop::Stop;

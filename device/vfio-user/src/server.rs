@@ -3,27 +3,25 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use crate::conversation::Conversation;
 use crate::description::Description;
-use crate::device::{Device, Look};
-
-use crate::faults::{WireFault, WireFaults};
-use crate::framing::Message;
+use crate::device::Device;
+use crate::faults::WireFaults;
 use crate::header::Header;
 use crate::interrupts::Interrupts;
-use crate::link::{Calls, Ended, Link, after, timeout};
+use crate::link::{Calls, Ended, Link};
 use crate::memory::GuestMemory;
-use crate::polling::Poller;
 use crate::reply::Reply;
-use crate::session::{Counters, Limits, Next, Session};
+use crate::session::{Counters, Limits, Session};
 use crate::spec::HEADER_BYTES;
+use crate::stop::{Stop, sign, tell};
 
 /// How long the server waits for descriptors to become free before it accepts again.
 const OUT_OF_DESCRIPTORS: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -78,37 +76,6 @@ pub struct Visit {
     pub turned_away: u64,
 }
 
-/// Stops a server, from any thread.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    inner: Arc<StopInner>,
-}
-
-#[derive(Debug)]
-struct StopInner {
-    stopped: AtomicBool,
-    /// Readable once the server is stopped.
-    told: OwnedFd,
-    /// The client that is being served.
-    client: Mutex<Weak<UnixStream>>,
-}
-
-impl Stop {
-    /// Ends the connection there is, and [`Server::serve`]. A server that was stopped stays so.
-    pub fn stop(&self) {
-        self.inner.stopped.store(true, Ordering::SeqCst);
-        tell(&self.inner.told);
-        let client = lock(&self.inner.client).upgrade();
-        if let Some(client) = client {
-            let _ = client.shutdown(std::net::Shutdown::Both);
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.inner.stopped.load(Ordering::SeqCst)
-    }
-}
-
 /// A vfio-user server on a listening socket.
 ///
 /// Before it sleeps it polls for the next message for at most [`Options::polling`], and only as long as that often finds
@@ -131,11 +98,6 @@ pub struct Server {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn tell(eventfd: &OwnedFd) {
-    // It cannot fail: the counter is far from full.
-    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
 }
 
 /// Tells that a visit is over, even if the device panics: whoever is at the door would stay there for ever, and with it
@@ -207,18 +169,15 @@ impl Server {
     ) -> io::Result<Self> {
         // A client may leave between the news of it and accept(), which must not wait for the next one then.
         listener.set_nonblocking(true)?;
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let (told, done) = (eventfd(0, flags)?, eventfd(0, flags)?);
-        let inner = StopInner { stopped: AtomicBool::new(false), told, client: Mutex::default() };
         Ok(Self {
             listener,
             description: Arc::new(description),
             memory,
             interrupts,
             options,
-            stop: Stop { inner: Arc::new(inner) },
+            stop: Stop::new()?,
             serving: Mutex::default(),
-            done,
+            done: sign()?,
             next: Mutex::default(),
         })
     }
@@ -246,7 +205,7 @@ impl Server {
         let _alone = lock(&self.serving);
         let Some(client) = self.accept()? else { return Ok(None) };
         let client = Arc::new(client);
-        *lock(&self.stop.inner.client) = Arc::downgrade(&client);
+        self.stop.serving(&client);
         // Reading an eventfd empties it.
         let _ = rustix::io::read(&self.done, &mut [0u8; 8]);
         tracing::info!("a client has come");
@@ -285,8 +244,8 @@ impl Server {
             if next.is_some() {
                 return Ok(next);
             }
-            wait_for([&self.listener, &self.stop.inner.told], None)?;
-            if let Some(client) = self.accept_now(&self.stop.inner.told)? {
+            wait_for([&self.listener, self.stop.told()], None)?;
+            if let Some(client) = self.accept_now(self.stop.told())? {
                 return Ok(Some(client));
             }
         }
@@ -341,24 +300,6 @@ impl Server {
         }
     }
 
-    /// Waits until then, or until the server is stopped.
-    fn wait_until(&self, then: Instant) -> Result<(), Ended> {
-        let told = &self.stop.inner.told;
-        loop {
-            let left = then.saturating_duration_since(Instant::now());
-            if self.stop.is_stopped() {
-                return Err(Ended::Stopped);
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
-            match poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&timeout(left))) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Ended::Socket(errno)),
-            }
-        }
-    }
-
     fn visit(&self, client: &Arc<UnixStream>, device: &mut dyn Device) -> Visit {
         let options = &self.options;
         let limits = options.limits;
@@ -367,7 +308,7 @@ impl Server {
         let mut session =
             Session::new(self.description.clone(), self.memory.clone(), self.interrupts.clone(), limits);
         self.memory.set_port(Some(link.clone()));
-        let ended = self.converse(&link, &mut session, device);
+        let ended = Conversation::new(options, &self.stop, &link, &mut session, &mut *device).run();
         let ended = if self.stop.is_stopped() { Ended::Stopped } else { ended };
         // Whoever waits for a DMA reply must not keep its range from being unmapped.
         link.end(ended.clone());
@@ -378,125 +319,6 @@ impl Server {
         device.disconnected();
         Visit { ended, counters: session.counters(), calls: link.calls(), turned_away: 0 }
     }
-
-    /// Lets the device look for work until a message comes, or until it does not pay any more. True if a message came.
-    fn look_for_work(
-        &self,
-        link: &Link,
-        device: &mut dyn Device,
-        poller: &mut Poller,
-        message: &mut Message,
-    ) -> Result<bool, Ended> {
-        // A device without such a place costs no look at the clock.
-        let mut looked = device.look();
-        while looked != Look::Nowhere {
-            poller.begin();
-            loop {
-                // Work without end must not keep anybody from being heard.
-                if self.stop.is_stopped() {
-                    return Err(Ended::Stopped);
-                }
-                if link.request_at_hand(message)? {
-                    return Ok(true);
-                }
-                let others_run = if looked == Look::Work {
-                    poller.hit();
-                    poller.begin();
-                    // The driver may be waiting for this core, and there may be work without end.
-                    true
-                } else if poller.go_on() {
-                    poller.missed()
-                } else {
-                    break;
-                };
-                if others_run {
-                    std::thread::yield_now();
-                }
-                looked = device.look();
-                if looked == Look::Nowhere {
-                    return Ok(false);
-                }
-            }
-            if !device.rest() {
-                break;
-            }
-            looked = device.look();
-        }
-        Ok(false)
-    }
-
-    /// Answers one message after the other, until it cannot go on.
-    fn converse(&self, link: &Link, session: &mut Session, device: &mut dyn Device) -> Ended {
-        let mut message = Message::default();
-        let mut reply = Reply::default();
-        let mut dma_limited = false;
-        let mut faulty = 0u64;
-        let mut poller = Poller::new(self.options.polling);
-        loop {
-            // A server that is stopped before its client was known to it has not shut that one down.
-            if self.stop.is_stopped() {
-                return Ended::Stopped;
-            }
-            let received = match self.look_for_work(link, device, &mut poller, &mut message) {
-                Ok(false) => link.next_request(&mut message),
-                Ok(true) => Ok(()),
-                Err(ended) => Err(ended),
-            };
-            if let Err(ended) = received {
-                return ended;
-            }
-            let header = message.header;
-            let fault = self.options.faults.as_ref().filter(|_| header.is_command());
-            let fault = fault.and_then(|faults| faults.fault(&header));
-            // Counted from here: a device that takes its time to answer must not come on top of it.
-            let mut not_before = None;
-            if let Some(fault) = fault {
-                faulty += 1;
-                if faulty.is_power_of_two() {
-                    let (command, id, count) = (header.command_name(), header.id, faulty);
-                    tracing::info!(command, id, ?fault, count, "a fault at the wire");
-                }
-                if let WireFault::Delay(delay) = fault {
-                    not_before = Some(after(delay));
-                }
-            }
-            let next = match fault {
-                Some(WireFault::Close) => return Ended::Fault,
-                Some(WireFault::Drop) => {
-                    message.fds.clear();
-                    continue;
-                }
-                Some(WireFault::Error(errno)) => {
-                    message.fds.clear();
-                    session.refuse(&message, errno, &mut reply);
-                    Next::Continue
-                }
-                Some(WireFault::Delay(_) | WireFault::Truncate(_)) | None => {
-                    session.handle(&mut message, device, &mut reply)
-                }
-            };
-            if let Some(not_before) = not_before {
-                device.stay_away();
-                if let Err(ended) = self.wait_until(not_before) {
-                    return ended;
-                }
-            }
-            if let Some(WireFault::Truncate(bytes)) = fault {
-                reply.truncate(bytes);
-            }
-            if let Err(ended) = link.send(&reply) {
-                return ended;
-            }
-            if let Next::Close(refusal) = next {
-                return Ended::Version(refusal);
-            }
-            if let Some(client) = session.client().filter(|_| !dma_limited) {
-                let ours = self.options.limits.max_data_xfer_bytes;
-                link.set_dma_bytes(client.data_xfer_bytes().min(ours));
-                dma_limited = true;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -504,21 +326,6 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
-
-    #[test]
-    fn stop_ends_a_wait_that_would_be_long() {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("vfu.sock")).unwrap();
-        let (description, options) = (Description::default(), Options::default());
-        let interrupts = Interrupts::new(&description);
-        let server = Server::new(listener, description, GuestMemory::new(), interrupts, options).unwrap();
-        assert_eq!(server.wait_until(Instant::now()), Ok(()), "it is then already");
-        let an_hour = Instant::now() + Duration::from_secs(3600);
-        let stopper = server.stopper();
-        let stopping = std::thread::spawn(move || stopper.stop());
-        assert_eq!(server.wait_until(an_hour), Err(Ended::Stopped));
-        stopping.join().unwrap();
-    }
 
     /// Panics when a client leaves.
     struct Broken;
@@ -549,104 +356,6 @@ mod tests {
         drop(UnixStream::connect(&path).unwrap());
         let serving = std::thread::spawn(move || server.serve(&mut Broken));
         assert!(serving.join().is_err());
-    }
-
-    /// Finds work as it is told to: as often as `work` says, and after each rest that `late` has in store.
-    struct Mailbox {
-        work: u64,
-        late: Vec<bool>,
-        place: bool,
-        asked: Vec<&'static str>,
-    }
-
-    impl Device for Mailbox {
-        fn region_read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {
-            Ok(())
-        }
-
-        fn region_write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
-            Ok(())
-        }
-
-        fn look(&mut self) -> Look {
-            if !self.place {
-                return Look::Nowhere;
-            }
-            if self.work == u64::MAX {
-                return Look::Work;
-            }
-            self.asked.push(if self.work > 0 { "work" } else { "nothing" });
-            let found = if self.work > 0 { Look::Work } else { Look::Nothing };
-            self.work = self.work.saturating_sub(1);
-            found
-        }
-
-        fn rest(&mut self) -> bool {
-            self.asked.push("rest");
-            self.late.pop().is_some_and(|late| late)
-        }
-    }
-
-    /// A server that does not poll, a connection, and its other end.
-    fn looking() -> (tempfile::TempDir, Server, Link, UnixStream) {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("vfu.sock")).unwrap();
-        let (description, options) = (Description::default(), Options::default());
-        let interrupts = Interrupts::new(&description);
-        let server = Server::new(listener, description, GuestMemory::new(), interrupts, options).unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let link = Link::new(Arc::new(ours), 4096, Duration::ZERO, Duration::from_secs(1));
-        (dir, server, link, theirs)
-    }
-
-    #[test]
-    fn device_looks_until_there_is_nothing_and_says_so_before_the_server_sleeps() {
-        let (_dir, server, link, _client) = looking();
-        let mut message = Message::default();
-        let mut look = |device: &mut Mailbox| {
-            server.look_for_work(&link, device, &mut Poller::new(Duration::ZERO), &mut message)
-        };
-        let mut device = Mailbox { work: 0, late: Vec::new(), place: false, asked: Vec::new() };
-        assert_eq!(look(&mut device), Ok(false));
-        assert!(device.asked.is_empty(), "{:?}", device.asked);
-
-        device = Mailbox { place: true, ..device };
-        assert_eq!(look(&mut device), Ok(false));
-        assert_eq!(device.asked, ["nothing", "rest"]);
-
-        // What was left before the client could know that nobody looks is looked for again.
-        device = Mailbox { late: vec![false, true], asked: Vec::new(), ..device };
-        assert_eq!(look(&mut device), Ok(false));
-        assert_eq!(device.asked, ["nothing", "rest", "nothing", "rest"]);
-    }
-
-    #[test]
-    fn work_is_looked_for_until_there_is_none_whether_the_server_polls_or_not() {
-        let (_dir, server, link, _client) = looking();
-        for window in [Duration::ZERO, Duration::from_millis(1)] {
-            let mut device = Mailbox { work: 3, late: Vec::new(), place: true, asked: Vec::new() };
-            let (mut poller, mut message) = (Poller::new(window), Message::default());
-            assert_eq!(server.look_for_work(&link, &mut device, &mut poller, &mut message), Ok(false));
-            assert_eq!(device.asked[..4], ["work", "work", "work", "nothing"]);
-            let rests = device.asked.iter().filter(|asked| **asked == "rest").count();
-            assert_eq!((rests, device.asked.last()), (1, Some(&"rest")));
-        }
-    }
-
-    #[test]
-    fn device_that_finds_work_without_end_keeps_nobody_from_being_heard() {
-        let (_dir, server, link, mut client) = looking();
-        let mut device = Mailbox { work: u64::MAX, late: Vec::new(), place: true, asked: Vec::new() };
-        let header = Header { id: 7, command: 1, message_bytes: 16, ..Header::default() };
-        client.write_all(&header.encode()).unwrap();
-        let mut message = Message::default();
-        let mut poller = Poller::new(Duration::from_secs(3600));
-        assert_eq!(server.look_for_work(&link, &mut device, &mut poller, &mut message), Ok(true));
-        assert_eq!(message.header.id, 7);
-        server.stopper().stop();
-        let ended = server.look_for_work(&link, &mut device, &mut poller, &mut message);
-        assert_eq!(ended, Err(Ended::Stopped));
-        drop(client);
     }
 
     #[test]
