@@ -3,11 +3,13 @@
 
 # What an old compiler cannot build is left out; tests that build the program themselves are told as well.
 export SDMORPH_CARGO_FLAGS := $(shell .ci/cargo-flags)
+# Property tests take the same inputs each time, so that a change is judged by what it does. New inputs: `make soak`.
+export PROPTEST_RNG_SEED ?= 2024
 # The same build as the tests': an optimised one would cost minutes and make no guest faster.
 SDMORPH := cargo run --locked $(SDMORPH_CARGO_FLAGS) --bin sdmorph --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all bench check fuzz slurm docs clean
+.PHONY: help setup demo test test-all bench check soak fuzz slurm docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +45,10 @@ bench: ## how fast server, reader and a guest's disk are, next to others; ARGS=-
 	@.ci/prepare build
 	cargo build --locked $(SDMORPH_CARGO_FLAGS) --release -p sdmorph
 	cargo run --locked $(SDMORPH_CARGO_FLAGS) --release -p sdmorph-bench -- $(ARGS)
+
+soak: ## unit, property and wire tests again and again, each time with new inputs, until one fails; for TIME seconds (600)
+	@.ci/prepare build
+	@.ci/soak $(or $(TIME),600)
 
 fuzz: ## malformed messages for the vfio-user server, to its codec and over connections; TIME=seconds each (60)
 	@.ci/prepare build
