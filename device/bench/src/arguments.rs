@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// Exit with 1 if a limit is missed, or could not be judged
     #[arg(long)]
     pub(crate) check: bool,
-    /// Rounds over the socket; default 60, with --quick 6
+    /// Rounds over the socket, and with rules; default 60, with --quick 6
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
     /// Reads in each round; default 2500, with --quick 1000

@@ -15,9 +15,9 @@ pub(crate) struct Limit {
     pub(crate) bound: Bound,
     /// The ratio of the medians; None if one of them was not measured.
     pub(crate) ratio: Option<f64>,
-    /// The same ratio of a socket that has the descriptors to take and nothing else to do: of what no server comes below
-    /// but by luck. None if there is no such socket.
-    pub(crate) floor: Option<f64>,
+    /// The same ratio of a socket alone, which takes descriptors, answers, and has nothing else to do. None if none is
+    /// comparable.
+    pub(crate) alone: Option<f64>,
     /// Lowest and highest ratio of two values of the same round.
     pub(crate) rounds: Option<(f64, f64)>,
     pub(crate) met: Option<bool>,
@@ -32,7 +32,7 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
-    pub(crate) fn holds(self, ratio: f64) -> bool {
+    fn holds(self, ratio: f64) -> bool {
         match self {
             Self::AtMost(limit) => ratio <= limit,
             Self::AtLeast(limit) => ratio >= limit,
@@ -43,13 +43,13 @@ impl Bound {
 impl Limit {
     fn new(what: String, bound: Bound, ratio: Option<f64>, rounds: Option<(f64, f64)>) -> Self {
         let met = ratio.map(|ratio| bound.holds(ratio));
-        Self { what, bound, ratio, floor: None, rounds, met }
+        Self { what, bound, ratio, alone: None, rounds, met }
     }
 
-    /// Adds what `floor` comes to, in time and against the same `other`.
-    fn with_floor(mut self, servers: &[Measured], floor: ServerKind, other: ServerKind) -> Self {
+    /// Adds what `alone` comes to, in time and against the same `other`.
+    fn beside(mut self, servers: &[Measured], alone: ServerKind, other: ServerKind) -> Self {
         let median = |server| of(servers, server).and_then(time).map(|(median, _)| median);
-        self.floor = median(floor).zip(median(other)).map(|(floor, other)| floor / other);
+        self.alone = median(alone).zip(median(other)).map(|(alone, other)| alone / other);
         self
     }
 }
@@ -84,7 +84,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             ServerKind::Bare,
             time,
         )
-        .with_floor(one_core, ServerKind::BareTaking, ServerKind::Bare),
+        .beside(one_core, ServerKind::BareTaking, ServerKind::Bare),
         limit(
             "read across cores: time / crate's",
             Bound::AtMost(1.0 / 3.0),
@@ -92,7 +92,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             ServerKind::Crate,
             time,
         )
-        .with_floor(two_cores, ServerKind::BarePolling, ServerKind::Crate),
+        .beside(two_cores, ServerKind::BarePolling, ServerKind::Crate),
         limit(
             "read across cores, awake: time / crate's",
             Bound::AtMost(1.0 / 3.0),
@@ -100,7 +100,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             ServerKind::Crate,
             time,
         )
-        .with_floor(two_cores_awake, ServerKind::BarePolling, ServerKind::Crate),
+        .beside(two_cores_awake, ServerKind::BarePolling, ServerKind::Crate),
         limit(
             "posted writes across cores: rate / crate's",
             Bound::AtLeast(1.5),
@@ -199,7 +199,7 @@ mod tests {
         let limits = judge_wire(&wire, None);
         let one = &limits[0];
         assert_eq!((one.met, one.ratio, one.rounds), (Some(true), Some(1.1), Some((1.1, 9.0))));
-        assert_eq!(one.floor, Some(1.05));
+        assert_eq!(one.alone, Some(1.05));
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
         assert_eq!(limits.len(), 5);
@@ -221,7 +221,7 @@ mod tests {
             wire(Placement::TwoCoresAwake { client, server }, 100),
         ];
         let limits = judge_wire(&wire, None);
-        let judged = |at: usize| (limits[at].ratio, limits[at].floor, limits[at].met);
+        let judged = |at: usize| (limits[at].ratio, limits[at].alone, limits[at].met);
         assert_eq!(judged(1), (Some(0.5), Some(0.25), Some(false)));
         assert_eq!(judged(2), (Some(0.1), Some(0.05), Some(true)));
         // Rates have none.

@@ -9,6 +9,7 @@ use sdmorph_lab::assets::{self, Accel, Needs, Overrides, Progress, Qemu, Request
 use crate::guest;
 use crate::process::{How, ServerProcess};
 use crate::report::{Measured, Round, Settings, ThroughQemu};
+use crate::rounds::TURNS;
 use crate::servers::ServerKind;
 use crate::statistics::Percentiles;
 
@@ -39,8 +40,11 @@ pub(crate) fn measure(settings: &Settings) -> Result<ThroughQemu> {
         accel.name()
     ));
     let mut servers = ServerKind::VFIO_USER.map(|kind| (kind, Vec::new()));
+    let mut chance = fastrand::Rng::with_seed(TURNS);
     for _ in 0..rounds {
-        for (kind, rounds) in &mut servers {
+        let mut turns: Vec<_> = servers.iter_mut().collect();
+        chance.shuffle(&mut turns);
+        for (kind, rounds) in turns {
             rounds.push(round(*kind, &qemu, accel, reads)?);
         }
     }

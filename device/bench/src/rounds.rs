@@ -12,6 +12,9 @@ use crate::statistics::Percentiles;
 /// Reads before each round that are not counted: caches, the processor's clock, and the server's polling settle.
 const WARM_UP: u32 = 300;
 
+/// Seed of the order in which servers take turns. Whoever goes before may leave a processor awake, so there is no fixed one.
+pub(crate) const TURNS: u64 = 1;
+
 /// Measures all servers in all placements.
 ///
 /// A round has all of them in it: how fast a machine wakes a processor can be one thing in one half minute and another in
@@ -30,14 +33,12 @@ pub(crate) fn measure(placements: &[Placement], settings: &Settings) -> Result<V
         let start = |kind| Ok((kind, ServerProcess::start(kind, how)?, Vec::new()));
         placed.push((*placement, ServerKind::ALL.into_iter().map(start).collect::<Result<Vec<_>>>()?));
     }
-    for number in 0..settings.rounds {
+    let mut chance = fastrand::Rng::with_seed(TURNS);
+    for _ in 0..settings.rounds {
         for (placement, servers) in &mut placed {
             let _pinned = Pinned::to(placement.client_cpu())?;
             let mut turns: Vec<_> = servers.iter_mut().collect();
-            // Whoever goes before may leave a processor awake: each comes after either neighbour equally often.
-            if number % 2 == 1 {
-                turns.reverse();
-            }
+            chance.shuffle(&mut turns);
             for (kind, server, rounds) in turns {
                 rounds.push(round(*kind, server, placement.client_waits(), settings)?);
             }

@@ -43,7 +43,7 @@ pub(crate) enum ServerKind {
     /// The server of the crate `vfio_user`.
     Crate,
     /// A ping-pong that receives as [`ServerKind::BareTaking`] does and never sleeps while it has a client: what polling
-    /// brings on this machine, at most.
+    /// brings on this machine.
     BarePolling,
 }
 

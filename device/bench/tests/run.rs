@@ -51,8 +51,8 @@ fn every_server_is_measured_in_every_placement() {
     let limits = report["limits"].as_array().unwrap();
     assert_eq!(limits.len(), 5);
     assert!(limits[4]["met"].is_null());
-    let floors: Vec<_> = limits.iter().map(|limit| limit["floor"].is_number()).collect();
-    assert_eq!(floors, [true, names.len() > 2, names.len() > 2, false, false]);
+    let alone: Vec<_> = limits.iter().map(|limit| limit["alone"].is_number()).collect();
+    assert_eq!(alone, [true, names.len() > 2, names.len() > 2, false, false]);
 
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("not measured: reads through QEMU: --no-qemu was given"), "{table}");

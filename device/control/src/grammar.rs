@@ -256,6 +256,9 @@ mod tests {
         fn grammar_and_parser_agree_on_any_text_made_of_json_pieces(text in json_pieces()) {
             let mut parser = serde_json::Deserializer::from_slice(&text).into_iter::<serde_json::Value>();
             let parsed = parser.next().expect("the text is not blank");
+            // A number that is too great for it is a number, and ends its reading.
+            let too_great = |error: &serde_json::Error| error.to_string().starts_with("number out of range");
+            prop_assume!(!parsed.as_ref().is_err_and(too_great));
             match scan(&text) {
                 Ok(length) => {
                     prop_assert!(parsed.is_ok(), "{:?}", parsed);

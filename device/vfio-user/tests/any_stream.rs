@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestRunner};
 use tracing_subscriber::fmt::MakeWriter;
 use vfio_user_server::framing::{Framer, Message, Unframed};
 use vfio_user_server::{
@@ -263,7 +263,7 @@ fn resident_bytes() -> usize {
 
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    TestRunner::new(config)
 }
 
 /// Sends a stream to a server, checks what becomes of it, and returns how it ended.
