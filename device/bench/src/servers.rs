@@ -36,15 +36,15 @@ pub(crate) enum ServerKind {
     Bare,
     /// The same, but it receives as whoever takes file descriptors has to: `recvmsg(2)` with room for them.
     BareTaking,
+    /// A ping-pong that receives as [`ServerKind::BareTaking`] does and never sleeps while it has a client: what polling
+    /// brings on this machine.
+    BarePolling,
     /// This project's server as it is by default: it polls before it sleeps.
     Own,
     /// This project's server with polling off.
     OwnSleeping,
     /// The server of the crate `vfio_user`.
     Crate,
-    /// A ping-pong that receives as [`ServerKind::BareTaking`] does and never sleeps while it has a client: what polling
-    /// brings on this machine.
-    BarePolling,
 }
 
 impl ServerKind {
@@ -63,10 +63,10 @@ impl ServerKind {
         match self {
             Self::Bare => "bare socket",
             Self::BareTaking => "  taking descriptors",
+            Self::BarePolling => "  taking, and polling",
             Self::Own => "vfio-user-server",
             Self::OwnSleeping => "  with polling off",
             Self::Crate => "crate vfio_user",
-            Self::BarePolling => "  taking, and polling",
         }
     }
 }
@@ -116,10 +116,10 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     match options.kind {
         ServerKind::Bare => bare(UnixListener::bind(&options.socket)?, receive),
         ServerKind::BareTaking => bare(UnixListener::bind(&options.socket)?, receive_with_descriptors),
+        ServerKind::BarePolling => bare(UnixListener::bind(&options.socket)?, receive_polling),
         ServerKind::Own => own(options, page, Options::default().polling),
         ServerKind::OwnSleeping => own(options, page, Duration::ZERO),
         ServerKind::Crate => of_the_crate(options, page),
-        ServerKind::BarePolling => bare(UnixListener::bind(&options.socket)?, receive_polling),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn count(settings: &Settings) -> Result<Vec<SystemCalls>> {
         let calls = total(server, reads)?.saturating_sub(total(server, 0)?);
         Ok(SystemCalls { server, per_read: calls as f64 / f64::from(reads) })
     };
-    // One that lets others run after each empty receive makes as many calls as there is time for, and they succeed. The
+    // One that lets others run again and again makes as many calls as there is time for, and they succeed. The
     // server that polls for a while gives that up under strace, since nothing comes soon enough.
     ServerKind::ALL.into_iter().filter(|kind| *kind != ServerKind::BarePolling).map(count).collect()
 }

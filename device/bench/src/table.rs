@@ -228,6 +228,6 @@ fn judgement(limit: &Limit, any_alone: bool) -> String {
     let ratio = limit.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
     let rounds = limit.rounds.map_or_else(String::new, |(low, high)| format!("{low:.2} to {high:.2}"));
     let alone = limit.alone.map_or_else(String::new, |alone| format!("socket {alone:.2}"));
-    let alone = if any_alone { format!("{alone:<11}  ") } else { alone };
-    format!("{:<44}{ratio:>6}  {rounds:<14}  {alone}{bound:<14}  {verdict}", limit.what)
+    let width = if any_alone { 13 } else { 0 };
+    format!("{:<44}{ratio:>6}  {rounds:<14}  {alone:<width$}{bound:<14}  {verdict}", limit.what)
 }

@@ -220,11 +220,8 @@ mod tests {
 
         /// One that polls for so long.
         fn conversation<'a>(&'a mut self, device: &'a mut Mailbox, window: Duration) -> Conversation<'a> {
-            let Self { options, stop, link, session, .. } = self;
-            Conversation {
-                poller: Poller::new(window),
-                ..Conversation::new(options, stop, link, session, device)
-            }
+            self.options.polling = window;
+            Conversation::new(&self.options, &self.stop, &self.link, &mut self.session, device)
         }
     }
 

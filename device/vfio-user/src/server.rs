@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::faults::WireFaults;
 use crate::header::Header;
 use crate::interrupts::Interrupts;
-use crate::link::{Calls, Ended, Link};
+use crate::link::{Calls, Ended, Link, lock};
 use crate::memory::GuestMemory;
 use crate::reply::Reply;
 use crate::session::{Counters, Limits, Session};
@@ -94,10 +94,6 @@ pub struct Server {
     done: OwnedFd,
     /// A client that came when the one before it had just left.
     next: Mutex<Option<UnixStream>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells that a visit is over, even if the device panics: whoever is at the door would stay there for ever, and with it

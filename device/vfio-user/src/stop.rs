@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
-use crate::link::{Ended, timeout};
+use crate::link::{Ended, lock, timeout};
 
 /// Stops a server, from any thread.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Stop {
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
         tell(&self.inner.told);
-        let client = self.inner.client.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let client = lock(&self.inner.client).upgrade();
         if let Some(client) = client {
             let _ = client.shutdown(std::net::Shutdown::Both);
         }
@@ -54,7 +54,7 @@ impl Stop {
 
     /// Says whose connection is to be ended.
     pub(crate) fn serving(&self, client: &Arc<UnixStream>) {
-        *self.inner.client.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(client);
+        *lock(&self.inner.client) = Arc::downgrade(client);
     }
 
     /// Waits until then, or until the server is stopped, which is [`Ended::Stopped`].
@@ -94,12 +94,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::link::after;
 
     #[test]
     fn stop_ends_a_wait_that_would_be_long() {
         let stop = Stop::new().unwrap();
-        assert_eq!(stop.wait_until(Instant::now()), Ok(()), "it is then already");
-        let an_hour = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(stop.wait_until(after(Duration::ZERO)), Ok(()), "it is then already");
+        // Nobody waits for it.
+        let an_hour = after(Duration::from_secs(3600));
         let stopper = stop.clone();
         let stopping = std::thread::spawn(move || stopper.stop());
         assert_eq!(stop.wait_until(an_hour), Err(Ended::Stopped));
