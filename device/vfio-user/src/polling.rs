@@ -13,8 +13,9 @@
 //! client on another.
 //!
 //! To let others run takes as long as a look, and a client on another core waits meanwhile; the answer that comes before
-//! that client has gone to sleep comes several times sooner. So others run after the first look, and then only now and
-//! then. In one wait of a few they run only then, to learn whether the client is on another core, and quick.
+//! that client has gone to sleep comes several times sooner. So others run only now and then, until some messages in turn
+//! can have come from this core. From then on they run after the first look, too, but for one wait of a few: that one
+//! learns whether the client is on another core by now, and quick.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use crate::link::{after, later};
 
 /// The longest pause after misses, in windows.
 const LONGEST_PAUSE: u32 = 128;
+
+/// After so many messages in turn that can have come from this core, others run after the first look.
+const OTHERS_FIRST: u32 = 4;
 
 /// After so many messages in turn that can have come from this core, sleeping would have done.
 const FROM_THIS_CORE: u32 = 64;
@@ -33,7 +37,8 @@ const SHARED_CORE_PAUSE: u32 = 16;
 /// Of so many empty looks, others may run after one.
 const LOOKS_A_TURN: u32 = 16;
 
-/// Of so many waits with an empty look, one lets others run later: not before [`LOOKS_A_TURN`] empty looks.
+/// Where others run after the first look: of so many waits with an empty look, one lets them run later, not before
+/// [`LOOKS_A_TURN`] empty looks.
 const WAITS_A_TEST: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
@@ -125,8 +130,8 @@ impl Poller {
 
     /// Whether others could run since the last look.
     fn gave_way(&self) -> bool {
-        let test = self.waits % WAITS_A_TEST == 1;
-        self.empty_looks != 0 && self.empty_looks % LOOKS_A_TURN == u32::from(!test)
+        let late = self.from_this_core < OTHERS_FIRST || self.waits % WAITS_A_TEST == 1;
+        self.empty_looks != 0 && self.empty_looks % LOOKS_A_TURN == u32::from(!late)
     }
 
     /// Something came while it was being looked for, or was there already.
@@ -202,27 +207,43 @@ mod tests {
     }
 
     #[test]
-    fn others_run_after_the_first_look_and_now_and_then_or_only_now_and_then() {
-        let mut poller = Poller::new(Duration::from_secs(3600));
-        let mut turns = |_| {
-            poller.begin();
-            (1..=2 * LOOKS_A_TURN).filter(|_| poller.missed()).collect::<Vec<_>>()
+    fn others_run_now_and_then_and_after_the_first_look_where_the_client_may_be_on_this_core() {
+        let turns = |from_this_core| {
+            let mut poller = Poller { from_this_core, ..Poller::new(Duration::from_secs(3600)) };
+            let turns = |_| {
+                poller.begin();
+                (1..=2 * LOOKS_A_TURN).filter(|_| poller.missed()).collect::<Vec<_>>()
+            };
+            (0..WAITS_A_TEST + 1).map(turns).collect::<Vec<_>>()
         };
-        let turns: Vec<_> = (0..WAITS_A_TEST + 1).map(&mut turns).collect();
-        assert!([&turns[0], &turns[8]].iter().all(|test| **test == [16, 32]), "{turns:?}");
-        assert!(turns[1..8].iter().all(|wait| *wait == [1, 17]), "{turns:?}");
+        let few = turns(OTHERS_FIRST - 1);
+        assert!(few.iter().all(|wait| *wait == [16, 32]), "{few:?}");
+        let many = turns(OTHERS_FIRST);
+        assert!([&many[0], &many[8]].iter().all(|test| **test == [16, 32]), "{many:?}");
+        assert!(many[1..8].iter().all(|wait| *wait == [1, 17]), "{many:?}");
     }
 
     #[test]
     fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_may_have_come_from_this_core_does_not() {
         let long = WINDOW * 8;
-        // Others ran after 1 and 17 empty looks: this is the second wait, and no test.
-        for (empty_looks, then) in
-            [(0, long), (1, long), (2, Duration::ZERO), (16, Duration::ZERO), (17, long)]
-        {
-            let mut poller = Poller { pause: long, waits: 1, ..Poller::new(Duration::from_secs(3600)) };
+        // Others ran after 1 and 17 empty looks, or after 16: this is the second wait, and no test.
+        let (first, late) = (OTHERS_FIRST, OTHERS_FIRST - 1);
+        let (kept, ended) = (long, Duration::ZERO);
+        for (from_this_core, empty_looks, then) in [
+            (first, 0, kept),
+            (first, 1, kept),
+            (first, 2, ended),
+            (first, 16, ended),
+            (first, 17, kept),
+            (late, 0, kept),
+            (late, 1, ended),
+            (late, 16, kept),
+            (late, 17, ended),
+        ] {
+            let hour = Duration::from_secs(3600);
+            let mut poller = Poller { pause: long, waits: 1, from_this_core, ..Poller::new(hour) };
             assert!(polled(&mut poller, |poller| poller.empty_looks == empty_looks));
-            assert_eq!(poller.pause, then, "{empty_looks}");
+            assert_eq!(poller.pause, then, "{from_this_core}, {empty_looks}");
         }
     }
 
