@@ -12,10 +12,12 @@
 //! costs one more row of such messages. Which cores there are is not asked: a server that is pinned to one may have its
 //! client on another.
 //!
-//! To let others run takes as long as a look, and a client on another core waits meanwhile; the answer that comes before
-//! that client has gone to sleep comes several times sooner. So others run only now and then, until some messages in turn
-//! can have come from this core. From then on they run after the first look, too, but for one wait of a few: that one
-//! learns whether the client is on another core by now, and quick.
+//! To let others run takes as long as a look even if nobody wants to, and a client on another core waits meanwhile; the
+//! answer that comes before that client has gone to sleep comes several times sooner. But where others do want to run, they
+//! are to run at once: it may be they who bring the client its answer, as QEMU's threads do. So others run now and then;
+//! and once somebody did, which is seen by the time that it took, after the first look as well, until nobody does for some
+//! waits. One wait of a few does it the one way and one the other, to learn whether the client is on another core, however
+//! quick it is.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +25,6 @@ use crate::link::{after, later};
 
 /// The longest pause after misses, in windows.
 const LONGEST_PAUSE: u32 = 128;
-
-/// After so many messages in turn that can have come from this core, others run after the first look.
-const OTHERS_FIRST: u32 = 4;
 
 /// After so many messages in turn that can have come from this core, sleeping would have done.
 const FROM_THIS_CORE: u32 = 64;
@@ -37,8 +36,15 @@ const SHARED_CORE_PAUSE: u32 = 16;
 /// Of so many empty looks, others may run after one.
 const LOOKS_A_TURN: u32 = 16;
 
-/// Where others run after the first look: of so many waits with an empty look, one lets them run later, not before
-/// [`LOOKS_A_TURN`] empty looks.
+/// A look that took so many times as long as one without a turn of others' had somebody run before it. Two changes from
+/// thread to thread, and what the other one does, take more than that; a turn that nobody takes is as long as a look or two.
+const SOMEBODYS_TURN: u32 = 6;
+
+/// After so many turns in a row that nobody took, others do not run after the first look.
+const IDLE_TURNS: u32 = 16;
+
+/// Of so many waits with an empty look, the first one lets others run late, not before [`LOOKS_A_TURN`] empty looks, and the
+/// second one after its first look, whatever the others do.
 const WAITS_A_TEST: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
@@ -59,6 +65,14 @@ pub(crate) struct Poller {
     waits: u32,
     /// How often there was nothing in this wait.
     empty_looks: u32,
+    /// Others do not run after the first look of this wait.
+    late: bool,
+    /// When this wait, or its last look, began.
+    last: Option<Instant>,
+    /// How long the last look took before which others could not run.
+    look: Duration,
+    /// Turns in a row that nobody took.
+    idle_turns: u32,
     /// Messages in turn that came right after others could run, not counting those of the first look.
     from_this_core: u32,
 }
@@ -74,6 +88,10 @@ impl Poller {
             until: None,
             waits: 0,
             empty_looks: 0,
+            late: true,
+            last: None,
+            look: Duration::ZERO,
+            idle_turns: IDLE_TURNS,
             from_this_core: 0,
         }
     }
@@ -97,6 +115,7 @@ impl Poller {
         } else {
             self.resume = None;
             self.until = Some(later(now, self.window));
+            self.last = Some(now);
         }
     }
 
@@ -107,6 +126,7 @@ impl Poller {
 
     fn go_on_at(&mut self, now: Instant) -> bool {
         let Some(until) = self.until else { return false };
+        self.time(now);
         if now < until {
             return true;
         }
@@ -117,11 +137,28 @@ impl Poller {
         false
     }
 
+    /// Another look begins: takes into account how long it was since the last one did.
+    fn time(&mut self, now: Instant) {
+        let Some(last) = self.last.replace(now) else { return };
+        let took = now.duration_since(last);
+        match (self.empty_looks, self.gave_way()) {
+            (0, _) => {}
+            (_, false) => self.look = took,
+            (_, true) if took > self.look.saturating_mul(SOMEBODYS_TURN) => self.idle_turns = 0,
+            (_, true) => self.idle_turns = self.idle_turns.saturating_add(1),
+        }
+    }
+
     /// There was nothing. Whether others may run before the next look.
     pub(crate) fn missed(&mut self) -> bool {
         // One that ends at its first look proves nothing: it must not be the one that others run late in.
         if self.empty_looks == 0 {
             self.waits = self.waits.wrapping_add(1);
+            self.late = match self.waits % WAITS_A_TEST {
+                1 => true,
+                2 => false,
+                _ => self.idle_turns >= IDLE_TURNS,
+            };
         }
         // Past its end the same turns come again.
         self.empty_looks = self.empty_looks.checked_add(1).unwrap_or(LOOKS_A_TURN);
@@ -130,8 +167,7 @@ impl Poller {
 
     /// Whether others could run since the last look.
     fn gave_way(&self) -> bool {
-        let late = self.from_this_core < OTHERS_FIRST || self.waits % WAITS_A_TEST == 1;
-        self.empty_looks != 0 && self.empty_looks % LOOKS_A_TURN == u32::from(!late)
+        self.empty_looks != 0 && self.empty_looks % LOOKS_A_TURN == u32::from(!self.late)
     }
 
     /// Something came while it was being looked for, or was there already.
@@ -155,8 +191,6 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     const WINDOW: Duration = Duration::from_micros(200);
@@ -183,53 +217,85 @@ mod tests {
         assert!(polled.windows(2).skip(8).all(|pair| pair[1] - pair[0] == LONGEST_PAUSE + 1), "{polled:?}");
     }
 
-    /// Waits for a message. Whether it was polled for.
-    fn polled(poller: &mut Poller, is_there: impl Fn(&Poller) -> bool) -> bool {
+    /// How long a look takes, and a turn that nobody takes.
+    const LOOK: Duration = Duration::from_nanos(300);
+
+    /// Waits for a message that is there once `is_there` says so, of the poller and of the time that has passed. A turn of
+    /// others' takes `turn`. Whether it was polled for.
+    fn polled(poller: &mut Poller, turn: Duration, is_there: impl Fn(&Poller, Duration) -> bool) -> bool {
         poller.begin();
-        if poller.until.is_none() {
-            return false;
+        let Some(began) = poller.last.filter(|_| poller.until.is_some()) else { return false };
+        let mut passed = Duration::ZERO;
+        loop {
+            assert!(poller.go_on_at(began + passed));
+            if is_there(poller, passed) {
+                poller.hit();
+                return true;
+            }
+            passed += LOOK;
+            if poller.missed() {
+                passed += turn;
+            }
         }
-        while !is_there(poller) {
-            assert!(poller.go_on());
-            poller.missed();
-        }
-        poller.hit();
-        true
     }
 
     fn end_pause(poller: &mut Poller) {
         (poller.resume, poller.unseen) = (None, 0);
     }
 
-    /// Of a client on this core: there once it could run.
-    fn from_this_core(poller: &Poller) -> bool {
-        poller.gave_way()
+    /// A client on this core, whose message is there once it could run, and which takes some looks for it.
+    fn from_this_core(poller: &mut Poller) -> bool {
+        polled(poller, LOOK * 10, |poller, _| poller.gave_way())
+    }
+
+    /// After which empty looks of a wait without a message others run.
+    fn turns(poller: &mut Poller) -> Vec<u32> {
+        poller.begin();
+        (1..=2 * LOOKS_A_TURN).filter(|_| poller.missed()).collect()
     }
 
     #[test]
-    fn others_run_now_and_then_and_after_the_first_look_where_the_client_may_be_on_this_core() {
-        let turns = |from_this_core| {
-            let mut poller = Poller { from_this_core, ..Poller::new(Duration::from_secs(3600)) };
-            let turns = |_| {
-                poller.begin();
-                (1..=2 * LOOKS_A_TURN).filter(|_| poller.missed()).collect::<Vec<_>>()
-            };
-            (0..WAITS_A_TEST + 1).map(turns).collect::<Vec<_>>()
+    fn others_run_now_and_then_and_where_they_want_to_after_the_first_look_but_for_tests() {
+        for idle_turns in [IDLE_TURNS, IDLE_TURNS - 1] {
+            let mut poller = Poller { idle_turns, ..Poller::new(Duration::from_secs(3600)) };
+            for wait in 0..100 {
+                let late = wait % 8 == 0 || wait % 8 != 1 && idle_turns == IDLE_TURNS;
+                assert_eq!(turns(&mut poller), if late { [16, 32] } else { [1, 17] }, "{idle_turns}, {wait}");
+            }
+        }
+    }
+
+    #[test]
+    fn others_run_after_the_first_look_once_somebody_did_and_until_nobody_does() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        // Whether others run late in a wait that is no test and has so many empty looks.
+        let mut late = |turn, looks| {
+            poller.waits = 2;
+            assert!(polled(&mut poller, turn, |poller, _| poller.empty_looks == looks));
+            poller.late
         };
-        let few = turns(OTHERS_FIRST - 1);
-        assert!(few.iter().all(|wait| *wait == [16, 32]), "{few:?}");
-        let many = turns(OTHERS_FIRST);
-        assert!([&many[0], &many[8]].iter().all(|test| **test == [16, 32]), "{many:?}");
-        assert!(many[1..8].iter().all(|wait| *wait == [1, 17]), "{many:?}");
+        // Nobody wants to.
+        assert!((0..100).all(|_| late(LOOK, 40)));
+        // Somebody did, after the 16th look.
+        assert!(late(LOOK * 6, 16));
+        assert!((0..IDLE_TURNS).all(|_| !late(LOOK, 2)));
+        assert!(late(LOOK, 2));
+    }
+
+    #[test]
+    fn message_that_comes_after_somebodys_turn_came_after_one() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        assert!(from_this_core(&mut poller));
+        assert_eq!((poller.idle_turns, poller.from_this_core), (0, 1));
     }
 
     #[test]
     fn what_comes_while_it_is_looked_for_ends_the_pauses_and_what_may_have_come_from_this_core_does_not() {
         let long = WINDOW * 8;
-        // Others ran after 1 and 17 empty looks, or after 16: this is the second wait, and no test.
-        let (first, late) = (OTHERS_FIRST, OTHERS_FIRST - 1);
+        // Others ran after 1 and 17 empty looks, or after 16: this is the third wait, and no test.
+        let (first, late) = (0, IDLE_TURNS);
         let (kept, ended) = (long, Duration::ZERO);
-        for (from_this_core, empty_looks, then) in [
+        for (idle_turns, empty_looks, then) in [
             (first, 0, kept),
             (first, 1, kept),
             (first, 2, ended),
@@ -241,9 +307,9 @@ mod tests {
             (late, 17, ended),
         ] {
             let hour = Duration::from_secs(3600);
-            let mut poller = Poller { pause: long, waits: 1, from_this_core, ..Poller::new(hour) };
-            assert!(polled(&mut poller, |poller| poller.empty_looks == empty_looks));
-            assert_eq!(poller.pause, then, "{from_this_core}, {empty_looks}");
+            let mut poller = Poller { pause: long, waits: 2, idle_turns, ..Poller::new(hour) };
+            assert!(polled(&mut poller, LOOK, |poller, _| poller.empty_looks == empty_looks));
+            assert_eq!(poller.pause, then, "{idle_turns}, {empty_looks}");
         }
     }
 
@@ -264,38 +330,35 @@ mod tests {
         let window = Duration::from_secs(3600);
         let mut poller = Poller::new(window);
         let over = after(window * SHARED_CORE_PAUSE);
-        let polls = (0..200).filter(|_| polled(&mut poller, from_this_core)).count();
+        let polls = (0..200).filter(|_| from_this_core(&mut poller)).count();
         assert_eq!(polls, FROM_THIS_CORE as usize + 1);
         assert!(poller.resume.unwrap() >= over);
         // When it is over, one more is enough, and it is one that could tell another core.
         end_pause(&mut poller);
-        assert!(polled(&mut poller, |poller| poller.gave_way() && poller.empty_looks == LOOKS_A_TURN));
-        assert!(!polled(&mut poller, from_this_core));
+        assert!(from_this_core(&mut poller) && poller.empty_looks == LOOKS_A_TURN);
+        assert!(!from_this_core(&mut poller));
     }
 
     #[test]
     fn client_that_has_moved_to_another_core_is_polled_for_again() {
         let mut poller = Poller::new(Duration::from_secs(3600));
-        assert!((0..200).any(|_| !polled(&mut poller, from_this_core)));
+        assert!((0..200).any(|_| !from_this_core(&mut poller)));
         end_pause(&mut poller);
-        assert!((0..1000).all(|_| polled(&mut poller, |poller| poller.empty_looks == 1)));
+        assert!((0..1000).all(|_| polled(&mut poller, LOOK, |poller, _| poller.empty_looks == 1)));
     }
 
     #[test]
     fn client_on_another_core_is_polled_for_however_quick_it_is() {
         // How long the client takes, and how long it takes to let others run, both in looks.
-        for (client, turn) in (0..40).flat_map(|client| (0..5).map(move |turn| (client, turn))) {
+        let turns = [0, 1, 2, 3, 4, 5, 8];
+        for (client, turn) in (0..40).flat_map(|client| turns.map(|turn| (client, turn))) {
             // So many messages in turn are there already, before one that is not.
             for there in [0, 1, 3, 7] {
                 let mut poller = Poller::new(Duration::from_secs(3600));
                 for wait in 0..1000 {
-                    let takes = if wait % (there + 1) == there { client } else { 0 };
-                    let elapsed = Cell::new(0);
-                    let is_there = |poller: &Poller| {
-                        elapsed.set(elapsed.get() + if poller.gave_way() { turn + 1 } else { 1 });
-                        elapsed.get() > takes
-                    };
-                    assert!(polled(&mut poller, is_there), "{client}, {turn}, {there}");
+                    let takes = if wait % (there + 1) == there { LOOK * client } else { Duration::ZERO };
+                    let polled = polled(&mut poller, LOOK * turn, |_, passed| passed >= takes);
+                    assert!(polled, "{client}, {turn}, {there}");
                 }
             }
         }
