@@ -46,9 +46,9 @@ impl Limit {
         Self { what, bound, ratio, alone: None, rounds, met }
     }
 
-    /// Adds what `alone` comes to, in time and against the same `other`.
-    fn beside(mut self, servers: &[Measured], alone: ServerKind, other: ServerKind) -> Self {
-        let median = |server| of(servers, server).and_then(time).map(|(median, _)| median);
+    /// Adds what `alone` comes to, against the same `other`.
+    fn beside(mut self, servers: &[Measured], alone: ServerKind, other: ServerKind, value: Value) -> Self {
+        let median = |server| of(servers, server).and_then(value).map(|(median, _)| median);
         self.alone = median(alone).zip(median(other)).map(|(alone, other)| alone / other);
         self
     }
@@ -59,6 +59,15 @@ type Value = fn(&Measured) -> Option<(f64, Vec<f64>)>;
 
 fn time(of: &Measured) -> Option<(f64, Vec<f64>)> {
     Some((of.median.p50_ns, of.rounds.iter().map(|round| round.times.p50_ns as f64).collect()))
+}
+
+/// A read's mean time.
+///
+/// On one core the kernel's scheduler goes through patterns of a few messages, of 7.2, 9.0 and 9.5 µs for example, again and
+/// again. Their mean is what a read takes; p50 is one of them, and another one when the pattern shifts.
+fn mean(of: &Measured) -> Option<(f64, Vec<f64>)> {
+    let mean = |reads_per_s: f64| 1e9 / reads_per_s;
+    Some((mean(of.median.reads_per_s), of.rounds.iter().map(|round| mean(round.reads_per_s)).collect()))
 }
 
 fn posted(of: &Measured) -> Option<(f64, Vec<f64>)> {
@@ -78,13 +87,13 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
     let qemu = through_qemu.map_or(&[][..], |measured| &measured.servers);
     vec![
         limit(
-            "read on one core: time / bare socket's",
+            "read on one core: mean time / bare socket's",
             Bound::AtMost(1.15),
             one_core,
             ServerKind::Bare,
-            time,
+            mean,
         )
-        .beside(one_core, ServerKind::BareTaking, ServerKind::Bare),
+        .beside(one_core, ServerKind::BareTaking, ServerKind::Bare, mean),
         limit(
             "read across cores: time / crate's",
             Bound::AtMost(1.0 / 3.0),
@@ -92,7 +101,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             ServerKind::Crate,
             time,
         )
-        .beside(two_cores, ServerKind::BarePolling, ServerKind::Crate),
+        .beside(two_cores, ServerKind::BarePolling, ServerKind::Crate, time),
         limit(
             "read across cores, awake: time / crate's",
             Bound::AtMost(1.0 / 3.0),
@@ -100,7 +109,7 @@ pub(crate) fn judge_wire(wire: &[Wire], through_qemu: Option<&ThroughQemu>) -> V
             ServerKind::Crate,
             time,
         )
-        .beside(two_cores_awake, ServerKind::BarePolling, ServerKind::Crate),
+        .beside(two_cores_awake, ServerKind::BarePolling, ServerKind::Crate, time),
         limit(
             "posted writes across cores: rate / crate's",
             Bound::AtLeast(1.5),
@@ -177,10 +186,11 @@ mod tests {
     use crate::report::{DiskRow, Round};
     use crate::statistics::Percentiles;
 
+    /// With reads that take twice as long on average.
     fn measured(server: ServerKind, p50s: &[u64]) -> Measured {
         let round = |p50_ns: &u64| Round {
             times: Percentiles { p50_ns: *p50_ns, p90_ns: 0, p99_ns: 0 },
-            reads_per_s: 0.0,
+            reads_per_s: 0.5e9 / *p50_ns as f64,
             cpu_ns: None,
             calls: None,
             posted_writes_per_s: None,
@@ -203,6 +213,17 @@ mod tests {
         // Nothing else was measured.
         assert!(limits[1..].iter().all(|limit| limit.met.is_none() && limit.ratio.is_none()));
         assert_eq!(limits.len(), 5);
+    }
+
+    #[test]
+    fn on_one_core_it_is_the_mean_that_counts() {
+        let mut own = measured(ServerKind::Own, &[1300, 1300, 1300]);
+        own.median.reads_per_s = 0.5e9 / 1100.0;
+        let servers = vec![measured(ServerKind::Bare, &[1000, 1000, 1000]), own];
+        let limits = judge_wire(&[Wire { placement: Placement::OneCore { cpu: 0 }, servers }], None);
+        assert_eq!(limits[0].met, Some(true));
+        let ratio = limits[0].ratio.unwrap();
+        assert!((ratio - 1.1).abs() < 1e-9, "{ratio}");
     }
 
     #[test]
