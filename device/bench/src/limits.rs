@@ -216,14 +216,32 @@ mod tests {
     }
 
     #[test]
-    fn on_one_core_it_is_the_mean_that_counts() {
-        let mut own = measured(ServerKind::Own, &[1300, 1300, 1300]);
-        own.median.reads_per_s = 0.5e9 / 1100.0;
-        let servers = vec![measured(ServerKind::Bare, &[1000, 1000, 1000]), own];
-        let limits = judge_wire(&[Wire { placement: Placement::OneCore { cpu: 0 }, servers }], None);
-        assert_eq!(limits[0].met, Some(true));
-        let ratio = limits[0].ratio.unwrap();
-        assert!((ratio - 1.1).abs() < 1e-9, "{ratio}");
+    fn on_one_core_it_is_the_mean_that_counts_and_across_cores_it_is_p50() {
+        let with_mean = |server, p50_ns, mean_ns: f64| {
+            let mut measured = measured(server, &[p50_ns; 3]);
+            measured.median.reads_per_s = 1e9 / mean_ns;
+            measured
+        };
+        let one_core = Wire {
+            placement: Placement::OneCore { cpu: 0 },
+            servers: vec![
+                with_mean(ServerKind::Bare, 1000, 2000.0),
+                with_mean(ServerKind::BareTaking, 1500, 2100.0),
+                with_mean(ServerKind::Own, 1300, 2200.0),
+            ],
+        };
+        let two_cores = Wire {
+            placement: Placement::TwoCores { client: 0, server: 1 },
+            servers: vec![
+                with_mean(ServerKind::Crate, 1000, 1000.0),
+                with_mean(ServerKind::BarePolling, 100, 900.0),
+                with_mean(ServerKind::Own, 200, 900.0),
+            ],
+        };
+        let limits = judge_wire(&[one_core, two_cores], None);
+        let close = |is: Option<f64>, expected: f64| (is.unwrap() - expected).abs() < 1e-9;
+        assert!(close(limits[0].ratio, 1.1) && close(limits[0].alone, 1.05), "{limits:?}");
+        assert!(close(limits[1].ratio, 0.2) && close(limits[1].alone, 0.1), "{limits:?}");
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<'a> Conversation<'a> {
                     break;
                 };
                 if others_run {
-                    std::thread::yield_now();
+                    poller.give_way();
                 }
                 looked = device.look();
                 if looked == Look::Nowhere {

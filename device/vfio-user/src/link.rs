@@ -445,7 +445,7 @@ impl Receiver {
                 return Ok(true);
             }
             if self.poller.missed() {
-                std::thread::yield_now();
+                self.poller.give_way();
             }
         }
         loop {

@@ -15,9 +15,9 @@
 //! To let others run takes as long as a look even if nobody wants to, and a client on another core waits meanwhile; the
 //! answer that comes before that client has gone to sleep comes several times sooner. But where others do want to run, they
 //! are to run at once: it may be they who bring the client its answer, as QEMU's threads do. So others run now and then;
-//! and once somebody did, which is seen by the time that it took, after the first look as well, until nobody does for some
-//! waits. One wait of a few does it the one way and one the other, to learn whether the client is on another core, however
-//! quick it is.
+//! and once somebody did, which is seen by the time that it took, after the first look as well, until nobody did for some
+//! waits. One wait of a few does it the one way and one the other: to learn whether the client is on another core, however
+//! quick it is, and whether somebody wants to run.
 
 use std::time::{Duration, Instant};
 
@@ -36,15 +36,15 @@ const SHARED_CORE_PAUSE: u32 = 16;
 /// Of so many empty looks, others may run after one.
 const LOOKS_A_TURN: u32 = 16;
 
-/// A look that took so many times as long as one without a turn of others' had somebody run before it. Two changes from
-/// thread to thread, and what the other one does, take more than that; a turn that nobody takes is as long as a look or two.
-const SOMEBODYS_TURN: u32 = 6;
+/// A turn of others' that took so long was somebody's: two changes from thread to thread, and what the other one does. One that
+/// nobody takes is a system call, of some 0.4 µs.
+const SOMEBODYS_TURN: Duration = Duration::from_nanos(1500);
 
-/// After so many turns in a row that nobody took, others do not run after the first look.
+/// After so many waits in a row whose first turn nobody took, others do not run after the first look.
 const IDLE_TURNS: u32 = 16;
 
 /// Of so many waits with an empty look, the first one lets others run late, not before [`LOOKS_A_TURN`] empty looks, and the
-/// second one after its first look, whatever the others do.
+/// second one after its first look, whoever took the turns before.
 const WAITS_A_TEST: u32 = 8;
 
 /// In a pause, of so many messages one looks at the clock: that takes its time, too.
@@ -67,11 +67,7 @@ pub(crate) struct Poller {
     empty_looks: u32,
     /// Others do not run after the first look of this wait.
     late: bool,
-    /// When this wait, or its last look, began.
-    last: Option<Instant>,
-    /// How long the last look took before which others could not run.
-    look: Duration,
-    /// Turns in a row that nobody took.
+    /// First turns of a wait, in a row, that nobody took.
     idle_turns: u32,
     /// Messages in turn that came right after others could run, not counting those of the first look.
     from_this_core: u32,
@@ -89,8 +85,6 @@ impl Poller {
             waits: 0,
             empty_looks: 0,
             late: true,
-            last: None,
-            look: Duration::ZERO,
             idle_turns: IDLE_TURNS,
             from_this_core: 0,
         }
@@ -115,7 +109,6 @@ impl Poller {
         } else {
             self.resume = None;
             self.until = Some(later(now, self.window));
-            self.last = Some(now);
         }
     }
 
@@ -126,7 +119,6 @@ impl Poller {
 
     fn go_on_at(&mut self, now: Instant) -> bool {
         let Some(until) = self.until else { return false };
-        self.time(now);
         if now < until {
             return true;
         }
@@ -137,21 +129,9 @@ impl Poller {
         false
     }
 
-    /// Another look begins: takes into account how long it was since the last one did.
-    fn time(&mut self, now: Instant) {
-        let Some(last) = self.last.replace(now) else { return };
-        let took = now.duration_since(last);
-        match (self.empty_looks, self.gave_way()) {
-            (0, _) => {}
-            (_, false) => self.look = took,
-            (_, true) if took > self.look.saturating_mul(SOMEBODYS_TURN) => self.idle_turns = 0,
-            (_, true) => self.idle_turns = self.idle_turns.saturating_add(1),
-        }
-    }
-
     /// There was nothing. Whether others may run before the next look.
     pub(crate) fn missed(&mut self) -> bool {
-        // One that ends at its first look proves nothing: it must not be the one that others run late in.
+        // One that ends at its first look proves nothing: it must not be one of the two that are tests.
         if self.empty_looks == 0 {
             self.waits = self.waits.wrapping_add(1);
             self.late = match self.waits % WAITS_A_TEST {
@@ -163,6 +143,22 @@ impl Poller {
         // Past its end the same turns come again.
         self.empty_looks = self.empty_looks.checked_add(1).unwrap_or(LOOKS_A_TURN);
         self.gave_way()
+    }
+
+    /// Lets others run.
+    pub(crate) fn give_way(&mut self) {
+        let began = Instant::now();
+        std::thread::yield_now();
+        self.turn_took(began.elapsed());
+    }
+
+    fn turn_took(&mut self, took: Duration) {
+        if took >= SOMEBODYS_TURN {
+            self.idle_turns = 0;
+        } else if self.empty_looks <= LOOKS_A_TURN {
+            // The later turns of a long wait say nothing of the next one's first.
+            self.idle_turns = self.idle_turns.saturating_add(1);
+        }
     }
 
     /// Whether others could run since the last look.
@@ -224,19 +220,20 @@ mod tests {
     /// others' takes `turn`. Whether it was polled for.
     fn polled(poller: &mut Poller, turn: Duration, is_there: impl Fn(&Poller, Duration) -> bool) -> bool {
         poller.begin();
-        let Some(began) = poller.last.filter(|_| poller.until.is_some()) else { return false };
+        if poller.until.is_none() {
+            return false;
+        }
         let mut passed = Duration::ZERO;
-        loop {
-            assert!(poller.go_on_at(began + passed));
-            if is_there(poller, passed) {
-                poller.hit();
-                return true;
-            }
+        while !is_there(poller, passed) {
+            assert!(poller.go_on());
             passed += LOOK;
             if poller.missed() {
                 passed += turn;
+                poller.turn_took(turn);
             }
         }
+        poller.hit();
+        true
     }
 
     fn end_pause(poller: &mut Poller) {
@@ -276,10 +273,25 @@ mod tests {
         };
         // Nobody wants to.
         assert!((0..100).all(|_| late(LOOK, 40)));
+        assert!(late(SOMEBODYS_TURN - Duration::from_nanos(1), 16) && late(LOOK, 16));
         // Somebody did, after the 16th look.
-        assert!(late(LOOK * 6, 16));
-        assert!((0..IDLE_TURNS).all(|_| !late(LOOK, 2)));
+        assert!(late(SOMEBODYS_TURN, 16));
+        // Only the first turn of a wait counts, however long the wait.
+        assert!((0..IDLE_TURNS).all(|wait| !late(LOOK, 2 + 100 * (wait % 2))));
         assert!(late(LOOK, 2));
+        // Somebody did, in a later turn.
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        poller.empty_looks = 10 * LOOKS_A_TURN;
+        poller.turn_took(SOMEBODYS_TURN);
+        assert_eq!(poller.idle_turns, 0);
+    }
+
+    #[test]
+    fn turn_is_timed() {
+        let mut poller = Poller::new(Duration::from_secs(3600));
+        poller.idle_turns = 5;
+        poller.give_way();
+        assert!([0, 6].contains(&poller.idle_turns));
     }
 
     #[test]
