@@ -145,7 +145,7 @@ impl Poller {
         self.gave_way()
     }
 
-    /// Lets others run.
+    /// Lets others run, and learns by the time that it takes whether anybody did: the kernel does not say.
     pub(crate) fn give_way(&mut self) {
         let began = Instant::now();
         std::thread::yield_now();
